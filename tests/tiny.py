@@ -10,12 +10,13 @@ import torch
 from PIL import Image
 from tokenizers import Tokenizer
 from tokenizers.models import WordLevel
-from tokenizers.pre_tokenizers import Whitespace
+from tokenizers.pre_tokenizers import Whitespace, WhitespaceSplit
 from tokenizers.processors import TemplateProcessing
 from transformers import (
     BertConfig,
     BertModel,
     LlamaConfig,
+    LlamaForCausalLM,
     LlamaModel,
     PreTrainedTokenizerFast,
     ViTConfig,
@@ -59,6 +60,47 @@ def build_decoder(path: Path, layers: int = 3, seed: int = 1) -> Path:
         )
     ).save_pretrained(path)
     return _with_tokenizer(path, vocabulary)
+
+
+CHAT = (
+    "{% for m in messages %}[{{ m.role }}] {{ m.content }} [END] {% endfor %}"
+    "{% if add_generation_prompt %}[assistant] {% endif %}"
+)
+"""A chat template whose marks are words of their own."""
+_MARKS = ("[PAD]", "[UNK]", "[BOS]", "[END]", "[system]", "[user]", "[assistant]")
+
+
+def build_language_model(
+    path: Path, layers: int = 3, seed: int = 1, tied: bool = True, template: str | None = CHAT
+) -> Path:
+    """A random Llama that writes, with a tokenizer of whole words that has a chat template."""
+    torch.manual_seed(seed)
+    vocabulary = {t: i for i, t in enumerate([*_MARKS, *WORDS])}
+    LlamaForCausalLM(
+        LlamaConfig(
+            vocab_size=len(vocabulary),
+            hidden_size=16,
+            num_hidden_layers=layers,
+            num_attention_heads=4,
+            num_key_value_heads=2,
+            intermediate_size=32,
+            max_position_embeddings=64,
+            tie_word_embeddings=tied,
+            initializer_range=0.3,  # words that can be told apart
+        )
+    ).save_pretrained(path)
+    raw = Tokenizer(WordLevel(vocabulary, unk_token="[UNK]"))
+    raw.pre_tokenizer = WhitespaceSplit()
+    PreTrainedTokenizerFast(
+        tokenizer_object=raw,
+        pad_token="[PAD]",
+        unk_token="[UNK]",
+        bos_token="[BOS]",
+        eos_token="[END]",
+        extra_special_tokens=list(_MARKS[4:]),
+        chat_template=template,
+    ).save_pretrained(path)
+    return path
 
 
 def build_vision(path: Path, layers: int = 3, seed: int = 1) -> Path:

@@ -30,7 +30,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
@@ -41,14 +41,18 @@ from mlflow.exceptions import MlflowException
 from mlflow.protos.databricks_pb2 import BAD_REQUEST, TEMPORARILY_UNAVAILABLE
 from mlflow.pyfunc.model import PythonModel
 
+from s3t_core.conversations import Conversation
 from s3t_core.domain import Combine
 from s3t_core.errors import DataError, NoLiveShard, S3TError, StaleModel
-from s3t_core.learning.payload import texts_of
+from s3t_core.learning.payload import questions_of, texts_of
 from s3t_core.learning.pins import wait_without_spinning
+from s3t_core.learning.release import kind_of
 from s3t_core.times import Moment
 
 if TYPE_CHECKING:
     from mlflow.entities.model_registry import ModelVersion
+
+    from s3t_core.learning.writing import Writing
 
 ALIAS = "champion"
 DOCUMENT = "release.json"
@@ -120,6 +124,11 @@ class _Document:
     def serving(self) -> dict[str, Any]:
         return dict(self.value["serving"])
 
+    @property
+    def writes(self) -> bool:
+        """Whether it is of a language model."""
+        return kind_of(self.value["recipe"]) == "generation"
+
 
 @dataclass(frozen=True)
 class _Loaded:
@@ -128,6 +137,33 @@ class _Loaded:
     document: _Document
     ensemble: Any
     number: str
+
+    def answers(self, asked: object, params: Mapping[str, object]) -> list[dict[str, object]]:
+        """What is answered to a payload. Raises NoLiveShard, DataError."""
+        if not self.document.writes:
+            texts = texts_of(asked, self.document.serving.get("text", ""))
+            return [p.document() for p in self.ensemble.predict(texts)]
+        written = self.ensemble.write(self._questions(asked), self._how(params))
+        return [p.document() for p in written]
+
+    def pieces(self, asked: object, params: Mapping[str, object]) -> Iterator[str]:
+        """The same of a language model to one question, piece by piece."""
+        if not self.document.writes:
+            raise DataError("expected a model that writes texts, got one that labels them")
+        questions = self._questions(asked)
+        if len(questions) != 1:
+            raise DataError(f"expected one question at a time, got {len(questions)}")
+        pieces: Iterator[str] = self.ensemble.stream(questions[0], self._how(params))
+        return pieces
+
+    def _how(self, params: Mapping[str, object]) -> "Writing":
+        from s3t_core.learning.writing import writing_of
+
+        return writing_of(params, self.document.serving["max_new_tokens"])
+
+    def _questions(self, asked: object) -> list[Conversation]:
+        serving = self.document.serving
+        return questions_of(asked, serving.get("text", ""), serving["asks"])
 
 
 class Context(Protocol):
@@ -184,18 +220,18 @@ class Serving:
 
     def predict(self, context, model_input, params=None):  # type: ignore[no-untyped-def]  # noqa: ARG002
         """A list of answers, one per text: {"label": ..., "probabilities": {label: share}}, or what
-        else the task answers (learning.tasks.task). Raises StaleModel, NoLiveShard, and DataError
-        for what is no text."""
+        else the task answers (learning.tasks). `params`, of a language model: `max_new_tokens`,
+        `temperature` and `seed`. Raises StaleModel, NoLiveShard, and DataError for what is no
+        text."""
         loaded = self._current()
         try:
-            texts = texts_of(model_input, loaded.document.serving.get("text", ""))
             for _ in range(_TRIES):
-                predictions = loaded.ensemble.predict(texts)
+                answers = loaded.answers(model_input, params or {})
                 still = (
                     self._current()
                 )  # a long batch may have outlived the confirmation it began with
                 if still is loaded:
-                    return [p.document() for p in predictions]
+                    return answers
                 loaded = still
         except DataError as error:
             raise _Misread(str(error)) from None
@@ -205,6 +241,24 @@ class Serving:
             f"expected a release that serves as long as it takes to answer, got {_TRIES} in a row "
             "that were replaced meanwhile; ask again, with fewer texts at a time"
         )
+
+    def predict_stream(self, context, model_input, params=None):  # type: ignore[no-untyped-def]  # noqa: ARG002
+        """The text that a language model writes behind one question, piece by piece: each as
+        {"text": ...}. It ends where another release serves from then on. Raises as `predict`
+        does."""
+        loaded = self._current()
+        try:
+            for piece in loaded.pieces(model_input, params or {}):
+                if self._current() is not loaded:
+                    raise _Stale(
+                        "expected a release that serves until all was written, got another "
+                        "meanwhile; ask again"
+                    )
+                yield {"text": piece}
+        except DataError as error:
+            raise _Misread(str(error)) from None
+        except NoLiveShard as error:
+            raise _NothingLives(str(error)) from None
 
     def refusal(self) -> str:
         """Why it would not answer now, "" where it would. Fetches what the alias names where it

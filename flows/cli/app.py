@@ -362,29 +362,47 @@ def status(workspace: WorkspaceOption = None, as_json: JsonOption = False) -> No
     show(as_json, document, _render_status)
 
 
+_Texts = Annotated[list[str] | None, typer.Argument(metavar="[TEXT...]", help="Texts to label.")]
+_In = Annotated[
+    str,
+    typer.Option(
+        "--file",
+        metavar="IN",
+        help="Label each row of a CSV, JSONL or Parquet "
+        "file, by the column that [data] text names.",
+    ),
+]
+_OutFile = Annotated[
+    str,
+    typer.Option(
+        "--out",
+        metavar="OUT",
+        help="Where the labels of --file go: .csv or .jsonl, a line a row, without texts and ids.",
+    ),
+]
+_Most = Annotated[
+    int | None,
+    typer.Option(
+        "--max-new-tokens",
+        metavar="N",
+        help="A language model: tokens of an answer ([serving] max_new_tokens).",
+    ),
+]
+_Temperature = Annotated[
+    float,
+    typer.Option("--temperature", metavar="T", help="The same: 0 takes the likeliest, more draws."),
+]
+_Seed = Annotated[int, typer.Option("--seed", metavar="N", help="The same: of what is drawn.")]
+
+
 @app.command()
 def predict(
-    texts: Annotated[
-        list[str] | None, typer.Argument(metavar="[TEXT...]", help="Texts to label.")
-    ] = None,
-    file: Annotated[
-        str,
-        typer.Option(
-            "--file",
-            metavar="IN",
-            help="Label each row of a CSV, JSONL or Parquet "
-            "file, by the column that [data] text names.",
-        ),
-    ] = "",
-    out: Annotated[
-        str,
-        typer.Option(
-            "--out",
-            metavar="OUT",
-            help="Where the labels of --file go: .csv or "
-            ".jsonl, a line a row, without texts and ids.",
-        ),
-    ] = "",
+    texts: _Texts = None,
+    file: _In = "",
+    out: _OutFile = "",
+    most: _Most = None,
+    temperature: _Temperature = 0.0,
+    seed: _Seed = 0,
     workspace: WorkspaceOption = None,
     as_json: JsonOption = False,
 ) -> None:
@@ -396,10 +414,12 @@ def predict(
     opened = open_workspace(workspace)
     from flows.use_cases.predicting import champion_of, predict_file
 
+    params: dict[str, object] = {"temperature": temperature, "seed": seed}
+    params |= {} if most is None else {"max_new_tokens": most}
     if file:
         show(
             as_json,
-            predict_file(opened, file, Path(out)),
+            predict_file(opened, file, Path(out), params),
             lambda d: [
                 f"{d['rows'] - d['unlabelled']} rows labelled by version {d['version']} in "
                 f"{d['seconds']:.0f} s: {d['out']}",
@@ -412,7 +432,7 @@ def predict(
         )
         return
     asked = list(texts or [])
-    answers = champion_of(opened).predict(asked)
+    answers = champion_of(opened).predict(asked, params)
     show(
         as_json,
         answers,

@@ -229,6 +229,8 @@ def held_out(score: "ScoreTold | None", unmeasured: str = "") -> str:
 
 def told_answer(answer: "Answer") -> str:
     """What a model answers to one text, in words (flows.use_cases.documents.Answer)."""
+    if "text" in answer:
+        return str(answer["text"]) or "nothing"
     if "value" in answer:
         return f"{answer['value']:.4g}"
     chances = answer["probabilities"]

@@ -78,20 +78,44 @@ class Standing:
         """What an ingest looks at besides the source, before it reads; each raises an error where
         it refuses."""
         yield from (
-            partial(admission.refuse_example_key, self.workspace.keys_dir, each) for each in sources
+            partial(
+                admission.refuse_example_key,
+                self.workspace.keys_dir,
+                each,
+            )
+            for each in sources
         )
         yield partial(refuse_open_plan, self.state)
-        yield partial(admission.id_basis, self.workspace, self.state, self.append, self.shrink)
+        yield partial(
+            admission.id_basis,
+            self.workspace,
+            self.state,
+            self.append,
+            self.shrink,
+        )
         if self.append:
-            yield partial(admission.check_topology, self.workspace, self.state)
+            yield partial(
+                admission.check_topology,
+                self.workspace,
+                self.state,
+            )
 
     def refusals_of(self, builder: SnapshotBuilder) -> Iterator[Callable[[], object]]:
         """What an ingest looks at when it has read, each as above. `builder`: with what it counted
         and saw."""
         if not self.append:
-            yield partial(admission.check_tiers, self.workspace, builder)
+            yield partial(
+                admission.check_tiers,
+                self.workspace,
+                builder,
+            )
             if not self.shrink:
-                yield partial(admission.check_shrinkage, self.workspace, self.state, builder)
+                yield partial(
+                    admission.check_shrinkage,
+                    self.workspace,
+                    self.state,
+                    builder,
+                )
 
     def builder(self) -> SnapshotBuilder:
         """One that knows who was erased. Nothing is given to it to be placed, so it writes
@@ -139,7 +163,12 @@ def check(
     undecoded = ""
     with refused():
         try:
-            source = Source(sources, config.data, config.tiers.column, config.task)
+            source = Source(
+                sources,
+                config.data,
+                config.tiers.column,
+                config.task,
+            )
         except DataError:
             found |= _proposed(config, sources)
             raise
@@ -212,7 +241,12 @@ def _proposed(config: Config, sources: Sequence[str]) -> dict[str, object]:
             return {}
         data = config.data.model_copy(update={"encoding": max(encodings)})
         proposed = config.model_copy(update={"data": data})
-        source = Source(sources, data, config.tiers.column, config.task)
+        source = Source(
+            sources,
+            data,
+            config.tiers.column,
+            config.task,
+        )
         return {
             "columns": source.names(),
             **_paste(proposed, _suggested(proposed, source)),
@@ -277,13 +311,23 @@ def _rows(
 ) -> "_Seen":
     chunks, seen = (
         source.chunks(),
-        _Seen(config, labels, keys, standing.builder() if standing else None),
+        _Seen(
+            config,
+            labels,
+            keys,
+            standing.builder() if standing else None,
+        ),
     )
     first = next(chunks, None)  # what cannot be read is told before the expectations are loaded
     with current().spinner("Loading the checks"):
         from flows.adapters.validation import RowValidator
 
-        validator = RowValidator(config.data, labels or ("",), config.placement_tiers, config.task)
+        validator = RowValidator(
+            config.data,
+            labels or ("",),
+            config.placement_tiers,
+            config.task,
+        )
     with current().spinner("Reading and validating rows"):
         for raw in chain([] if first is None else [first], chunks):
             chunk = under_the_rule(raw, config.data)
@@ -316,7 +360,10 @@ class _Seen:
         self._slices: Counter[Any] = Counter()
 
     def add(
-        self, chunk: pd.DataFrame, refused: dict[int, list[str]], warned: dict[str, int]
+        self,
+        chunk: pd.DataFrame,
+        refused: dict[int, list[str]],
+        warned: dict[str, int],
     ) -> None:
         """One chunk with its verdicts."""
         data = self._config.data
@@ -327,7 +374,11 @@ class _Seen:
         self._refused += len(refused)
         self._reasons.update(reason for reasons in refused.values() for reason in reasons)
         self._warned.update(warned)
-        self._undeclared.add_refused(chunk[spoilt], data, self._reading.labels_in)
+        self._undeclared.add_refused(
+            chunk[spoilt],
+            data,
+            self._reading.labels_in,
+        )
         self._spellings.add(admitted[data.subject])
         admitted = self._without_erased(admitted)
         self._labels.update(
@@ -361,7 +412,12 @@ class _Seen:
         records = admitted[data.record] if data.record else repeat("")
         known: dict[tuple[str, str, str], bool] = {}
         out = []
-        for each in zip(admitted[data.subject], records, admitted[GIVEN], strict=False):
+        for each in zip(
+            admitted[data.subject],
+            records,
+            admitted[GIVEN],
+            strict=False,
+        ):
             if each not in known:
                 known[each] = builder.is_suppressed(*each)
             out.append(known[each])
@@ -383,7 +439,11 @@ class _Seen:
         kept = admitted[~out]
         columns = kept[tiers.column].tolist() if tiers else repeat(None)
         for (subject, tier), rows in Counter(
-            zip(kept[data.subject].tolist(), columns, strict=False)
+            zip(
+                kept[data.subject].tolist(),
+                columns,
+                strict=False,
+            )
         ).items():
             number = tiers.tier_of(tier) if tiers else None
             span = topology.span() if tiers is None or number is None else tiers.span(number)
@@ -395,7 +455,11 @@ class _Seen:
         subjects = np.unique(np.concatenate([*self._subjects, np.empty(0, np.uint64)]))
         if self._records:
             records = np.concatenate(self._records, axis=1)
-            _, at, counts = np.unique(records[0], return_inverse=True, return_counts=True)
+            _, at, counts = np.unique(
+                records[0],
+                return_inverse=True,
+                return_counts=True,
+            )
             twice = int(counts[counts > 1].sum())
             subjects = np.unique(records[1][counts[at] == 1])
         if twice:
@@ -436,7 +500,11 @@ class _Seen:
 # --- a [data] to paste
 
 
-def _paste(config: Config, suggested: dict[str, object], unites: bool = False) -> dict[str, object]:
+def _paste(
+    config: Config,
+    suggested: dict[str, object],
+    unites: bool = False,
+) -> dict[str, object]:
     """The text to paste, and whether s3t.toml says anything else. `unites`: whether a rule for ids
     would."""
     data = config.data
@@ -464,9 +532,14 @@ def _suggested(config: Config, source: Source) -> dict[str, Any]:
     for role in ("record", "held_out_by"):
         if column := _configured(getattr(data, role), source, names):
             taken[role] = column
-    if config.task.kind == "regression":
+    if not config.task.has_labels:
         return taken
-    labels = _labels(taken, rows, source, reading_of(config.task, ()))
+    labels = _labels(
+        taken,
+        rows,
+        source,
+        reading_of(config.task, ()),
+    )
     if data.labels and not _are_spelt_otherwise(labels, data.labels):
         labels = list(data.labels)
     return taken | ({"labels": labels} if labels else {})
@@ -481,7 +554,11 @@ def _are_spelt_otherwise(labels: Sequence[str], declared: Sequence[str]) -> bool
     )
 
 
-def _configured(column: str, source: Source, names: list[str]) -> str:
+def _configured(
+    column: str,
+    source: Source,
+    names: list[str],
+) -> str:
     """A column as the config names it, or the one that is nearly called so; "" where there is
     none."""
     if not column or not source.tables[0].lacking([column]):
@@ -489,7 +566,11 @@ def _configured(column: str, source: Source, names: list[str]) -> str:
     return next((name for name in names if is_alike(name, column)), "")
 
 
-def _guess(role: str, names: list[str], rows: list[dict[str, object]]) -> str:
+def _guess(
+    role: str,
+    names: list[str],
+    rows: list[dict[str, object]],
+) -> str:
     """The column for a role by the words in its name, else, for texts and labels, by what it
     holds."""
     for word in ROLE_WORDS[role]:
@@ -524,7 +605,10 @@ def _guess(role: str, names: list[str], rows: list[dict[str, object]]) -> str:
 
 
 def _labels(
-    taken: dict[str, Any], rows: list[dict[str, Any]], source: Source, reading: Reading
+    taken: dict[str, Any],
+    rows: list[dict[str, Any]],
+    source: Source,
+    reading: Reading,
 ) -> list[str]:
     """The labels in the sample, if they look like labels: several rows and people have each."""
     label, subject = taken.get("label"), taken.get("subject")
@@ -554,7 +638,11 @@ def _labels(
     return labels if 2 <= len(labels) <= 50 and len(labels) * 2 >= len(having) else []
 
 
-def _pasted(config: Config, suggested: dict[str, Any], unites: bool) -> str:
+def _pasted(
+    config: Config,
+    suggested: dict[str, Any],
+    unites: bool,
+) -> str:
     lines = ["[data]"]
     ask = {
         "text": "which column holds the text?",
@@ -579,7 +667,7 @@ def _pasted(config: Config, suggested: dict[str, Any], unites: bool) -> str:
                 else "  # those of the first rows; see that every one there is stands here"
             )
         )
-    elif config.task.kind != "regression":
+    elif config.task.has_labels:
         lines.append('# labels = ["...", "..."]  # every label there is, in a fixed order')
     if "held_out_by" in suggested:
         lines.append(f"held_out_by = {_toml(suggested['held_out_by'])}")

@@ -247,4 +247,4 @@ class ServingDocument(TypedDict):
 
 Answer = dict[str, Any]
 """What a model answers to one text: `label` and `probabilities` (classification), `labels` and
-`probabilities` (multilabel), `value` (regression)."""
+`probabilities` (multilabel), `value` (regression), `text`, `finish` and `tokens` (generation)."""

@@ -118,7 +118,13 @@ def _layouts(question: Question, config: Config) -> list[Topology]:
 
 
 def _planned(question: Question, topology: Topology) -> LayoutPlan:
-    return plan_layout(topology, question.sequences, question.stream, question.runs, question.seed)
+    return plan_layout(
+        topology,
+        question.sequences,
+        question.stream,
+        question.runs,
+        question.seed,
+    )
 
 
 def _searched(question: Question, shape: BackboneShape) -> LayoutPlan:
@@ -166,7 +172,10 @@ def _searched(question: Question, shape: BackboneShape) -> LayoutPlan:
 
 
 def _document(
-    found: LayoutPlan, question: Question, config: Config, shape: BackboneShape
+    found: LayoutPlan,
+    question: Question,
+    config: Config,
+    shape: BackboneShape,
 ) -> dict[str, object]:
     topology, survival = found.topology, found.survival
     first, every = found.lasts("first_shard_dead"), found.lasts("all_shards_dead")
@@ -205,7 +214,12 @@ def _document(
             {
                 "requests": r,
                 "records": round(
-                    survival.collateral(r, question.records, shares, question.stream.subjects)
+                    survival.collateral(
+                        r,
+                        question.records,
+                        shares,
+                        question.stream.subjects,
+                    )
                 ),
             }
             for r in (1, 3, 10, 30, 100)
@@ -247,7 +261,11 @@ def _curve(found: LayoutPlan) -> dict[str, list[float]]:
     }
 
 
-def _storage(found: LayoutPlan, config: Config, shape: BackboneShape) -> dict[str, object]:
+def _storage(
+    found: LayoutPlan,
+    config: Config,
+    shape: BackboneShape,
+) -> dict[str, object]:
     """Bytes of all stage artifacts: LoRA's two factors per adapted module (hidden x hidden assumed)
     and a head."""
     topology = found.topology
@@ -260,7 +278,8 @@ def _storage(found: LayoutPlan, config: Config, shape: BackboneShape) -> dict[st
             "problem": f"the backbone has {shape.layers} layers: at most as many slices can be "
             "trained on it",
         }
-    outputs = 1 if config.task.kind == "regression" else len(config.data.labels) or 2
+    kind = config.task.kind
+    outputs = {"regression": 1, "generation": 0}.get(kind, len(config.data.labels) or 2)
     head = (shape.hidden + 1) * outputs
     module = 2 * shape.hidden * config.adapter.rank
     prefixes = {s[:i] for s in found.sequences for i in range(1, topology.slices + 1)}
@@ -271,13 +290,27 @@ def _storage(found: LayoutPlan, config: Config, shape: BackboneShape) -> dict[st
     return {"stages": found.work.stages, "bytes": 4 * numbers * topology.shards}
 
 
-def _same_rate(found: LayoutPlan, question: Question, shape: BackboneShape) -> list[dict[str, Any]]:
+def _same_rate(
+    found: LayoutPlan,
+    question: Question,
+    shape: BackboneShape,
+) -> list[dict[str, Any]]:
     rows = []
     for other in same_rate_layouts(found.topology, max(shape.layers, found.topology.slices)):
         uniform = RequestStream()
         sequences = cyclic_sequences(other.slices, other.budget)
-        simulated = plan_layout(other, "cyclic", uniform, min(question.runs, 2000), question.seed)
-        work = work_of(other, sequences, uniform.slice_shares(other.slices))
+        simulated = plan_layout(
+            other,
+            "cyclic",
+            uniform,
+            min(question.runs, 2000),
+            question.seed,
+        )
+        work = work_of(
+            other,
+            sequences,
+            uniform.slice_shares(other.slices),
+        )
         rows.append(
             {
                 "shards": other.shards,
@@ -306,7 +339,9 @@ def suggest_prior(silenced: Listing[int], slices: int) -> tuple[float, ...]:
 
 
 def suggested(
-    workspace: "Workspace | None", skew: str, tiers: str
+    workspace: "Workspace | None",
+    skew: str,
+    tiers: str,
 ) -> tuple[tuple[float, ...], str]:
     """A prior and where it comes from: a declared skew and tiers, or the slices that past erasures
     silenced.
@@ -373,7 +408,12 @@ def write_plot(path: Path, documents: list[dict[str, Any]]) -> None:
             label=f"m={document['shards']} L={document['slices']} B={document['budget']} "
             f"{document['kind']}",
         )
-        axes.axvline(first, color=colour, linestyle=":", linewidth=1)
+        axes.axvline(
+            first,
+            color=colour,
+            linestyle=":",
+            linewidth=1,
+        )
     axes.set(
         xlabel="requests",
         ylabel="mean live depth of the shards (stages)",
@@ -405,7 +445,11 @@ def write_plot(path: Path, documents: list[dict[str, Any]]) -> None:
 # --- what the command line gives
 
 
-def question_of(config: Config, records: int, given: dict[str, Any]) -> Question:
+def question_of(
+    config: Config,
+    records: int,
+    given: dict[str, Any],
+) -> Question:
     """The question from the command line's texts; what is not given comes from the config. Raises
     UsageError."""
     system = config.system
@@ -478,14 +522,23 @@ def _numbers(text: str, option: str) -> tuple[int, ...]:
     return tuple(map(int, text.split(",")))
 
 
-def _pair(text: str, separator: str, option: str, such_as: str) -> tuple[float, ...]:
+def _pair(
+    text: str,
+    separator: str,
+    option: str,
+    such_as: str,
+) -> tuple[float, ...]:
     parts = text.split(separator)
     if len(parts) != 2:
         raise UsageError(f"expected {option} as two numbers such as {such_as}, got {text!r}")
     return tuple(_float(p, option, such_as) for p in parts)
 
 
-def _float(text: str, option: str, such_as: str) -> float:
+def _float(
+    text: str,
+    option: str,
+    such_as: str,
+) -> float:
     try:
         return float(text)
     except ValueError:
@@ -550,7 +603,11 @@ def told_plan(document: dict[str, Any], width: int) -> list[str]:
             str(p["serving"]["backbone_passes_per_text"]),
         )
     out = io.StringIO()
-    console = Console(file=out, width=max(width, 110), no_color=True)
+    console = Console(
+        file=out,
+        width=max(width, 110),
+        no_color=True,
+    )
     console.print(table)
     lines = [
         "training: in plain LoRA fine-tunes of all the data, shared stages once; passes: backbone "

@@ -4,7 +4,7 @@ code; label a file."""
 import csv
 import json
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, TextIO
@@ -13,6 +13,7 @@ from flows.progress import current
 from flows.use_cases.documents import Answer
 from flows.workspace import access
 from flows.workspace.parts import HasConfig, HasRegistry, Lockable
+from s3t_core.conversations import shape_of, turns_of
 from s3t_core.erasure.state import VersionRecord
 from s3t_core.errors import DataError, StaleModel, UsageError
 from s3t_core.files import writing_atomically
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
 
 BATCH = 1000
 """Rows that the model is asked at a time; it confirms that it may answer before and after each."""
+WRITTEN = 64
+"""The same of a language model, which takes longer."""
 ENDINGS = (".csv", ".jsonl")
 
 Write = Callable[[int, Answer], object]
@@ -36,8 +39,9 @@ class Served(HasConfig, HasRegistry, Lockable, Protocol):
 class Answering(Protocol):
     """A loaded version."""
 
-    def predict(self, texts: list[str]) -> list[Answer]:
-        """A label and probabilities for each text. Raises StaleModel once it serves no longer."""
+    def predict(self, asked: object, params: Mapping[str, object] | None = None) -> list[Answer]:
+        """An answer to each text; `params`: how a language model writes (served_model.py). Raises
+        StaleModel once it serves no longer."""
 
 
 @dataclass(frozen=True)
@@ -48,10 +52,10 @@ class _Version:
     code: Any
     registry: "MlflowRegistry"
 
-    def predict(self, texts: list[str]) -> list[Answer]:
+    def predict(self, asked: object, params: Mapping[str, object] | None = None) -> list[Answer]:
         """As `Answering` says."""
         with self.registry.addressed():
-            answers: list[Answer] = self.code.predict(None, texts)
+            answers: list[Answer] = self.code.predict(None, asked, dict(params or {}))
         return answers
 
 
@@ -104,10 +108,16 @@ def _loaded(workspace: Served, champion: VersionRecord) -> Answering:
         return _Version(code, registry)
 
 
-def predict_file(workspace: Served, source: str, out: Path) -> dict[str, Any]:
+def predict_file(
+    workspace: Served,
+    source: str,
+    out: Path,
+    params: Mapping[str, object] | None = None,
+) -> dict[str, Any]:
     """Label each row of a source by its column `[data] text`, into a CSV or JSON Lines file: row
     number, label and probabilities, no text and no id. A row without a text has no label, and is
-    counted (`unlabelled`). The file is its owner's alone, and whole or not there.
+    counted (`unlabelled`). A language model writes behind the prompt, or the messages, of each row.
+    The file is its owner's alone, and whole or not there.
 
     Raises UsageError, and DataError for a source with a row that cannot be read: then nothing is
     written.
@@ -120,11 +130,16 @@ def predict_file(workspace: Served, source: str, out: Path) -> dict[str, Any]:
     model, rows, unlabelled = _loaded(workspace, champion), 0, 0
     with current().spinner("Labelling") as say, writing_atomically(out) as file:
         form = _FORMS[workspace.config.task.kind]
-        write = _writer(out, file, form, workspace.config.data.labels)
+        write = _writer(
+            out,
+            file,
+            form,
+            workspace.config.data.labels,
+        )
         for batch in _texts(workspace, source):
             try:
                 texts = [text for text in batch if text is not None]
-                answers = iter(model.predict(texts) if texts else ())
+                answers = iter(model.predict(texts, params) if texts else ())
             except StaleModel:
                 raise StaleModel(
                     "expected one version to serve until every row was labelled, got another "
@@ -145,7 +160,11 @@ def predict_file(workspace: Served, source: str, out: Path) -> dict[str, Any]:
     }
 
 
-def _check_out(workspace: Served, source: str, out: Path) -> None:
+def _check_out(
+    workspace: Served,
+    source: str,
+    out: Path,
+) -> None:
     if out.suffix.lower() not in ENDINGS:
         raise UsageError(
             f"expected --out to end in {' or '.join(ENDINGS)}, got {out.suffix or 'no ending'!r}"
@@ -159,20 +178,38 @@ def _check_out(workspace: Served, source: str, out: Path) -> None:
         raise UsageError("expected --out to be another file than --file, got the same")
 
 
-def _texts(workspace: Served, source: str) -> Iterator[list[str | None]]:
-    """The texts of a source, in its order, some at a time; None for a row without one. Raises
-    DataError for a row that cannot be read."""
-    from flows.adapters.sources import read_chunks
+def _texts(workspace: Served, source: str) -> Iterator[list[object]]:
+    """What the model is asked of each row of a source, in its order, some at a time; None for a row
+    without a text. Raises DataError for a row that cannot be read."""
+    from flows.adapters.sources import Source
 
-    text = workspace.config.data.text
-    only = workspace.config.data.model_copy(
-        update={"label": text, "subject": text, "held_out_by": text, "record": ""}
+    data, task = workspace.config.data, workspace.config.task
+    writes, text = task.kind == "generation", data.text
+    ids = dict.fromkeys(("subject", "held_out_by"), "" if writes else text)
+    only = data.model_copy(
+        update={
+            **ids,
+            "record": "",
+            "label": data.label if writes else text,
+        }
     )
-    for chunk in read_chunks(source, only):
-        _check_rows(chunk, text)
-        texts = chunk[text].tolist()
-        for begin in range(0, len(texts), BATCH):
-            yield [text or None for text in texts[begin : begin + BATCH]]
+    read = task if writes else None  # without their labels, rows of all other tasks are alike
+    for chunk in Source([source], only, "", read, to_learn=False).chunks():
+        _check_rows(chunk, data.messages or data.prompt or text)
+        asked = [_asked(each, writes) for each in chunk[text].tolist()]
+        size = WRITTEN if writes else BATCH
+        for begin in range(0, len(asked), size):
+            yield asked[begin : begin + size]
+
+
+def _asked(text: str | None, writes: bool) -> object:
+    """What a model is asked: the text; of a language model's row the prompt, or its messages."""
+    if not text or not writes:
+        return text or None
+    turns = turns_of(text)
+    if shape_of(turns) != "chat":
+        return turns[0].content
+    return [{"role": turn.role, "content": turn.content} for turn in turns]
 
 
 def _check_rows(chunk: "pd.DataFrame", text: str) -> None:
@@ -206,17 +243,37 @@ class _Form:
 _FORMS = {
     "classification": _Form("label", {"label": "", "probabilities": {}}),
     "multilabel": _Form("labels", {"labels": None, "probabilities": {}}),
-    "regression": _Form("value", {"value": None}, has_probabilities=False),
+    "regression": _Form(
+        "value",
+        {"value": None},
+        has_probabilities=False,
+    ),
+    "generation": _Form(
+        "text",
+        {"text": None},
+        has_probabilities=False,
+    ),
 }
 
 
-def _writer(out: Path, file: TextIO, form: _Form, labels: Sequence[str]) -> Write:
+def _writer(
+    out: Path,
+    file: TextIO,
+    form: _Form,
+    labels: Sequence[str],
+) -> Write:
     if out.suffix.lower() == ".jsonl":
         return lambda row, answer: file.write(
             json.dumps({"row": row, **answer}, ensure_ascii=False) + "\n"
         )
     table, named = csv.writer(file, lineterminator="\n"), labels if form.has_probabilities else ()
-    table.writerow(["row", form.column, *(f"probability {label}" for label in named)])
+    table.writerow(
+        [
+            "row",
+            form.column,
+            *(f"probability {label}" for label in named),
+        ]
+    )
 
     def write(row: int, answer: Answer) -> None:
         shares = [answer["probabilities"].get(label, "") for label in named]

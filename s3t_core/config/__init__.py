@@ -8,11 +8,11 @@ Nothing here may be computed from records (method.md, hazard 7): an operator may
 plan` suggests.
 """
 
+from s3t_core.config.data import DataConfig
 from s3t_core.config.sections import (
     ADAPTER_KINDS,
     AdapterConfig,
     BackboneConfig,
-    DataConfig,
     SystemConfig,
     TiersConfig,
     TrainingConfig,

@@ -1,10 +1,8 @@
 """The tables of `s3t.toml` that say what is learnt, for how long it lasts and how it is erased."""
 
-import codecs
 import math
 import re
-import unicodedata
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from pathlib import PurePath
 from typing import Annotated, Literal
 
@@ -12,7 +10,6 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator, model_valida
 
 from s3t_core.domain import Combine, Tiers, check_prior
 from s3t_core.errors import UsageError
-from s3t_core.identity import EXACT, STEPS
 
 Positive = Annotated[int, Field(ge=1)]
 Rate = Annotated[float, Field(gt=0, le=1)]
@@ -55,126 +52,6 @@ class Section(BaseModel):
     )
 
 
-class DataConfig(Section):
-    """Columns of the source, and what they may hold."""
-
-    text: str = Field(
-        "text",
-        min_length=1,
-        description="column with the text",
-    )
-    label: str = Field(
-        "label",
-        min_length=1,
-        description="column with the label",
-    )
-    subject: str = Field(
-        "subject", min_length=1, description="column that names the data subject (the person)"
-    )
-    record: str = Field(
-        "", description='optional id column, unique within a subject; "" = the row\'s content'
-    )
-    labels: tuple[str, ...] = Field(
-        (), description="every label there is, in order; other labels are quarantined"
-    )
-    held_out: float = Field(
-        0.2, ge=0, lt=1, description="share of rows kept for measuring, 0 to below 1"
-    )
-    held_out_by: str = Field(
-        "", description='column by which the held-out share is drawn; "" = by subject'
-    )
-    id_rule: tuple[str, ...] = Field(
-        (),
-        description='what does not tell two ids apart: "trim", "unicode", "case", '
-        '"integer"; [] = ids as they are (docs/your-data.md)',
-    )
-    max_text_bytes: Positive = Field(
-        65536, description="a longer text (UTF-8 bytes) is quarantined"
-    )
-    max_id_bytes: Positive = Field(512, description="a longer subject or record id is quarantined")
-    max_shrink: float = Field(
-        0.2,
-        ge=0,
-        le=1,
-        description="share of what is there (records, subjects) that a new "
-        "snapshot may lack; more needs `s3t ingest --yes`",
-    )
-
-    delimiter: str = Field(
-        "", description='of CSV files: one character; "" = a comma, or what fits the columns'
-    )
-    encoding: str = Field(
-        "", description='of text files, as "cp1252"; "" = UTF-8, or what a mark at their begin says'
-    )
-
-    @field_validator(
-        "text",
-        "label",
-        "subject",
-        "record",
-        "held_out_by",
-    )
-    @classmethod
-    def _column(cls, value: str) -> str:
-        return _no_nul(value)
-
-    @property
-    def split_by(self) -> str:
-        """The column by which the held-out share is drawn."""
-        return self.held_out_by or self.subject
-
-    @field_validator("id_rule", mode="before")
-    @classmethod
-    def _id_rule(cls, value: object) -> tuple[str, ...]:
-        steps = tuple(value) if isinstance(value, list | tuple) else (value,)
-        if steps == (EXACT,):
-            return steps
-        if not all(step in STEPS for step in steps) or len(set(steps)) != len(steps):
-            raise ValueError(
-                f'expected a list of {", ".join(STEPS)}, each at most once, or ["{EXACT}"] alone, '
-                f"got {list(steps)!r}"
-            )
-        return tuple(step for step in STEPS if step in steps)
-
-    @field_validator("labels", mode="before")
-    @classmethod
-    def _labels(cls, value: object) -> tuple[str, ...]:
-        if not isinstance(value, list | tuple) or not all(isinstance(v, str) and v for v in value):
-            raise ValueError(_no_labels(value))
-        if len(value) == 1 or len(set(value)) != len(value):
-            raise ValueError("expected at least two labels, each once")
-        if alike := _alike(value):
-            raise ValueError(
-                f"expected labels that differ, got {alike[0]!r} and {alike[1]!r}, which only "
-                "blanks at their ends, or what nobody sees, tell apart; write each label once"
-            )
-        return tuple(value)
-
-    @field_validator("delimiter")
-    @classmethod
-    def _delimiter(cls, value: str) -> str:
-        if value and (len(value) != 1 or value in '\r\n" \0' or not value.isascii()):
-            raise ValueError(
-                'expected one character such as ";" or "\\t", no blank, quote or line end, got '
-                f"{value!r}"
-            )
-        return value
-
-    @field_validator("encoding")
-    @classmethod
-    def _encoding(cls, value: str) -> str:
-        try:
-            is_text = not value or codecs.lookup(value)._is_text_encoding
-        except (LookupError, ValueError):
-            is_text = False
-        if not is_text:
-            raise ValueError(
-                'expected the name of an encoding such as "utf-8", "cp1252" or "utf-16", got '
-                f"{value!r}"
-            )
-        return value
-
-
 def _is_of_texts(value: object) -> bool:
     """Whether this is a list of strings, none of them empty."""
     if not isinstance(value, list | tuple):
@@ -182,60 +59,11 @@ def _is_of_texts(value: object) -> bool:
     return all(isinstance(v, str) and v for v in value)
 
 
-def _no_labels(value: object) -> str:
-    """What to write instead of a value that is no list of labels."""
-    if (
-        isinstance(value, list | tuple)
-        and value
-        and all(isinstance(v, str | int | float) and v != "" for v in value)
-    ):
-        texts = ", ".join(_quoted(v) for v in value[:20])
-        texts += ", ..." if len(value) > 20 else ""
-        return (
-            f"expected labels that are strings, got {_kinds(value)}; write them as strings: "
-            f"[{texts}]"
-        )
-    empty = ", one of them empty" if isinstance(value, list | tuple) and "" in value else ""
-    return (
-        'expected a list of non-empty strings such as ["yes", "no"], got '
-        f"{type(value).__name__}{empty}"
-    )
-
-
-def _quoted(value: str | float) -> str:
-    told = str(value).lower() if isinstance(value, bool) else str(value)
-    return '"' + told.replace("\\", "\\\\").replace('"', '\\"') + '"'
-
-
-def _kinds(values: Iterable[object]) -> str:
-    names = {
-        bool: "true or false",
-        int: "whole numbers",
-        float: "numbers",
-    }
-    return " and ".join(dict.fromkeys(names[type(v)] for v in values if not isinstance(v, str)))
-
-
-def _no_nul(column: str) -> str:
+def no_nul(column: str) -> str:
     """The name of a column of a source; those with a NUL are the system's own."""
     if "\0" in column:
         raise ValueError("expected the name of a column without a NUL; name it anew in the source")
     return column
-
-
-def _alike(labels: Iterable[str]) -> tuple[str, str] | None:
-    """Two labels that look the same to whoever reads them."""
-    seen: dict[str, str] = {}
-    for label in labels:
-        form = "".join(
-            c
-            for c in unicodedata.normalize("NFC", label)
-            if unicodedata.category(c) not in ("Cf", "Cc")
-        )
-        if form.strip() in seen:
-            return seen[form.strip()], label
-        seen[form.strip()] = label
-    return None
 
 
 class SystemConfig(Section):
@@ -497,6 +325,9 @@ class ServingConfig(Section):
         description='"votes" (every live shard answers, the mean counts) or "merged" (one model of '
         "them all, made in memory at each load: the price of one)",
     )
+    max_new_tokens: Positive = Field(
+        128, description="generation: tokens of an answer, where whoever asks says nothing"
+    )
 
 
 class DeletionBudgetConfig(Section):
@@ -692,7 +523,7 @@ class TiersConfig(Section):
     @field_validator("column")
     @classmethod
     def _column(cls, value: str) -> str:
-        return _no_nul(value)
+        return no_nul(value)
 
     @field_validator("values", mode="before")
     @classmethod

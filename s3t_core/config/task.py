@@ -7,11 +7,12 @@ from pydantic import Field, field_validator, model_validator
 
 from s3t_core.config.sections import Section
 
-TaskKind = Literal["classification", "multilabel", "regression"]
+TaskKind = Literal["classification", "multilabel", "regression", "generation"]
 METRICS: dict[str, tuple[str, ...]] = {
     "classification": ("accuracy", "macro_f1"),
     "multilabel": ("micro_f1", "macro_f1"),
     "regression": ("rmse", "pearson", "spearman"),
+    "generation": ("perplexity", "token_accuracy"),
 }
 """By which each task can be measured; the first is what it is measured by unless told otherwise."""
 
@@ -21,13 +22,14 @@ class TaskConfig(Section):
 
     kind: TaskKind = Field(
         "classification",
-        description='"classification" (one label of several), "multilabel" (any number of labels) '
-        'or "regression" (a number)',
+        description='"classification" (one label of several), "multilabel" (any number of labels), '
+        '"regression" (a number) or "generation" (a language model learns what is said)',
     )
     metric: str = Field(
         "",
         description='by what versions are measured: "accuracy" or "macro_f1"; multilabel: '
-        '"micro_f1" or "macro_f1"; regression: "rmse", "pearson" or "spearman"; "" = the first',
+        '"micro_f1" or "macro_f1"; regression: "rmse", "pearson" or "spearman"; generation: '
+        '"perplexity" or "token_accuracy"; "" = the first',
     )
     separator: str = Field(
         "",
@@ -78,6 +80,11 @@ class TaskConfig(Section):
                 "number that there can be, not those of the data: they would be a trace of it"
             )
         return self
+
+    @property
+    def has_labels(self) -> bool:
+        """Whether rows ask for declared labels."""
+        return self.kind in ("classification", "multilabel")
 
     @property
     def measured_by(self) -> str:

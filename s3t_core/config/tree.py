@@ -2,12 +2,12 @@
 
 from pydantic import model_validator
 
+from s3t_core.config.data import DataConfig
 from s3t_core.config.places import DatabaseConfig, DvcConfig, RegistryConfig, StoreConfig
 from s3t_core.config.sections import (
     AdapterConfig,
     AuditConfig,
     BackboneConfig,
-    DataConfig,
     DeletionBudgetConfig,
     ErasureConfig,
     PrefectConfig,
@@ -64,11 +64,12 @@ class Config(Section):
                 f"[deletion_budget] min_mean_depth: expected a floor of at most {slices} (the full "
                 f"depth; no state meets a higher one), got {self.deletion_budget.min_mean_depth:g}"
             )
-        if self.task.kind == "regression" and self.data.labels:
+        if not self.task.has_labels and self.data.labels:
             raise ValueError(
-                '[data] labels: expected none with [task] kind = "regression", whose rows have a '
-                f"number, got {len(self.data.labels)}; leave the list empty"
+                f'[data] labels: expected none with [task] kind = "{self.task.kind}", whose rows '
+                f"have no label, got {len(self.data.labels)}; leave the list empty"
             )
+        self._check_conversations()
         if self.task.separator and any(self.task.separator in v for v in self.data.labels):
             raise ValueError(
                 "[task] separator: expected one that stands in no label of [data] labels, got "
@@ -88,6 +89,25 @@ class Config(Section):
                 'number with "cuda"; a stage\'s key names the device that computes it'
             )
         return self
+
+    def _check_conversations(self) -> None:
+        data, writes = self.data, self.task.kind == "generation"
+        if data.of_conversations and not writes:
+            raise ValueError(
+                "[data] prompt, response, messages: expected none of them with [task] kind = "
+                f'"{self.task.kind}", got {", ".join(data.of_conversations)}; they are for '
+                '"generation"'
+            )
+        if writes and {data.text, data.label} & {data.subject, data.record, data.split_by}:
+            raise ValueError(
+                "[data] text, label: expected names that no column of ids has with [task] kind = "
+                '"generation" (what is learnt stands under them), got one of them'
+            )
+        if writes and self.runner.max_memory:
+            raise ValueError(
+                '[runner] max_memory: expected "" with [task] kind = "generation", whose backbone '
+                "must fit on one device, got another"
+            )
 
     def _check_floors(self) -> None:
         budget, metric = self.deletion_budget, self.task.measured_by
@@ -113,9 +133,9 @@ class Config(Section):
         )
 
     def require_labels(self) -> tuple[str, ...]:
-        """The labels, once they are needed; none for a regression. Raises ConfigError when none are
-        declared."""
-        if not self.data.labels and self.task.kind != "regression":
+        """The labels, once they are needed; none where rows have no label. Raises ConfigError when
+        none are declared."""
+        if not self.data.labels and self.task.has_labels:
             raise ConfigError(
                 'expected the labels in s3t.toml, as in [data] labels = ["yes", "no"], got none; '
                 "write every label there is, in a fixed order"

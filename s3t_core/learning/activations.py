@@ -83,7 +83,12 @@ class Activations:
             for at, states in computed.items():
                 self.store.put(
                     slice_digest,
-                    states_key(recipe, slice_digest, at, len(rows.items)),
+                    states_key(
+                        recipe,
+                        slice_digest,
+                        at,
+                        len(rows.items),
+                    ),
                     states.flat.numel() * 4,
                     partial(_save, states),
                 )
@@ -115,7 +120,15 @@ class Activations:
         for length in lengths:
             offsets.append(offsets[-1] + length)
         found = {
-            at: RowStates(self._room(offsets[-1], hidden, len(layers)), offsets) for at in layers
+            at: RowStates(
+                self._room(
+                    offsets[-1],
+                    hidden,
+                    len(layers),
+                ),
+                offsets,
+            )
+            for at in layers
         }
         order = sorted(range(len(lengths)), key=lambda i: (lengths[i], i))
         for begin in range(0, len(order), _BATCH):
@@ -136,7 +149,10 @@ class Activations:
         if rows * hidden * 4 * share <= self.memory_bytes:
             return torch.empty(rows, hidden)
         if self.spill is not None:
-            self.spill.mkdir(parents=True, exist_ok=True)
+            self.spill.mkdir(
+                parents=True,
+                exist_ok=True,
+            )
         descriptor, name = tempfile.mkstemp(
             dir=self.spill,
             prefix=TEMPORARY_PREFIX,
@@ -172,8 +188,10 @@ def states_key(
 ) -> str:
     """What decides the bits of a slice's states, hashed. `rows`: how many of the slice's rows, the
     first ones."""
+    task = {"task": dict(recipe.task)} if recipe.task else {}
     return digest_of(
         {
+            **task,
             "method": METHOD_VERSION,
             "slice": slice_digest,
             "rows": rows,

@@ -20,6 +20,7 @@ from transformers import (
     AutoConfig,
     AutoImageProcessor,
     AutoModel,
+    AutoModelForCausalLM,
     AutoTokenizer,
     BaseImageProcessor,
     PreTrainedTokenizerBase,
@@ -53,7 +54,12 @@ _TOKENIZER = "tokenizer.json"
 
 _POOLER = "pooler"
 
-_LOADED = ["*.json", "*.safetensors", "*.txt", "*.model"]
+_LOADED = [
+    "*.json",
+    "*.safetensors",
+    "*.txt",
+    "*.model",
+]
 """What is fetched of a model: no code and no pickles."""
 
 
@@ -212,6 +218,69 @@ def load_model(
     _check_loaded({str(name) for name in (*told["missing_keys"], *told["mismatched_keys"])})
     model.requires_grad_(False)
     return model.eval()
+
+
+def load_language_model(backbone: Backbone) -> tuple[torch.nn.Module, torch.nn.Module]:
+    """The backbone of a causal language model as `load_model` gives it, and its own head, frozen:
+    (positions, hidden) -> (positions, words). Raises UsageError for a backbone that has none, whose
+    head is more than a matrix, or whose tokenizer knows words that it does not."""
+    try:
+        with _no_progress_bar():
+            whole, told = AutoModelForCausalLM.from_pretrained(
+                backbone.path,
+                trust_remote_code=False,
+                dtype=torch.float32,
+                use_safetensors=True,
+                attn_implementation="eager",
+                output_loading_info=True,
+            )
+    except ValueError:
+        raise _not_causal() from None
+    whole.requires_grad_(False)
+    whole.eval()
+    model: torch.nn.Module = whole.base_model
+    head: torch.nn.Module = whole.get_output_embeddings()
+    _check_causal(model)
+    _check_loaded({str(name) for name in (*told["missing_keys"], *told["mismatched_keys"])})
+    _check_head(whole, model, head)
+    words, known = len(load_tokenizer(backbone)), len(next(head.parameters()))
+    if words > known:
+        raise UsageError(
+            f"expected a tokenizer of at most {known} words, as the backbone has, got {words}; "
+            "take the tokenizer that the backbone was trained with"
+        )
+    return model, head
+
+
+def _not_causal() -> UsageError:
+    return UsageError(
+        'expected a causal language model for [task] kind = "generation", got a backbone that is '
+        "none; set [backbone] model to one"
+    )
+
+
+@torch.no_grad()
+def _check_causal(model: torch.nn.Module) -> None:
+    """That what a token makes of those before it does not hang on those behind it."""
+    first, other = (model(torch.tensor([[0, 1, last]])).last_hidden_state for last in (2, 3))
+    if not torch.equal(first[:, 0], other[:, 0]):
+        raise _not_causal()
+
+
+@torch.no_grad()
+def _check_head(
+    whole: torch.nn.Module,
+    model: torch.nn.Module,
+    head: torch.nn.Module,
+) -> None:
+    """That the model says what its head makes of its last states, and nothing is done to that
+    afterwards (a soft cap, a scale)."""
+    ids = torch.tensor([[0, 1, 2]])
+    if not torch.equal(whole(ids).logits, head(model(ids).last_hidden_state)):
+        raise UsageError(
+            "expected a language model whose words are its last states times one matrix, got one "
+            "that does more to them; take another backbone"
+        )
 
 
 def _check_loaded(missing: set[str]) -> None:

@@ -130,7 +130,11 @@ class BatchedShards:
                     states = (
                         split.states(many)
                         if entering is None
-                        else split.resumed(many, self._first[depth], entering)
+                        else split.resumed(
+                            many,
+                            self._first[depth],
+                            entering,
+                        )
                     )
                     break
                 stop = self._first[levels[i + 1]]

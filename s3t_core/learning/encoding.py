@@ -8,17 +8,21 @@ file in base64 (RFC 4648, section 4), prepared as the image processor beside the
 import base64
 import binascii
 import io
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
 import torch
+from jinja2 import TemplateError
 from torch import Tensor
 
-from s3t_core.errors import DataError
+from s3t_core.conversations import ANSWER, Conversation, Turn, shape_of, turns_of
+from s3t_core.errors import DataError, UsageError
 from s3t_core.learning.backbone import Backbone, is_vision, load_image_processor, load_tokenizer
 from s3t_core.learning.recipe import Recipe
-from s3t_core.learning.tasks.task import Target, Task
+from s3t_core.learning.tasks import writes_text
+from s3t_core.learning.tasks.task import NOT_LEARNT, Target, Task
 from s3t_core.records import Row
 
 if TYPE_CHECKING:
@@ -112,6 +116,132 @@ class ImageReader:
         return sum(torch.as_tensor(i)[0].numel() for i in items) // 256
 
 
+@dataclass(frozen=True)
+class ConversationReader(TextReader):
+    """For language models; token ids of conversations (s3t_core.conversations).
+
+    Plain rows are the tokens of the prompt and those of the response, behind the tokenizer's token
+    of a beginning and before that of an end, where it has them. Chats are as the tokenizer's own
+    template has them, piece by piece: what stands before each answer, and the answer. A row is cut
+    to `max_length` by itself: its last answer at its end, then what stands before at its beginning;
+    so something is left to learn of every row, and rows are never packed into one.
+    """
+
+    def items(self, texts: list[str]) -> list[Item]:
+        """Token ids of each conversation, to learn from."""
+        return self.examples(texts)[0]
+
+    def examples(self, texts: list[str]) -> tuple[list[Item], list[Target]]:
+        """Token ids of each conversation, and which of them are learnt. Raises DataError for a text
+        that is none."""
+        items: list[Item] = []
+        targets: list[Target] = []
+        for text in texts:
+            ids, learnt = self._cut(self._tokens(turns_of(text)))
+            items.append(ids)
+            targets.append([i if is_learnt else NOT_LEARNT for i, is_learnt in learnt])
+        return items, targets
+
+    def question(self, turns: Conversation) -> list[int]:
+        """Token ids of what a model is to go on with: a chat that ends with the user, a prompt, the
+        beginning of a text."""
+        if shape_of(turns) == "chat":
+            return self._ids(self._written(turns, asks=True))
+        return [*self._edge("bos"), *self._ids(turns[0].content)]
+
+    @property
+    def ends(self) -> frozenset[int]:
+        """Tokens by which a model ends: the tokenizer's, and what its template has behind an
+        answer."""
+        found = set(self._edge("eos"))
+        if self.tokenizer.chat_template:
+            asked, said = Turn("user", "a"), Turn(ANSWER, "b")
+            behind = self._written((asked, said), asks=False).rpartition("b")[2]
+            found |= set(self._ids(behind)[:1]) & set(self.tokenizer.all_special_ids)
+        return frozenset(found)
+
+    def text(self, ids: list[int]) -> str:
+        """What tokens say, those that only mark something left out."""
+        return str(self.tokenizer.decode(ids, skip_special_tokens=True))
+
+    def _tokens(self, turns: Conversation) -> list[tuple[int, bool]]:
+        """Each token, and whether it is learnt."""
+        if shape_of(turns) == "chat":
+            pieces = self._pieces(turns)
+            return [(i, learnt) for part, learnt in pieces for i in self._ids(part)]
+        found = [(i, False) for i in self._edge("bos")]
+        found += [(i, t.is_learnt) for t in turns for i in self._ids(t.content)]
+        return found + [(i, True) for i in self._edge("eos")]
+
+    def _cut(self, tokens: list[tuple[int, bool]]) -> tuple[list[int], list[tuple[int, bool]]]:
+        """At most `max_length` tokens, of which one at least is learnt, and not the first."""
+        last = len(tokens)
+        while last and tokens[last - 1][1]:
+            last -= 1
+        begin = max(0, min(last - 1, len(tokens) - self.max_length))
+        kept = tokens[begin : begin + self.max_length]
+        return [i for i, _ in kept], kept
+
+    def _pieces(self, turns: Conversation) -> list[tuple[str, bool]]:
+        """What stands before each answer, and the answers, in their order. Raises UsageError for a
+        template by which an answer changes what stands before it."""
+        pieces: list[tuple[str, bool]] = []
+        told = ""
+        for number, turn in enumerate(turns):
+            if not turn.is_learnt:
+                continue
+            before = self._written(turns[:number], asks=True)
+            whole = self._written(turns[: number + 1], asks=False)
+            if not before.startswith(told) or not whole.startswith(before):
+                raise UsageError(
+                    "expected a chat template that writes each message behind those before it, got "
+                    "one that changes them; take another tokenizer, or rows of prompt and response"
+                )
+            pieces += [(before[len(told) :], False), (whole[len(before) :], True)]
+            told = whole
+        return pieces
+
+    def _written(self, turns: Conversation, asks: bool) -> str:
+        """A chat as the tokenizer's template writes it, up to where the assistant begins if it
+        `asks`. Raises UsageError where there is no template, or it reads the date: then a stage
+        would depend on the day (hazard 16)."""
+        template = self.tokenizer.chat_template
+        if not template:
+            raise UsageError(
+                "expected a tokenizer with a chat template for rows of messages, got one without; "
+                "take a backbone that was made for chats, or rows of prompt and response"
+            )
+        if _READS_THE_DATE.search(str(template)):
+            raise UsageError(
+                "expected a chat template that writes the same on every day, got one that reads "
+                "the date; write the date into it, or leave it out"
+            )
+        messages = [{"role": t.role, "content": t.content} for t in turns]
+        try:
+            return str(
+                self.tokenizer.apply_chat_template(
+                    messages, tokenize=False, add_generation_prompt=asks
+                )
+            )
+        except TemplateError as error:
+            raise UsageError(
+                f"expected a chat template that takes these roles, got {type(error).__name__} from "
+                "it; leave the message of the system out, or take another tokenizer"
+            ) from None
+
+    def _ids(self, text: str) -> list[int]:
+        found: list[int] = self.tokenizer(text, add_special_tokens=False)["input_ids"]
+        return found
+
+    def _edge(self, which: str) -> list[int]:
+        """The token of a beginning ("bos") or an end ("eos"), where there is one."""
+        found = getattr(self.tokenizer, f"{which}_token_id")
+        return [] if found is None else [int(found)]
+
+
+_READS_THE_DATE = re.compile(r"strftime_now|\bnow\s*\(|datetime")
+
+
 _FORMATS = ("PNG", "JPEG")
 """Pillow reads many more. For some (EPS) it writes the row to a file and starts another program."""
 
@@ -139,6 +269,8 @@ def load_reader(backbone: Backbone, recipe: Recipe) -> Reader:
     """The reader that belongs to a backbone."""
     if is_vision(backbone):
         return ImageReader(load_image_processor(backbone))
+    if writes_text(recipe):
+        return ConversationReader(load_tokenizer(backbone), recipe.max_length)
     return TextReader(load_tokenizer(backbone), recipe.max_length)
 
 
@@ -148,6 +280,7 @@ class Encoded:
     computation is resumed, (positions, hidden) per row; None where it is not."""
 
     reader: Reader
+    task: Task
     items: list[Item]
     targets: list[Target]
     states: list[Tensor] | None = None
@@ -159,7 +292,7 @@ class Encoded:
 
     def batch(self, indices: list[int]) -> tuple[dict[str, Tensor], Tensor | None, Tensor]:
         """The model input, the states that go with it (rows, longest, hidden), and the
-        targets (rows,) of some rows."""
+        targets of some rows, as the task's loss takes them."""
         states = (
             None
             if self.states is None
@@ -170,7 +303,7 @@ class Encoded:
         return (
             self.reader.batch([self.items[i] for i in indices]),
             states,
-            torch.tensor([self.targets[i] for i in indices]),
+            self.task.stacked([self.targets[i] for i in indices]),
         )
 
 
@@ -180,15 +313,24 @@ def encode(
     task: Task,
 ) -> Encoded:
     """Items and targets of `rows`, in their order. Raises DataError."""
+    texts = [r.text for r in rows]
+    if isinstance(reader, ConversationReader):
+        items, learnt = reader.examples(texts)
+        return Encoded(reader, task, items, learnt)
     targets = task.targets(rows)
     return Encoded(
         reader,
-        reader.items([r.text for r in rows]),
+        task,
+        reader.items(texts),
         targets,
     )
 
 
-def in_order(parts: list[tuple[list[Row], Encoded]], reader: Reader) -> Encoded:
+def in_order(
+    parts: list[tuple[list[Row], Encoded]],
+    reader: Reader,
+    task: Task,
+) -> Encoded:
     """Rows of several slices as one, in record order."""
     numbered = sorted(
         (row, part, i) for part, (rows, _) in enumerate(parts) for i, row in enumerate(rows)
@@ -196,6 +338,7 @@ def in_order(parts: list[tuple[list[Row], Encoded]], reader: Reader) -> Encoded:
     chosen = [(parts[part][1], i) for _, part, i in numbered]
     return Encoded(
         reader,
+        task,
         [e.items[i] for e, i in chosen],
         [e.targets[i] for e, i in chosen],
         None

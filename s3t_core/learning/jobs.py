@@ -104,7 +104,11 @@ def describe(job: DescribeJob) -> Description:
     from s3t_core.learning.stage import numeric_profile
 
     found = find_backbone(job.model)
-    profile = numeric_profile(job.threads, job.device, found)
+    profile = numeric_profile(
+        job.threads,
+        job.device,
+        found,
+    )
     return Description(
         found.digest,
         found.tokenizer_digest,

@@ -36,8 +36,16 @@ def merge_shards(staged: StagedModel, shards: list[ShardStages]) -> None:
                     f"expected the adapters of live shards alone, got {len(strange)} other(s)"
                 )
             parent, _, last = module.rpartition(".")
-            plain = _with_mean_update(layer, adapters_of(layer), len(shards))
-            setattr(staged.model.get_submodule(parent), last, plain)
+            plain = _with_mean_update(
+                layer,
+                adapters_of(layer),
+                len(shards),
+            )
+            setattr(
+                staged.model.get_submodule(parent),
+                last,
+                plain,
+            )
     head = staged.task.head(staged.hidden).to(staged.split.device)
     given = [staged.heads[shard.head].state_dict() for shard in shards]
     head.load_state_dict({name: _mean([each[name] for each in given]) for name in given[0]})
@@ -46,7 +54,11 @@ def merge_shards(staged: StagedModel, shards: list[ShardStages]) -> None:
     staged.heads[HEAD] = head.requires_grad_(False)
 
 
-def _with_mean_update(layer: BaseTunerLayer, names: list[str], shards: int) -> torch.nn.Module:
+def _with_mean_update(
+    layer: BaseTunerLayer,
+    names: list[str],
+    shards: int,
+) -> torch.nn.Module:
     """The layer below, whose weights are its own plus the sum of the adapters' updates over
     `shards`."""
     layer.double()
@@ -54,7 +66,10 @@ def _with_mean_update(layer: BaseTunerLayer, names: list[str], shards: int) -> t
     own = {name: tensor.detach().clone() for name, tensor in below.named_parameters()}
     added = {name: torch.zeros_like(tensor) for name, tensor in own.items()}
     for name in names:
-        layer.merge(adapter_names=[name], safe_merge=True)  # peft knows how each kind is applied
+        layer.merge(
+            adapter_names=[name],
+            safe_merge=True,
+        )  # peft knows how each kind is applied
         for which, tensor in below.named_parameters():
             added[which] += tensor.detach() - own[which]
             tensor.data = own[which].clone()

@@ -12,6 +12,7 @@ import math
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from s3t_core.conversations import Conversation, Turn, chat_of
 from s3t_core.errors import DataError
 
 
@@ -20,6 +21,43 @@ def texts_of(asked: object, column: str = "") -> list[str]:
     said. Taken are one text, a list, tuple, Series or array of texts (also n rows of one cell), a
     frame, a dict of columns, and a list of dicts. Raises DataError."""
     return _checked(_cells(asked, column))
+
+
+def questions_of(
+    asked: object,
+    column: str = "",
+    form: str = "prompt",
+) -> list[Conversation]:
+    """What a language model is asked to go on with, in the order of the payload: texts, in every
+    form of `texts_of`; chats, each a list of messages with role and content that ends with the
+    user, or an object whose `messages` are one. `form`: what a text alone is, "prompt", the
+    beginning of a "text", or a "chat" of one message. Raises DataError."""
+    if _is_chat(asked):
+        return [_chat(asked, "")]
+    listed = _listed(asked)
+    if isinstance(listed, list | tuple) and any(map(_is_chat, listed)):
+        return [_chat(each, f" in row {number}") for number, each in enumerate(listed, 1)]
+    role = "user" if form == "chat" else form
+    texts = texts_of(asked, column)
+    empty = sum(not text.strip() for text in texts)
+    if empty:
+        raise DataError(f"expected texts that say something, got {empty} that say nothing")
+    return [(Turn(role, text),) for text in texts]
+
+
+def _is_chat(asked: object) -> bool:
+    if isinstance(asked, Mapping):
+        return "messages" in asked
+    first = asked[0] if isinstance(asked, list | tuple) and asked else None
+    return isinstance(first, Mapping) and bool({"role", "from"} & first.keys())
+
+
+def _chat(asked: object, where: str) -> Conversation:
+    messages = asked["messages"] if isinstance(asked, Mapping) and _is_chat(asked) else asked
+    try:
+        return chat_of(_listed(messages), to_learn=False)
+    except DataError as error:
+        raise DataError(f"{error}{where}; nothing was answered") from None
 
 
 def _cells(asked: object, column: str) -> list[object]:

@@ -247,10 +247,31 @@ def wanted(
                     keys.append(None)
                     continue
                 digests = tuple(v.digest for v in versions)
-                key = recipe.stage_key(shard, prefix, digests, tuple(keys))
-                stages.setdefault(key, StageSpec(key, shard, prefix, digests, tuple(keys)))
+                key = recipe.stage_key(
+                    shard,
+                    prefix,
+                    digests,
+                    tuple(keys),
+                )
+                stages.setdefault(
+                    key,
+                    StageSpec(
+                        key,
+                        shard,
+                        prefix,
+                        digests,
+                        tuple(keys),
+                    ),
+                )
                 keys.append(key)
-            replicas.append(WantedReplica(shard, number, sequence, tuple(keys)))
+            replicas.append(
+                WantedReplica(
+                    shard,
+                    number,
+                    sequence,
+                    tuple(keys),
+                )
+            )
 
     def place(stage: StageSpec) -> tuple[int, int, Sequence]:
         return len(stage.prefix), stage.shard, stage.prefix

@@ -8,7 +8,7 @@ stage (hazard 2). Attaching a stage never touches another's weights (hazard 3).
 """
 
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 import torch
 from peft import get_peft_model_state_dict, inject_adapter_in_model, set_peft_model_state_dict
@@ -19,11 +19,16 @@ from torch import Tensor
 
 from s3t_core.errors import ArtifactError, GuaranteeError, UsageError
 from s3t_core.learning.adapters import adapter_config
-from s3t_core.learning.backbone import modules_in_layers
+from s3t_core.learning.backbone import (
+    Backbone,
+    load_language_model,
+    load_model,
+    modules_in_layers,
+)
 from s3t_core.learning.precision import lower_precision
 from s3t_core.learning.recipe import Recipe
 from s3t_core.learning.split import Batch, SplitBackbone
-from s3t_core.learning.tasks import task_of
+from s3t_core.learning.tasks import task_of, writes_text
 
 _HEAD = "head."
 _ADAPTER = "adapter."
@@ -32,7 +37,13 @@ _ADAPTER = "adapter."
 class StagedModel:
     """One backbone that stages of one or more replicas are attached to, by name."""
 
-    def __init__(self, model: torch.nn.Module, recipe: Recipe) -> None:
+    def __init__(
+        self,
+        model: torch.nn.Module,
+        recipe: Recipe,
+        words: torch.nn.Module | None = None,
+    ) -> None:
+        """`words`: the head of a language model, which no stage changes (`load_language_model`)."""
         placed = getattr(model, "hf_device_map", {})
         if recipe.training["dtype"] == "bfloat16":
             if "disk" in placed.values():
@@ -44,7 +55,8 @@ class StagedModel:
         self.model = model if placed else model.to(torch.device(recipe.training["device"]))
         self.split = SplitBackbone(self.model)
         self.recipe = recipe
-        self.task = task_of(recipe)
+        self.task = task_of(recipe, words)
+        self.words = words.to(self.split.device) if words is not None else None
         self.hidden = int(model.config.hidden_size)  # type: ignore[union-attr,arg-type]
         self.heads = torch.nn.ModuleDict()
         self._adapted: dict[str, list[str]] = {}
@@ -157,7 +169,9 @@ class StagedModel:
         batch: Batch,
     ) -> Tensor:
         """What the head `name` makes of the last states of a batch: (rows, tokens, hidden) ->
-        (rows, outputs)."""
+        (rows, outputs). The states as they are where the language model's own head answers."""
+        if self.words is not None:
+            return states
         mask = batch.get("attention_mask", torch.ones(states.shape[:2], dtype=torch.long))
         features = pool(
             states,
@@ -187,6 +201,19 @@ class StagedModel:
 
     def _tuner_layers(self) -> Iterator[BaseTunerLayer]:
         return (m for m in self.model.modules() if isinstance(m, BaseTunerLayer))
+
+
+def load_staged(
+    backbone: Backbone,
+    recipe: Recipe,
+    devices: Mapping[str, int | str] | None = None,
+) -> StagedModel:
+    """The recipe's backbone, ready for stages; a language model with its own head where the task
+    needs it. `devices`: as `load_model` takes them. Raises UsageError."""
+    if not writes_text(recipe):
+        return StagedModel(load_model(backbone, devices), recipe)
+    model, words = load_language_model(backbone)
+    return StagedModel(model, recipe, words)
 
 
 def adapters_of(layer: BaseTunerLayer) -> list[str]:

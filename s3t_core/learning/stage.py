@@ -20,12 +20,12 @@ import torch
 from s3t_core.domain import Score
 from s3t_core.errors import TrainingError, UsageError
 from s3t_core.learning.activations import Activations
-from s3t_core.learning.backbone import Backbone, is_vision, load_model, tokenizer_code
+from s3t_core.learning.backbone import Backbone, is_vision, tokenizer_code
 from s3t_core.learning.device_map import check_device, device_map
 from s3t_core.learning.encoding import Encoded, Reader, encode, in_order, load_reader
 from s3t_core.learning.fingerprint import fingerprint, keep_denormals
 from s3t_core.learning.recipe import NumericProfile, Recipe, StageSpec
-from s3t_core.learning.replica import StagedModel
+from s3t_core.learning.replica import StagedModel, load_staged
 from s3t_core.learning.tasks.task import Prediction
 from s3t_core.records import Row
 
@@ -152,7 +152,7 @@ def train_stage(
     check_device(max_memory, recipe.training["device"])
     lowest = min(recipe.blocks[len(spec.prefix) - 1])
     devices = device_map(backbone, max_memory, lowest)
-    staged = StagedModel(load_model(backbone, devices), recipe)
+    staged = load_staged(backbone, recipe, devices)
     reader = _StageReader(staged, load_reader(backbone, recipe), activations, lowest)
     parts = [
         (rows, reader.read(digest, rows))
@@ -171,7 +171,8 @@ def train_stage(
     torch.manual_seed(seed)
     staged.attach(name, block)
     staged.activate([*names, name])
-    loss, steps = _fit(staged, name, in_order(parts, reader.reader), seed, reader.layer)
+    rows = in_order(parts, reader.reader, staged.task)
+    loss, steps = _fit(staged, name, rows, seed, reader.layer)
     staged.model.requires_grad_(False)
     score = None
     if measured:
@@ -197,7 +198,11 @@ class _StageReader:
 
     def read(self, slice_digest: str, rows: list[Row]) -> Encoded:
         """The rows of one slice, in the order given."""
-        encoded = encode(self.reader, rows, self._staged.task)
+        encoded = encode(
+            self.reader,
+            rows,
+            self._staged.task,
+        )
         split = self._staged.split
         if not rows or self.layer == 0:
             return encoded
@@ -298,7 +303,14 @@ def _answers(
     answers: dict[int, Prediction] = {}
     for start in range(0, len(order), 32):
         chosen = order[start : start + 32]
-        batch, states, _ = rows.batch(chosen)
-        voted = staged.task.vote(staged.logits(name, batch, layer, states)).cpu()
-        answers |= {i: staged.task.answer(vote) for i, vote in zip(chosen, voted, strict=True)}
+        batch, states, targets = rows.batch(chosen)
+        made = staged.logits(name, batch, layer, states)
+        voted = staged.task.vote(made, targets.to(made.device)).cpu()
+        answers |= dict(
+            zip(
+                chosen,
+                staged.task.answers(voted, targets),
+                strict=True,
+            )
+        )
     return [answers[i] for i in range(len(order))]

@@ -53,7 +53,7 @@ def config_for(
     """A small, quick recipe."""
     return Config.model_validate(
         {
-            "data": {"labels": [] if task == "regression" else ["a", "b"]},
+            "data": {"labels": ["a", "b"] if task in ("classification", "multilabel") else []},
             "task": {"kind": task, "range": [0.0, 4.0] if task == "regression" else []},
             "system": {"shards": shards, "slices": slices, "budget": budget},
             "backbone": {"model": str(backbone), "max_length": 16},

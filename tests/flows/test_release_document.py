@@ -342,8 +342,8 @@ def test_the_code_that_lies_in_a_version_is_not_run_by_us(
     not believed."""
     folder, log = place.state_dir / "mlartifacts" / "models", LoggedModels._log
 
-    def logged(self: LoggedModels, release: Path) -> Any:
-        info = log(self, release)
+    def logged(self: LoggedModels, release: Path, kind: str) -> Any:
+        info = log(self, release, kind)
         code = next((folder / str(info.model_id)).rglob("champion.py"))
         code.write_text(code.read_text() + "\nraise SystemExit('run')\n")
         return info

@@ -30,6 +30,7 @@ from s3t_core.errors import Busy, ConfigError, UsageError
 from tests.flows.conftest import people, write_csv
 from tests.flows.test_cli import S3T, _json, environment
 
+ROOT = Path(__file__).parents[2]
 CHILD = """
 import subprocess, sys, time
 from pathlib import Path
@@ -60,7 +61,11 @@ def _until(true: Callable[[], Any], seconds: float = 150, pause: float = 0.2) ->
 def test_children_and_theirs_die_with_a_killed_parent(tmp_path: Path) -> None:
     (tmp_path / "kid.py").write_text(CHILD)
     parent = subprocess.Popen(
-        [sys.executable, "kid.py"], cwd=tmp_path, stdout=subprocess.PIPE, text=True
+        [sys.executable, "kid.py"],
+        cwd=tmp_path,
+        env={**environment(), "PYTHONPATH": os.pathsep.join([str(tmp_path), str(ROOT)])},
+        stdout=subprocess.PIPE,
+        text=True,
     )
     assert parent.stdout is not None
     child = int(parent.stdout.readline())

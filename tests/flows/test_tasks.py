@@ -22,10 +22,13 @@ from flows.use_cases.reporting import write_report
 from flows.use_cases.requests import take_requests
 from flows.use_cases.status import status_of
 from flows.workspace.workspace import Workspace
+from s3t_core.conversations import turns_of
 from s3t_core.learning.recipe import Recipe
 from s3t_core.learning.release import recipe_from_json
+from s3t_core.ports import Target
 from s3t_core.slicefile import read_rows
 from tests.flows.conftest import CANARY, CANARY_TEXT, people
+from tests.tiny import build_language_model
 
 pytestmark = pytest.mark.slow
 
@@ -154,3 +157,99 @@ def test_a_task_walks_from_its_source_to_its_certificate(
 def _payload(path: Path) -> dict[str, Any]:
     told: dict[str, Any] = json.loads(base64.b64decode(json.loads(path.read_text())["payload"]))
     return told
+
+
+@pytest.fixture(scope="module")
+def writer(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return build_language_model(tmp_path_factory.mktemp("writer"), layers=2)
+
+
+def _chats(path: Path) -> Path:
+    """What `people` say, answered."""
+    rows: list[dict[str, object]] = [
+        {
+            "id": row["id"],
+            "who": row["who"],
+            "chat": [
+                {"role": "user", "content": row["what"]},
+                {"role": "assistant", "content": "w3 w4"},
+            ],
+        }
+        for row in people(canary=True)
+    ]
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return path
+
+
+def test_a_language_model_walks_from_its_chats_to_its_certificate(
+    make_place: Callable[..., Workspace], tmp_path: Path, writer: Path
+) -> None:
+    place = make_place(
+        task={"kind": "generation"},
+        data={"labels": [], "messages": "chat"},
+        backbone={"model": str(writer), "max_length": 32},
+        adapter={"target_modules": ["q_proj", "v_proj"]},
+        serving={"max_new_tokens": 5},
+    )
+    source = _chats(tmp_path / "people.jsonl")
+    assert check(place.config, None, [str(source)])["takes"]
+    taken = ingest(str(place.root), str(source))
+    assert taken["quarantined"] == 0
+    rows = [r for f in (place.root / "data").rglob("slice=*.parquet") for r in read_rows(f)]
+    assert {r.label for r in rows} == {""}
+    assert all(turns_of(r.text)[-1].role == "assistant" for r in rows)
+
+    done = train(str(place.root))
+    assert done["score"]["metric"] == "perplexity" and done["score"]["value"] > 1
+    question = [{"role": "user", "content": "w1 w2"}]
+    with place.registry.addressed():
+        loaded = mlflow.pyfunc.load_model("models:/tiny@champion")
+        served = loaded.predict(["w1 w2"])
+        assert loaded.predict([{"messages": question}]) == served == loaded.predict(question)
+        short = loaded.predict(["w1 w2"], params={"max_new_tokens": 2})
+        hot = loaded.predict(["w1 w2"], params={"temperature": 9.0, "seed": 4})
+        pieces = list(loaded.predict_stream(["w1 w2"]))
+    assert set(served[0]) == {"text", "finish", "tokens"} and served[0]["tokens"] <= 5
+    assert short[0]["tokens"] <= 2 and hot != served
+    assert "".join(piece["text"] for piece in pieces) == served[0]["text"]
+    assert champion_of(place).predict(["w1 w2"]) == served and told_answer(served[0])
+
+    told = predict_file(place, str(source), tmp_path / "out.jsonl", {"max_new_tokens": 2})
+    lines = [json.loads(line) for line in (tmp_path / "out.jsonl").read_text().splitlines()]
+    assert told["rows"] == len(lines) == len(people(canary=True)) and told["unlabelled"] == 0
+    assert all(line["tokens"] <= 2 for line in lines)
+
+    take_requests(place, [CANARY])
+    plan_texts = _searched(place)
+    found = erase(str(place.root))
+    assert len(found["certificates"]) == 1
+    around = _payload(Path(found["certificates"][0]["path"]))["predicate"]["score"]
+    assert around["after"]["metric"] == "perplexity"
+    assert not around["after"]["higher_is_better"]
+    for path in (place.root / "data").rglob("slice=*.parquet"):
+        assert not any(CANARY_TEXT in row.text for row in read_rows(path))
+    assert any(text.startswith(CANARY_TEXT) for text in plan_texts), "each turn is looked for"
+
+
+def _searched(place: Workspace) -> list[str]:
+    """The texts that an erasure of the pending would look for."""
+    targets = [Target(r.request_id, r.subject, r.record) for r in place.requests.pending()]
+    return [t for of in place.datasets.contents(targets).texts.values() for t in of]
+
+
+def test_of_a_refused_chat_every_turn_is_looked_for(
+    make_place: Callable[..., Workspace], tmp_path: Path, writer: Path
+) -> None:
+    place = make_place(
+        task={"kind": "generation"},
+        data={"labels": [], "messages": "chat", "record": ""},
+        backbone={"model": str(writer)},
+        adapter={"target_modules": ["q_proj", "v_proj"]},
+    )
+    source = _chats(tmp_path / "people.jsonl")
+    refused = [{"role": "user", "content": CANARY_TEXT}, {"role": "narrator", "content": "so"}]
+    with source.open("a") as file:
+        file.write(json.dumps({"who": "refused", "chat": refused}) + "\n")
+    assert ingest(str(place.root), str(source))["quarantined"] == 1
+    take_requests(place, ["refused"])
+    assert CANARY_TEXT in _searched(place)

@@ -250,7 +250,7 @@ MUTANTS: tuple[Mutant, ...] = (
     ),
     Mutant(
         name="labels: two that nobody can tell apart are declared",
-        where="s3t_core/config/sections.py::DataConfig._labels",
+        where="s3t_core/config/data.py::DataConfig._labels",
         takes="(alike := _alike(value))",
         puts="False",
         fails="tests/unit/config/test_config.py::labels",
@@ -292,7 +292,7 @@ MUTANTS: tuple[Mutant, ...] = (
     ),
     Mutant(
         name="[data]: a column has the name of one of the system's own",
-        where="s3t_core/config/sections.py::_no_nul",
+        where="s3t_core/config/sections.py::no_nul",
         takes="'\\x00' in column",
         puts="False",
         fails="tests/unit/adapters/test_sources.py::the_system_s_own",

@@ -145,7 +145,7 @@ MUTANTS: tuple[Mutant, ...] = (
     ),
     Mutant(
         name="ids: what is no text is written as JSON",
-        where="flows/adapters/sources/cells.py::columns_of",
+        where="flows/adapters/sources/cells.py::with_ids",
         takes="id_text",
         puts="lambda v: json.dumps(v, default=str)",
         fails="tests/unit/core/test_identity.py::parquet_ids or json_ids",

@@ -4,6 +4,90 @@ from tests.mutants.mutant import Mutant
 
 MUTANTS: tuple[Mutant, ...] = (
     Mutant(
+        name="generation: long rows teach more",
+        where="s3t_core/learning/tasks/generation.py::Generation.loss",
+        takes="(each * shares).sum() / len(targets)",
+        puts="each.mean()",
+        fails="tests/exactness/test_generation.py::teaches_as_much",
+    ),
+    Mutant(
+        name="generation: a template may read the date",
+        where="s3t_core/learning/encoding.py::ConversationReader._written",
+        takes="_READS_THE_DATE.search(str(template))",
+        puts="False",
+        fails="tests/exactness/test_generation.py::a_template_that_cannot_be_learnt and date",
+    ),
+    Mutant(
+        name="generation: a template may change what stood before",
+        where="s3t_core/learning/encoding.py::ConversationReader._pieces",
+        takes="not before.startswith(told) or not whole.startswith(before)",
+        puts="False",
+        fails="tests/exactness/test_generation.py::a_template_that_cannot_be_learnt and changes",
+    ),
+    Mutant(
+        name="generation: a long row is cut to nothing",
+        where="s3t_core/learning/encoding.py::ConversationReader._cut",
+        takes="max(0, min(last - 1, len(tokens) - self.max_length))",
+        puts="0",
+        fails="tests/exactness/test_generation.py::something_is_left_to_learn",
+    ),
+    Mutant(
+        name="generation: what is given is learnt too",
+        where="s3t_core/conversations.py::Turn.is_learnt",
+        takes="self.role in _LEARNT",
+        puts="True",
+        fails="tests/exactness/test_generation.py::something_is_left_to_learn",
+    ),
+    Mutant(
+        name="generation: a shard's adapters answer for another's",
+        where="s3t_core/learning/writing.py::Writer._next",
+        takes="not self._merged",
+        puts="not self._merged and cache.get_seq_length() == 0",
+        fails="tests/exactness/test_generation.py::mean_of_what_they_find_likely",
+    ),
+    Mutant(
+        name="generation: padding takes places",
+        where="s3t_core/learning/writing.py::Writer._next",
+        takes="(mask.cumsum(1) - 1).clamp_min(0)[:, -ids.shape[1]:]",
+        puts="torch.arange(mask.shape[1]).expand(mask.shape)[:, -ids.shape[1]:]",
+        fails="tests/exactness/test_generation.py::as_the_plain_model_does",
+    ),
+    Mutant(
+        name="generation: all rows draw alike",
+        where="s3t_core/learning/writing.py::_generator",
+        takes="(seed + place) % 2 ** 63",
+        puts="seed",
+        fails="tests/exactness/test_generation.py::their_seed_and_place",
+    ),
+    Mutant(
+        name="generation: an encoder may write",
+        where="s3t_core/learning/backbone.py::_check_causal",
+        takes="not torch.equal(first[:, 0], other[:, 0])",
+        puts="False",
+        fails="tests/exactness/test_generation.py::writes_nothing_is_refused",
+    ),
+    Mutant(
+        name="generation: kept states are another task's",
+        where="s3t_core/learning/activations.py::states_key",
+        takes="{'task': dict(recipe.task)} if recipe.task else {}",
+        puts="{}",
+        fails="tests/exactness/test_generation.py::states_of_two_tasks",
+    ),
+    Mutant(
+        name="erasure: of a chat only the whole is looked for",
+        where="s3t_core/conversations.py::texts_in",
+        takes="[text, *(turn.content for turn in _read(text) or ())]",
+        puts="[text]",
+        fails="tests/unit/adapters/test_conversations.py::each_turn_is_looked_for",
+    ),
+    Mutant(
+        name="erasure: of a refused chat only the whole is looked for",
+        where="flows/adapters/datasets/search.py::RowSearch.contents",
+        takes="strings_in(v)",
+        puts="[v]",
+        fails="tests/flows/test_tasks.py::refused_chat",
+    ),
+    Mutant(
         name="stage: small numbers are zero where a library has it so",
         where="s3t_core/learning/stage.py::train_stage",
         takes="keep_denormals()",
@@ -264,18 +348,8 @@ MUTANTS: tuple[Mutant, ...] = (
     Mutant(
         name="13: activations are named by less than decides them",
         where="s3t_core/learning/activations.py::states_key",
-        takes=(
-            "{'method': METHOD_VERSION, 'slice': slice_digest, 'rows': rows, 'layer': "
-            "layer, 'backbone': recipe.backbone_digest, 'tokenizer': "
-            "recipe.tokenizer_digest, 'max_length': recipe.max_length, 'dtype': "
-            "recipe.training['dtype'], 'batch': _BATCH, 'profile': vars(recipe.profile)}"
-        ),
-        puts=(
-            "{'method': METHOD_VERSION, 'slice': slice_digest, 'rows': rows, 'layer': "
-            "layer, 'backbone': recipe.backbone_digest, 'tokenizer': "
-            "recipe.tokenizer_digest, 'dtype': recipe.training['dtype'], 'batch': _BATCH, "
-            "'profile': vars(recipe.profile)}"
-        ),
+        takes="recipe.backbone_digest",
+        puts="''",
         fails="tests/exactness/test_activations.py::everything",
     ),
     Mutant(
@@ -301,9 +375,9 @@ MUTANTS: tuple[Mutant, ...] = (
     ),
     Mutant(
         name="7: votes weighed",
-        where="s3t_core/learning/ensemble.py::Ensemble._mean_probabilities",
+        where="s3t_core/learning/ensemble.py::Ensemble._mean_vote",
         takes="len(self._shards)",
-        puts="total.sum(1, keepdim=True) + 1",
+        puts="(total.sum(1, keepdim=True) + 1)",
         fails="tests/exactness/test_hazards.py::hazard_7_votes",
     ),
     Mutant(
@@ -316,10 +390,8 @@ MUTANTS: tuple[Mutant, ...] = (
     Mutant(
         name="8: held-out rows decide",
         where="s3t_core/learning/stage.py::train_stage",
-        takes="_fit(staged, name, in_order(parts, reader.reader), seed, reader.layer)",
-        puts=(
-            "_fit(staged, name, in_order(parts, reader.reader), seed + len(held_out), reader.layer)"
-        ),
+        takes="_fit(staged, name, rows, seed, reader.layer)",
+        puts="_fit(staged, name, rows, seed + len(held_out), reader.layer)",
         fails="tests/exactness/test_hazards.py::hazard_8",
     ),
     Mutant(

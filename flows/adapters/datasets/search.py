@@ -14,6 +14,7 @@ from flows.adapters.dvc_repository import (
 )
 from flows.adapters.matching import Matcher, sorted_of
 from flows.adapters.quarantine import Quarantine
+from s3t_core.conversations import strings_in, texts_in
 from s3t_core.domain import (
     HELD_OUT,
     DatasetVersion,
@@ -172,13 +173,14 @@ class RowSearch:
                 commitments.setdefault(request_id, []).append(
                     row_commitment(self._keys, request_id, row)
                 )
-                found.setdefault(request_id, set()).add(row.text)
+                found.setdefault(request_id, set()).update(texts_in(row.text))
         for line in self._quarantine.rows():
             for request_id in match.requests_of(line["subject_digest"], line["record_digest"]):
                 found.setdefault(request_id, set()).update(
-                    v
+                    text
                     for k, v in line["values"].items()
                     if isinstance(v, str) and k != self._label_column
+                    for text in strings_in(v)
                 )
         return Contents(sorted_of(found), sorted_of(commitments))
 

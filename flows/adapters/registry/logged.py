@@ -228,7 +228,7 @@ class LoggedModels:
             python_model=str(_CODE),
             artifacts={RELEASE: str(release)},
             pip_requirements=_requirements(),
-            signature=_signature(kind),
+            signature=_signature(kind, int(self._serving.get("max_new_tokens", 0))),
             input_example=list(EXAMPLE),
             model_config=dict(UNPINNED),
         )
@@ -245,19 +245,33 @@ class LoggedModels:
             )
 
 
-def _signature(kind: str) -> "ModelSignature":
-    """What a version of a task answers to each text."""
+def _signature(kind: str, most: int) -> "ModelSignature":
+    """What a version of a task answers to each text. `most`: new tokens of one that writes, where
+    whoever asks says nothing."""
     from mlflow.models import ModelSignature
     from mlflow.types import ColSpec, DataType, Schema, TensorSpec
-    from mlflow.types.schema import Array, Map
+    from mlflow.types.schema import Array, Map, ParamSchema, ParamSpec
 
     probabilities = ColSpec(Map(DataType.double), "probabilities")
     answers: dict[str, list[ColSpec | TensorSpec]] = {
         "classification": [ColSpec(DataType.string, "label"), probabilities],
         "multilabel": [ColSpec(Array(DataType.string), "labels"), probabilities],
         "regression": [ColSpec(DataType.double, "value")],
+        "generation": [
+            ColSpec(DataType.string, "text"),
+            ColSpec(DataType.string, "finish"),
+            ColSpec(DataType.long, "tokens"),
+        ],
     }
-    return ModelSignature(outputs=Schema(answers[kind]))
+    asked = [
+        ParamSpec("max_new_tokens", DataType.long, most),
+        ParamSpec("temperature", DataType.double, 0.0),
+        ParamSpec("seed", DataType.long, 0),
+    ]
+    told = Schema(answers[kind])
+    if kind == "generation":
+        return ModelSignature(outputs=told, params=ParamSchema(asked))
+    return ModelSignature(outputs=told)
 
 
 def model_id_of(version: "ModelVersion") -> str:

@@ -165,8 +165,30 @@ def columns_of(
     """The columns that the config names. What a column of ids holds is written as an id, whatever
     else it is. `label_told`: how a label is written that is no text."""
     others = dict.fromkeys([config.text, tier_column], told) | {config.label: label_told}
+    return with_ids(others, config)
+
+
+def with_ids(others: Columns, config: DataConfig) -> Columns:
+    """These columns, and those of ids."""
     ids = dict.fromkeys([config.subject, config.split_by, config.record], id_text)
     return {name: write for name, write in (others | ids).items() if name}
+
+
+def chat_told(value: object) -> str | None:
+    """A cell of messages that is no text, as JSON. Raises NotAnId."""
+    if value is None or (isinstance(value, float) and math.isnan(value)):
+        return None
+    try:
+        return json.dumps(value, ensure_ascii=False, default=_listed)
+    except (TypeError, ValueError, RecursionError):
+        raise NotAnId("something else than messages") from None
+
+
+def _listed(value: object) -> object:
+    """An array of numpy's or another sequence of a library as a list."""
+    if hasattr(value, "tolist"):
+        return value.tolist()
+    raise TypeError("expected a list")
 
 
 def once(pairs: list[tuple[str, object]]) -> dict[str, object]:

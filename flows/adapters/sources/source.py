@@ -19,6 +19,7 @@ from flows.adapters.sources.cells import (
     row_by_row,
 )
 from flows.adapters.sources.columnar import ColumnarTable
+from flows.adapters.sources.conversations import columns_of_conversations, with_conversations
 from flows.adapters.sources.delimited import DelimitedTable
 from flows.adapters.sources.lines import JsonTable
 from flows.adapters.sources.parts import Part, parts_of, told_parts
@@ -42,14 +43,19 @@ class Source:
         config: DataConfig,
         tier_column: str = "",
         task: TaskConfig | None = None,
+        to_learn: bool = True,
     ) -> None:
-        """`task`: how the labels are read, as those of a classification without one. Raises
-        DataError for what cannot be opened as a table."""
+        """`task`: how the labels are read, as those of a classification without one; `to_learn`:
+        whether conversations say what a model learns, or end where it is asked. Raises DataError
+        for what cannot be opened as a table."""
+        self._to_learn = to_learn
         self._task = task or TaskConfig()
-        label_told = list_told if self._task.kind == "multilabel" else one_label_told
-        self.columns: Columns = columns_of(config, tier_column, label_told)
+        self._writes = self._task.kind == "generation"
+        self.columns: Columns = _columns(config, tier_column, self._task, to_learn)
         self._config = config
         roles = {config.subject: "subject", config.label: "label", config.text: "text"}
+        roles |= {getattr(config, name): name for name in config.of_conversations}
+        roles |= dict.fromkeys(config.prompt_columns, "prompt")
         others = {
             config.split_by: "held_out_by",
             config.record: "record",
@@ -159,7 +165,7 @@ class Source:
             del table
             yield pd.DataFrame(
                 {
-                    **{c: pd.Series(block.cells[c], dtype=object) for c in self.columns},
+                    **{c: pd.Series(cells, dtype=object) for c, cells in block.cells.items()},
                     ROW: range(number, number + rows),
                     MALFORMED: pd.Series(block.malformed, dtype=object),
                 }
@@ -172,6 +178,9 @@ class Source:
             reading = reading_of(self._task, config.labels, table.classes(config.label))
             try:
                 for block in table.blocks(self.columns, chunk_rows):
+                    if self._writes:
+                        yield table, with_conversations(block, config, self._to_learn)
+                        continue
                     _refuse_chats(block, config.text)
                     block.cells[config.label] = reading.of(block.cells[config.label])
                     yield table, block
@@ -241,6 +250,14 @@ class ExampleTable:
             (row, "") for row in examples.rows(self._name)
         )
         return row_by_row(rows, columns, chunk_rows)
+
+
+def _columns(config: DataConfig, tier_column: str, task: TaskConfig, to_learn: bool) -> Columns:
+    """The columns that a task reads."""
+    if task.kind == "generation":
+        return columns_of_conversations(config, tier_column, to_learn)
+    label_told = list_told if task.kind == "multilabel" else one_label_told
+    return columns_of(config, tier_column, label_told)
 
 
 def _refuse_chats(block: Block, column: str) -> None:

@@ -48,6 +48,8 @@ def reading_of(task: TaskConfig, labels: Sequence[str], names: Sequence[str] = (
         return LabelSets(labels, task.separator, names)
     if task.kind == "regression":
         return Numbers(*task.range)
+    if task.kind == "generation":
+        return Nothing()
     return Meanings(labels, names)
 
 
@@ -149,3 +151,22 @@ class Numbers:
 
     def _spelt(self, value: str) -> str:
         return value if self.problem(value) else number_text(number_of(value))
+
+
+class Nothing:
+    """No label: a row asks for what it says. Fills `Reading`."""
+
+    def __init__(self) -> None:
+        self.read_as: Counter[tuple[str, str]] = Counter()
+
+    def of(self, values: Sequence[str | None]) -> list[str | None]:
+        """See Reading."""
+        return list(values)
+
+    def problem(self, value: str) -> str:  # noqa: ARG002
+        """See Reading."""
+        return ""
+
+    def labels_in(self, value: str) -> list[str]:  # noqa: ARG002
+        """See Reading."""
+        return []

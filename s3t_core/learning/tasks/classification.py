@@ -44,13 +44,21 @@ class Classification:
             )
         return [index[r.label] for r in rows]
 
+    def stacked(self, targets: Sequence[Target]) -> Tensor:
+        """See Task."""
+        return torch.tensor(list(targets))
+
     def loss(self, made: Tensor, targets: Tensor) -> Tensor:
         """Cross-entropy of logits, the mean over rows."""
         return torch.nn.functional.cross_entropy(made, targets)
 
-    def vote(self, made: Tensor) -> Tensor:
+    def vote(self, made: Tensor, targets: Tensor | None = None) -> Tensor:  # noqa: ARG002
         """Probabilities, which sum to 1 in each row."""
         return torch.softmax(made, dim=1)
+
+    def answers(self, voted: Tensor, targets: Tensor) -> list[Prediction]:  # noqa: ARG002
+        """See Task."""
+        return [self.answer(each) for each in voted]
 
     def score(
         self,
@@ -64,9 +72,19 @@ class Classification:
         index = {label: i for i, label in enumerate(self.labels)}
         given = [index[a.label] for a in answers if isinstance(a, LabelPrediction)]
         asked = [index[row.label] for row in rows]
-        return scored(chosen, numpy.eye(len(index))[given], numpy.eye(len(index))[asked])
+        return scored(
+            chosen,
+            numpy.eye(len(index))[given],
+            numpy.eye(len(index))[asked],
+        )
 
     def answer(self, voted: Tensor) -> LabelPrediction:
         """The likeliest label, the first among equals."""
-        chances = dict(zip(self.labels, voted.tolist(), strict=True))
+        chances = dict(
+            zip(
+                self.labels,
+                voted.tolist(),
+                strict=True,
+            )
+        )
         return LabelPrediction(self.labels[int(voted.argmax())], chances)

@@ -16,10 +16,13 @@ from s3t_core.errors import UsageError
 
 MACRO_F1, MICRO_F1 = "macro_f1", "micro_f1"
 RMSE, PEARSON, SPEARMAN = "rmse", "pearson", "spearman"
+PERPLEXITY, TOKEN_ACCURACY = "perplexity", "token_accuracy"
+_LOWER = frozenset({RMSE, PERPLEXITY})
 _RESAMPLES, _LEVEL = 1000, 0.95
 
 Values = NDArray[Any]
-"""Answers or targets: (rows, labels) of ones and zeros, or (rows,) of numbers."""
+"""Answers or targets: (rows, labels) of ones and zeros, or (rows,) of numbers. Of texts, what is
+summed over each row's tokens, and how many tokens it has."""
 
 
 def one_of(metric: str, known: tuple[str, ...]) -> str:
@@ -32,7 +35,11 @@ def one_of(metric: str, known: tuple[str, ...]) -> str:
     return metric or known[0]
 
 
-def scored(metric: str, given: Values, asked: Values) -> Score:
+def scored(
+    metric: str,
+    given: Values,
+    asked: Values,
+) -> Score:
     """The score of answers `given` to rows that `asked`, as many, at least one."""
     if len(given) != len(asked):
         raise ValueError("expected as many answers as rows")
@@ -48,7 +55,7 @@ def scored(metric: str, given: Values, asked: Values) -> Score:
     return Score(
         metric,
         value,
-        higher_is_better=metric != RMSE,
+        higher_is_better=metric not in _LOWER,
         low=float(min(low, value)),
         high=float(max(high, value)),
     )
@@ -88,13 +95,32 @@ def _pearson(given: Values, asked: Values) -> float:
     """0 where all answers, or all rows, are the same number: nothing correlates with that."""
     apart, of_rows = given - given.mean(), asked - asked.mean()
     size = float(numpy.sqrt((apart**2).sum() * (of_rows**2).sum()))
-    return float(numpy.clip((apart * of_rows).sum() / size, -1, 1)) if size > 0 else 0.0
+    return (
+        float(
+            numpy.clip(
+                (apart * of_rows).sum() / size,
+                -1,
+                1,
+            )
+        )
+        if size > 0
+        else 0.0
+    )
 
 
 def _spearman(given: Values, asked: Values) -> float:
     from scipy.stats import rankdata
 
     return _pearson(rankdata(given), rankdata(asked))
+
+
+def _perplexity(losses: Values, tokens: Values) -> float:
+    """e to the mean loss of a token, at most the largest number that there is."""
+    return float(numpy.exp(min(losses.sum() / tokens.sum(), 700.0)))
+
+
+def _token_accuracy(hits: Values, tokens: Values) -> float:
+    return float(hits.sum() / tokens.sum())
 
 
 _MEASURES: dict[str, Callable[[Values, Values], float]] = {
@@ -104,4 +130,6 @@ _MEASURES: dict[str, Callable[[Values, Values], float]] = {
     RMSE: _rmse,
     PEARSON: _pearson,
     SPEARMAN: _spearman,
+    PERPLEXITY: _perplexity,
+    TOKEN_ACCURACY: _token_accuracy,
 }

@@ -43,13 +43,21 @@ class Multilabel:
         not declared."""
         return [self._applying(row) for row in rows]
 
+    def stacked(self, targets: Sequence[Target]) -> Tensor:
+        """See Task."""
+        return torch.tensor(list(targets))
+
     def loss(self, made: Tensor, targets: Tensor) -> Tensor:
         """Binary cross-entropy of logits, the mean over rows and labels."""
         return torch.nn.functional.binary_cross_entropy_with_logits(made, targets)
 
-    def vote(self, made: Tensor) -> Tensor:
+    def vote(self, made: Tensor, targets: Tensor | None = None) -> Tensor:  # noqa: ARG002
         """Probabilities, each from 0 to 1 by itself."""
         return torch.sigmoid(made)
+
+    def answers(self, voted: Tensor, targets: Tensor) -> list[Prediction]:  # noqa: ARG002
+        """See Task."""
+        return [self.answer(each) for each in voted]
 
     def score(
         self,
@@ -66,11 +74,21 @@ class Multilabel:
             if isinstance(a, LabelSetPrediction)
         ]
         asked = [self._applying(row) for row in rows]
-        return scored(chosen, numpy.array(given), numpy.array(asked))
+        return scored(
+            chosen,
+            numpy.array(given),
+            numpy.array(asked),
+        )
 
     def answer(self, voted: Tensor) -> LabelSetPrediction:
         """The labels that apply, in the order of their declaration."""
-        chances = dict(zip(self.labels, voted.tolist(), strict=True))
+        chances = dict(
+            zip(
+                self.labels,
+                voted.tolist(),
+                strict=True,
+            )
+        )
         applying = tuple(label for label, chance in chances.items() if chance >= _APPLIES)
         return LabelSetPrediction(applying, chances)
 

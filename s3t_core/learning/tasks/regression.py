@@ -44,13 +44,21 @@ class Regression:
         """Each row's number as a part of the range, 0 to 1. Raises DataError for one outside."""
         return [self._number(row) for row in rows]
 
+    def stacked(self, targets: Sequence[Target]) -> Tensor:
+        """See Task."""
+        return torch.tensor(list(targets))
+
     def loss(self, made: Tensor, targets: Tensor) -> Tensor:
         """Squared error in parts of the range, the mean over rows."""
         return torch.nn.functional.mse_loss(made.squeeze(1), targets)
 
-    def vote(self, made: Tensor) -> Tensor:
+    def vote(self, made: Tensor, targets: Tensor | None = None) -> Tensor:  # noqa: ARG002
         """What the head says, kept within the range."""
         return made.clamp(0.0, 1.0)
+
+    def answers(self, voted: Tensor, targets: Tensor) -> list[Prediction]:  # noqa: ARG002
+        """See Task."""
+        return [self.answer(each) for each in voted]
 
     def score(
         self,
@@ -63,7 +71,11 @@ class Regression:
         chosen = one_of(metric, (RMSE, PEARSON, SPEARMAN))
         given = [a.value for a in answers if isinstance(a, NumberPrediction)]
         asked = [number_of(row.label) for row in rows]
-        return scored(chosen, numpy.array(given), numpy.array(asked))
+        return scored(
+            chosen,
+            numpy.array(given),
+            numpy.array(asked),
+        )
 
     def answer(self, voted: Tensor) -> NumberPrediction:
         """The number."""

@@ -10,9 +10,12 @@ from torch import Tensor
 from s3t_core.domain import Score
 from s3t_core.records import Row
 
-Target = int | float | list[float]
-"""What a row asks for, as the loss takes it: the index of a label, a number, or a 1 or 0 for each
-label."""
+Target = int | float | list[float] | list[int]
+"""What a row asks for, as the loss takes it: the index of a label, a number, a 1 or 0 for each
+label; or, for each token, the token where it is learnt and NOT_LEARNT elsewhere."""
+
+NOT_LEARNT = -100
+"""In the place of a token that is only given."""
 
 
 class Prediction(Protocol):
@@ -72,13 +75,21 @@ class Task(Protocol):
     def targets(self, rows: Sequence[Row]) -> list[Target]:
         """What each row asks for. Raises DataError for a row that the task does not know."""
 
+    def stacked(self, targets: Sequence[Target]) -> Tensor:
+        """The targets of some rows as `loss` takes them."""
+
     def loss(self, made: Tensor, targets: Tensor) -> Tensor:
         """The mean loss over the rows of a batch, a scalar: `made` (rows, outputs), `targets`
         (rows,) or (rows, outputs). It must depend on no other rows (hazard 10)."""
 
-    def vote(self, made: Tensor) -> Tensor:
-        """What one shard contributes to the answers, (rows, outputs); the answer is the mean over
-        the live shards, each weighing the same."""
+    def vote(self, made: Tensor, targets: Tensor | None = None) -> Tensor:
+        """What one shard contributes to the answers, (rows, outputs), or, of texts, (places, words)
+        for the places that `targets` names; the answer is the mean over the live shards, each
+        weighing the same."""
+
+    def answers(self, voted: Tensor, targets: Tensor) -> Sequence[Prediction]:
+        """The answers to rows whose targets are known, from the shards' mean vote: what `score`
+        takes."""
 
     def score(
         self,
