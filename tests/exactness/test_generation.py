@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 import torch
-from transformers import AutoModelForCausalLM, AutoTokenizer
+from transformers import AutoModelForCausalLM, AutoTokenizer, GPT2Config, GPT2LMHeadModel
 
 from s3t_core.config import ADAPTER_KINDS
 from s3t_core.conversations import Conversation, Turn, conversation_text
@@ -16,12 +16,13 @@ from s3t_core.errors import DataError, NoLiveShard, UsageError
 from s3t_core.learning.activation_store import ActivationStore
 from s3t_core.learning.activations import Activations, states_key
 from s3t_core.learning.backbone import find_backbone, load_language_model
+from s3t_core.learning.batched_shards import ShardStages
 from s3t_core.learning.encoding import ConversationReader, load_reader
 from s3t_core.learning.ensemble import Ensemble
 from s3t_core.learning.replica import load_staged
 from s3t_core.learning.stage import COMPUTED
 from s3t_core.learning.tasks.task import NOT_LEARNT
-from s3t_core.learning.writing import Writing
+from s3t_core.learning.writing import Writer, Writing
 from tests.exactness.system import Slices, TinySystem, dataset_of, make_slices
 from tests.tiny import build_backbone, build_language_model
 
@@ -156,17 +157,26 @@ def test_a_stage_is_its_adapter_alone_and_no_stage_changes_a_word(writer: Path) 
     )
 
 
-@pytest.fixture(scope="module")
-def learnt(writer: Path) -> tuple[TinySystem, Release]:
-    """Everybody says "w7 w8 w9" when asked "w1"."""
-    system = _system(writer)
+def _patient(system: TinySystem) -> TinySystem:
+    """The same, with adapters and time enough to learn by heart."""
     every = ["q_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
     system.recipe = replace(
         system.recipe,
         training={**system.recipe.training, "epochs": 40, "learning_rate": 0.02},
         adapter={**system.recipe.adapter, "rank": 8, "target_modules": every},
     )
-    asked = conversation_text([Turn("user", "w1 w2"), Turn("assistant", "w7 w8 w9")])
+    return system
+
+
+def _answered(text: str) -> str:
+    return conversation_text([Turn("user", "w1 w2"), Turn("assistant", text)])
+
+
+@pytest.fixture(scope="module")
+def learnt(writer: Path) -> tuple[TinySystem, Release]:
+    """Everybody says "w7 w8 w9" when asked "w1"."""
+    system = _patient(_system(writer))
+    asked = _answered("w7 w8 w9")
     data = {
         place: [row._replace(text=asked, label="") for row in rows]
         for place, rows in make_slices(SHARDS, SLICES, 4).items()
@@ -191,7 +201,7 @@ def test_what_is_learnt_is_said_and_ends(
 
 
 def _taught() -> Slices:
-    asked = conversation_text([Turn("user", "w1 w2"), Turn("assistant", "w7 w8 w9")])
+    asked = _answered("w7 w8 w9")
     return {p: [r._replace(text=asked) for r in rows] for p, rows in make_slices(1, 1, 3).items()}
 
 
@@ -209,13 +219,19 @@ def test_drawn_texts_are_those_of_their_seed_and_place(
 
 
 def test_shards_write_the_mean_of_what_they_find_likely(writer: Path) -> None:
-    """Against transformers itself: each shard's whole forward pass, no cache, no padding."""
-    system = _system(writer)
-    release = system.release(system.train(_data()))
-    (told,) = _model(system, release).write([(Turn("prompt", "w1 w2 w3"),)], Writing(6))
+    """Against each shard's whole forward pass, without cache and padding; the shards learnt to say
+    other things."""
+    system, question = _patient(_system(writer)), (Turn("user", "w1 w2"),)
+    said_by = ["w7 w8 w9 w7 w8", "w7 w20 w21 w22 w23"]
+    data = {
+        place: [row._replace(text=_answered(said_by[place.shard]), label="") for row in rows]
+        for place, rows in make_slices(SHARDS, SLICES, 4).items()
+    }
+    release = system.release(system.train(data))
+    (told,) = _model(system, release).write([question], Writing(8))
     reader = load_reader(system.backbone, system.recipe)
     assert isinstance(reader, ConversationReader)
-    ids = reader.question((Turn("prompt", "w1 w2 w3"),))
+    ids = reader.question(question)
     staged = load_staged(system.backbone, system.recipe)
     shards = []
     for replica in filter(None, map(release.serving, release.shards())):
@@ -224,7 +240,7 @@ def test_shards_write_the_mean_of_what_they_find_likely(writer: Path) -> None:
             staged.load(name, stage.index, system.artifacts[stage.digest])
         shards.append(names)
     said: list[int] = []
-    assert staged.words is not None
+    assert staged.words is not None and told.tokens > 3
     with torch.no_grad():
         for _ in range(told.tokens):
             total = torch.zeros(())
@@ -248,15 +264,17 @@ def test_a_batch_says_what_each_says_alone(learnt: tuple[TinySystem, Release]) -
     assert together == [model.write([each], Writing(6))[0] for each in asked]
 
 
-def test_without_adapters_it_writes_as_the_plain_model_does(writer: Path) -> None:
-    """The head, the cache, the mask and the places of padded prompts are those of transformers."""
-    backbone = find_backbone(str(writer))
-    plain = AutoModelForCausalLM.from_pretrained(writer, attn_implementation="eager")
-    tokenizer = AutoTokenizer.from_pretrained(writer)
-    from s3t_core.learning.batched_shards import ShardStages
-    from s3t_core.learning.writing import Writer
-
-    system = _system(writer)
+@pytest.mark.parametrize("places", ["turned", "learnt"])
+def test_without_adapters_it_writes_as_the_plain_model_does(
+    writer: Path, tmp_path: Path, places: str
+) -> None:
+    """The head, the cache, the mask and the places of padded prompts are those of transformers: for
+    a backbone that only sees how far apart two tokens are, and for one that sees where each is."""
+    folder = writer if places == "turned" else _with_learnt_places(writer, tmp_path / "gpt2")
+    backbone = find_backbone(str(folder))
+    plain = AutoModelForCausalLM.from_pretrained(folder, attn_implementation="eager")
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    system = _system(folder)
     staged = load_staged(backbone, system.recipe)
     reader = load_reader(backbone, system.recipe)
     assert isinstance(reader, ConversationReader)
@@ -265,6 +283,24 @@ def test_without_adapters_it_writes_as_the_plain_model_does(writer: Path) -> Non
     for prompt, told in zip(prompts, author.write(prompts, Writing(5)), strict=True):
         ids = plain.generate(torch.tensor([prompt]), max_new_tokens=5, do_sample=False)
         assert told.text == tokenizer.decode(ids[0, len(prompt) :], skip_special_tokens=True)
+
+
+def _with_learnt_places(writer: Path, folder: Path) -> Path:
+    """A random GPT-2 with the same tokenizer."""
+    torch.manual_seed(3)
+    tokenizer = AutoTokenizer.from_pretrained(writer)
+    GPT2LMHeadModel(
+        GPT2Config(
+            vocab_size=len(tokenizer),
+            n_positions=64,
+            n_embd=16,
+            n_layer=3,
+            n_head=2,
+            initializer_range=0.5,
+        )
+    ).save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return folder
 
 
 def test_a_row_teaches_as_much_as_another_however_long_it_is(writer: Path) -> None:

@@ -496,7 +496,9 @@ def _halved() -> float:
 def test_a_stage_computes_with_small_numbers_whatever_a_library_turned_over(
     tiny_backbone: Path,
 ) -> None:
-    TinySystem(tiny_backbone, 1, 1, 1).train(make_slices(1, 1))
+    system = TinySystem(tiny_backbone, 1, 1, 1)
+    torch.set_flush_denormal(True)  # the fingerprint of its profile turned it back
+    system.train(make_slices(1, 1))
     assert _halved() > 0
 
 

@@ -348,8 +348,8 @@ MUTANTS: tuple[Mutant, ...] = (
     Mutant(
         name="13: activations are named by less than decides them",
         where="s3t_core/learning/activations.py::states_key",
-        takes="recipe.backbone_digest",
-        puts="''",
+        takes="recipe.max_length",
+        puts="0",
         fails="tests/exactness/test_activations.py::everything",
     ),
     Mutant(
