@@ -98,6 +98,9 @@ class _Misread(_Told, DataError):
     code = BAD_REQUEST
 
 
+_COMBINE: dict[str, Combine] = {"votes": "votes", "merged": "merged"}
+
+
 @dataclass(frozen=True)
 class _Document:
     """A release document as it was read: not believed before the registry vouches for its
@@ -117,8 +120,15 @@ class _Document:
 
     @property
     def combine(self) -> Combine:
-        """How the shards answer; versions that say nothing of it are asked for votes."""
-        return "merged" if self.serving.get("combine") == "merged" else "votes"
+        """How the shards answer; versions that say nothing of it are asked for votes. Raises
+        StaleModel for a way that this release of the software does not know."""
+        told: Combine | None = _COMBINE.get(str(self.serving.get("combine", "votes")))
+        if told is None:
+            raise _Stale(
+                "expected a version whose shards answer in a way that this release of the software "
+                "knows, got another; load it with the release that registered it"
+            )
+        return told
 
     @property
     def serving(self) -> dict[str, Any]:

@@ -4,6 +4,20 @@ from tests.mutants.mutant import Mutant
 
 MUTANTS: tuple[Mutant, ...] = (
     Mutant(
+        name="generation: a stream goes on over an erasure",
+        where="flows/adapters/served_model.py::Serving.predict_stream",
+        takes="self._current() is not loaded",
+        puts="False",
+        fails="tests/unit/adapters/test_served_model.py::a_stream_ends",
+    ),
+    Mutant(
+        name="serving: a way to answer that nobody knows is votes",
+        where="flows/adapters/served_model.py::_Document.combine",
+        takes="told is None",
+        puts="False",
+        fails="tests/unit/adapters/test_served_model.py::a_way_to_answer",
+    ),
+    Mutant(
         name="generation: long rows teach more",
         where="s3t_core/learning/tasks/generation.py::Generation.loss",
         takes="(each * shares).sum() / len(targets)",

@@ -18,25 +18,31 @@ from s3t_core.learning.tasks.task import LabelPrediction
 from s3t_core.times import Moment
 
 
-def _loaded(label: str, model: Any = None) -> Any:
+def _loaded(label: str, model: Any = None, writes: bool = False) -> Any:
     def predict(texts: list[str]) -> list[Any]:
         if model is not None:
             model.answered.append(label)
         return [LabelPrediction(label, {label: 1.0}) for _ in texts]
 
     document = SimpleNamespace(
-        serving={"staleness_seconds": 0, "text": "body"}, release_id=label, digest=label
+        serving={"staleness_seconds": 0, "text": "body", "asks": "prompt", "max_new_tokens": 3},
+        release_id=label,
+        digest=label,
+        writes=writes,
     )
-    return served_model._Loaded(document, SimpleNamespace(predict=predict, lives=True), "1")
+    ensemble = SimpleNamespace(
+        predict=predict, stream=lambda *_: iter([label, "b", "c"]), lives=True
+    )
+    return served_model._Loaded(document, ensemble, "1")
 
 
 class _Changing(served_model.Champion):  # type: ignore[misc]
     """Is confirmed to be each of these in turn."""
 
-    def __init__(self, *turns: str) -> None:
+    def __init__(self, *turns: str, writes: bool = False) -> None:
         super().__init__()
         self.answered: list[str] = []
-        self.known = {t: _loaded(t, self) for t in turns}
+        self.known = {t: _loaded(t, self, writes) for t in turns}
         self.turns = list(turns)
 
     def _settled(self) -> Any:
@@ -49,6 +55,21 @@ def test_an_answer_that_outlives_its_release_is_given_anew_by_the_next_one() -> 
     assert model.answered == ["old", "new"]
     with pytest.raises(StaleModel, match="replaced meanwhile"):
         _Changing("a", "b", "c", "d").predict(None, ["x"])
+
+
+def test_a_stream_ends_where_another_release_serves() -> None:
+    whole = _Changing("old", "old", "old", "old", writes=True).predict_stream(None, ["x"])
+    assert [piece["text"] for piece in whole] == ["old", "b", "c"]
+    cut = _Changing("old", "old", "new", "new", writes=True).predict_stream(None, ["x"])
+    assert next(cut) == {"text": "old"}
+    with pytest.raises(StaleModel, match="until all was written"):
+        next(cut)
+    labels = _Changing("old").predict_stream(None, ["x"])
+    with pytest.raises(DataError, match="labels them"):
+        next(labels)
+    two = _Changing("old", writes=True).predict_stream(None, ["x", "y"])
+    with pytest.raises(DataError, match="one question"):
+        next(two)
 
 
 @pytest.mark.parametrize(
@@ -208,3 +229,15 @@ def test_what_a_killed_process_left_where_models_are_brought_to_goes_with_the_ne
         os.utime(tmp_path / name, (time.time() - age,) * 2)
     served_model._remove_forgotten()
     assert sorted(p.name for p in tmp_path.iterdir()) == ["s3t-champion-now", "tmpold"]
+
+
+@pytest.mark.parametrize(
+    ("serving", "told"), [({}, "votes"), ({"combine": "merged"}, "merged")], ids=str
+)
+def test_a_version_says_how_its_shards_answer(serving: dict[str, str], told: str) -> None:
+    assert served_model._Document("d", {"serving": serving}).combine == told
+
+
+def test_a_way_to_answer_that_nobody_knows_is_refused() -> None:
+    with pytest.raises(StaleModel, match="release of the software"):
+        _ = served_model._Document("d", {"serving": {"combine": "a duel"}}).combine
