@@ -16,12 +16,14 @@ import pandas as pd
 
 from flows.adapters.sources.cells import MALFORMED, ROW
 from flows.adapters.sources.targets import PROBLEMS, reading_of
+from s3t_core import images
 from s3t_core.config import DataConfig
 from s3t_core.config.task import TaskConfig
 from s3t_core.domain import EVERYONE_ELSE, Tiers
+from s3t_core.images import image_problem
 
 _TEXT_BYTES, _SUBJECT_BYTES, _RECORD_BYTES = "\0text_bytes", "\0subject_bytes", "\0record_bytes"
-_LABEL_PROBLEM = "\0label_problem"
+_LABEL_PROBLEM, _IMAGE_PROBLEM = "\0label_problem", "\0image_problem"
 _NO_VALUES: dict[str, Any] = {
     "result_format": "COMPLETE",
     "unexpected_index_column_names": [ROW],
@@ -86,6 +88,7 @@ class RowValidator:
                 _SUBJECT_BYTES: [_bytes(v) for v in chunk[config.subject]],
                 _RECORD_BYTES: [_bytes(v) for v in chunk[config.record]] if config.record else 1,
                 _LABEL_PROBLEM: [self._problem(v) for v in chunk[config.label]],
+                _IMAGE_PROBLEM: [self._image_problem(v) for v in chunk[config.text]],
             }
         )
         malformed = {int(r): [m] for r, m in zip(frame[ROW], frame[MALFORMED], strict=True) if m}
@@ -102,6 +105,12 @@ class RowValidator:
     def _problem(self, value: object) -> str:
         """Why the label is refused; "" where it is not, or is missing."""
         return self._reading.problem(value) if isinstance(value, str) else ""
+
+    def _image_problem(self, value: object) -> str:
+        """The same of an image."""
+        if self._config.content != "image" or not isinstance(value, str) or not value.strip():
+            return ""
+        return image_problem(value, self._config.max_pixels)
 
     def _failures(self, frame: pd.DataFrame, suite: object) -> list[tuple[str, list[int]]]:
         with warnings.catch_warnings():
@@ -173,6 +182,15 @@ def _row_expectations(gxe: Any, config: DataConfig, tiers: Tiers | None) -> list
                 value_set=[problem],
             )
             for problem in PROBLEMS
+        ),
+        *(
+            about(
+                problem,
+                gxe.ExpectColumnValuesToNotBeInSet,
+                column=_IMAGE_PROBLEM,
+                value_set=[problem],
+            )
+            for problem in (images.PROBLEMS if config.content == "image" else ())
         ),
     ]
     declared = [v for values in tiers.values for v in values] if tiers else []

@@ -4,6 +4,7 @@ import codecs
 import unicodedata
 from collections.abc import Iterable, Mapping
 from string import Formatter
+from typing import Literal
 
 from pydantic import Field, field_validator, model_validator
 
@@ -19,6 +20,12 @@ class DataConfig(Section):
         min_length=1,
         description="column with the text",
     )
+    content: Literal["text", "image"] = Field(
+        "text",
+        description='what the column of `text` holds: "text", or "image" (a PNG or JPEG file in '
+        "base64, for a vision backbone)",
+    )
+    max_pixels: Positive = Field(50_000_000, description="an image of more pixels is quarantined")
     label: str = Field(
         "label",
         min_length=1,

@@ -92,6 +92,10 @@ class Config(Section):
 
     def _check_conversations(self) -> None:
         data, writes = self.data, self.task.kind == "generation"
+        if writes and data.content == "image":
+            raise ValueError(
+                '[data] content: expected "text" with [task] kind = "generation", got "image"'
+            )
         if data.of_conversations and not writes:
             raise ValueError(
                 "[data] prompt, response, messages: expected none of them with [task] kind = "

@@ -5,9 +5,6 @@ What a row's `text` holds is decided by the backbone: a text, or, for a vision m
 file in base64 (RFC 4648, section 4), prepared as the image processor beside the weights says.
 """
 
-import base64
-import binascii
-import io
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -15,10 +12,12 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import torch
 from jinja2 import TemplateError
+from PIL.Image import DecompressionBombError
 from torch import Tensor
 
 from s3t_core.conversations import ANSWER, Conversation, Turn, shape_of, turns_of
 from s3t_core.errors import DataError, UsageError
+from s3t_core.images import read_image
 from s3t_core.learning.backbone import Backbone, is_vision, load_image_processor, load_tokenizer
 from s3t_core.learning.recipe import Recipe
 from s3t_core.learning.tasks import writes_text
@@ -242,23 +241,10 @@ class ConversationReader(TextReader):
 _READS_THE_DATE = re.compile(r"strftime_now|\bnow\s*\(|datetime")
 
 
-_FORMATS = ("PNG", "JPEG")
-"""Pillow reads many more. For some (EPS) it writes the row to a file and starts another program."""
-
-
 def _image(text: str) -> "PilImage":
-    from PIL import Image, UnidentifiedImageError
-
     try:
-        file = io.BytesIO(base64.b64decode(text, validate=True))
-        return Image.open(file, formats=_FORMATS).convert("RGB")
-    except (
-        binascii.Error,
-        ValueError,
-        OSError,
-        UnidentifiedImageError,
-        Image.DecompressionBombError,
-    ) as error:
+        return read_image(text).convert("RGB")
+    except (ValueError, OSError, SyntaxError, DecompressionBombError) as error:
         raise DataError(
             "expected a PNG or JPEG file in base64 for a vision backbone, got "
             f"{type(error).__name__}; look at the column that [data] text names"

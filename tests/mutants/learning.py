@@ -4,6 +4,20 @@ from tests.mutants.mutant import Mutant
 
 MUTANTS: tuple[Mutant, ...] = (
     Mutant(
+        name="images: one is decoded however large it is",
+        where="s3t_core/images.py::image_problem",
+        takes="image.width * image.height > max_pixels",
+        puts="False",
+        fails="tests/unit/adapters/test_images.py::cannot_be_learnt_from",
+    ),
+    Mutant(
+        name="images: what is no image is admitted",
+        where="flows/adapters/validation.py::RowValidator._image_problem",
+        takes="image_problem(value, self._config.max_pixels)",
+        puts="''",
+        fails="tests/unit/adapters/test_images.py::quarantined",
+    ),
+    Mutant(
         name="generation: a stream goes on over an erasure",
         where="flows/adapters/served_model.py::Serving.predict_stream",
         takes="self._current() is not loaded",
@@ -187,8 +201,8 @@ MUTANTS: tuple[Mutant, ...] = (
     ),
     Mutant(
         name="images: a row starts a program",
-        where="s3t_core/learning/encoding.py::_image",
-        takes="Image.open(file, formats=_FORMATS)",
+        where="s3t_core/images.py::read_image",
+        takes="Image.open(file, formats=FORMATS)",
         puts="Image.open(file)",
         fails="tests/exactness/test_backbones.py::starts_no_program",
     ),
