@@ -5,6 +5,7 @@
 | a prompt and a response | `prompt`, `response` |
 | messages | `system` (at most one, first), then `user` and `assistant` in turn |
 | a text alone | `text` |
+| two texts, read beside each other for a label or a number | `text`, `pair` |
 
 `Row.text` holds a JSON list of [role, content] pairs. A model learns what `response`, `assistant`
 and `text` say, and is only given the rest. Each content is a text of the person: an erasure looks
@@ -49,6 +50,22 @@ Conversation = tuple[Turn, ...]
 def conversation_text(turns: Iterable[Turn]) -> str:
     """The spelling of a conversation."""
     return json.dumps([list(turn) for turn in turns], ensure_ascii=False, separators=(",", ":"))
+
+
+def pair_text(first: str, second: str) -> str:
+    """The spelling of two texts that are read beside each other."""
+    return conversation_text([Turn("text", first), Turn("pair", second)])
+
+
+def pair_of(text: str) -> tuple[str, str]:
+    """The two texts that a spelling stands for. Raises DataError for what is none."""
+    found = _read(text) or ()
+    if [turn.role for turn in found] != ["text", "pair"]:
+        raise DataError(
+            "expected two texts in each row, got another text; the data was ingested without "
+            "[data] text_pair: run `s3t ingest SOURCE` again"
+        )
+    return found[0].content, found[1].content
 
 
 def turns_of(text: str) -> Conversation:

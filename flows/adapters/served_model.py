@@ -44,7 +44,7 @@ from mlflow.pyfunc.model import PythonModel
 from s3t_core.conversations import Conversation
 from s3t_core.domain import Combine
 from s3t_core.errors import DataError, NoLiveShard, S3TError, StaleModel
-from s3t_core.learning.payload import questions_of, texts_of
+from s3t_core.learning.payload import pairs_of, questions_of, texts_of
 from s3t_core.learning.pins import wait_without_spinning
 from s3t_core.learning.release import kind_of
 from s3t_core.times import Moment
@@ -151,7 +151,8 @@ class _Loaded:
     def answers(self, asked: object, params: Mapping[str, object]) -> list[dict[str, object]]:
         """What is answered to a payload. Raises NoLiveShard, DataError."""
         if not self.document.writes:
-            texts = texts_of(asked, self.document.serving.get("text", ""))
+            text, pair = (self.document.serving.get(n, "") for n in ("text", "text_pair"))
+            texts = pairs_of(asked, text, pair) if pair else texts_of(asked, text)
             return [p.document() for p in self.ensemble.predict(texts)]
         written = self.ensemble.write(self._questions(asked), self._how(params))
         return [p.document() for p in written]

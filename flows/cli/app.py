@@ -431,8 +431,16 @@ def predict(
             ],
         )
         return
-    asked = list(texts or [])
-    answers = champion_of(opened).predict(asked, params)
+    given = list(texts or [])
+    pairs = bool(opened.config.data.text_pair)
+    if pairs and len(given) % 2:
+        raise UsageError(
+            f"expected texts two by two ([data] text_pair), got {len(given)}; give both of each"
+        )
+    asked = [" | ".join(p) for p in zip(given[::2], given[1::2], strict=True)] if pairs else given
+    answers = champion_of(opened).predict(
+        list(zip(given[::2], given[1::2], strict=True)) if pairs else given, params
+    )
     show(
         as_json,
         answers,

@@ -13,7 +13,7 @@ from flows.progress import current
 from flows.use_cases.documents import Answer
 from flows.workspace import access
 from flows.workspace.parts import HasConfig, HasRegistry, Lockable
-from s3t_core.conversations import shape_of, turns_of
+from s3t_core.conversations import pair_of, shape_of, turns_of
 from s3t_core.erasure.state import VersionRecord
 from s3t_core.errors import DataError, StaleModel, UsageError
 from s3t_core.files import writing_atomically
@@ -196,14 +196,17 @@ def _texts(workspace: Served, source: str) -> Iterator[list[object]]:
     read = task if writes else None  # without their labels, rows of all other tasks are alike
     for chunk in Source([source], only, "", read, to_learn=False).chunks():
         _check_rows(chunk, data.messages or data.prompt or text)
-        asked = [_asked(each, writes) for each in chunk[text].tolist()]
+        asked = [_asked(each, writes, bool(data.text_pair)) for each in chunk[text].tolist()]
         size = WRITTEN if writes else BATCH
         for begin in range(0, len(asked), size):
             yield asked[begin : begin + size]
 
 
-def _asked(text: str | None, writes: bool) -> object:
-    """What a model is asked: the text; of a language model's row the prompt, or its messages."""
+def _asked(text: str | None, writes: bool, pairs: bool) -> object:
+    """What a model is asked: the text, or both; of a language model's row the prompt, or its
+    messages."""
+    if text and pairs:
+        return pair_of(text)
     if not text or not writes:
         return text or None
     turns = turns_of(text)

@@ -251,6 +251,8 @@ class Workspace(Layout):
         }
         if self.config.serving.combine != "votes":
             told["combine"] = self.config.serving.combine
+        if self.config.data.text_pair:
+            told["text_pair"] = self.config.data.text_pair
         if self.config.task.kind == "generation":
             told["asks"] = self.config.data.form
             told["max_new_tokens"] = self.config.serving.max_new_tokens

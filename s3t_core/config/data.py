@@ -20,6 +20,10 @@ class DataConfig(Section):
         min_length=1,
         description="column with the text",
     )
+    text_pair: str = Field(
+        "",
+        description='column with a second text, which is read beside the first; "" = there is none',
+    )
     content: Literal["text", "image"] = Field(
         "text",
         description='what the column of `text` holds: "text", or "image" (a PNG or JPEG file in '
@@ -89,6 +93,7 @@ class DataConfig(Section):
         "subject",
         "record",
         "held_out_by",
+        "text_pair",
         "prompt",
         "response",
         "messages",

@@ -111,7 +111,11 @@ class SystemConfig(Section):
     @model_validator(mode="after")
     def _sequences(self) -> "SystemConfig":
         if not isinstance(self.prior, str):
-            _as_value_error(check_prior, self.prior, self.slices)
+            _as_value_error(
+                check_prior,
+                self.prior,
+                self.slices,
+            )
             if self.sequences == "cyclic" and len(set(self.prior)) > 1:
                 raise ValueError(
                     'expected sequences = "bms" or "optimised" with a prior per slice, got '

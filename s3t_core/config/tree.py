@@ -92,6 +92,11 @@ class Config(Section):
 
     def _check_conversations(self) -> None:
         data, writes = self.data, self.task.kind == "generation"
+        if data.text_pair and (writes or data.content == "image" or data.text_pair == data.text):
+            raise ValueError(
+                "[data] text_pair: expected the column of a second text, for a task with labels or "
+                "numbers of texts, got another"
+            )
         if writes and data.content == "image":
             raise ValueError(
                 '[data] content: expected "text" with [task] kind = "generation", got "image"'

@@ -15,7 +15,7 @@ from jinja2 import TemplateError
 from PIL.Image import DecompressionBombError
 from torch import Tensor
 
-from s3t_core.conversations import ANSWER, Conversation, Turn, shape_of, turns_of
+from s3t_core.conversations import ANSWER, Conversation, Turn, pair_of, shape_of, turns_of
 from s3t_core.errors import DataError, UsageError
 from s3t_core.images import read_image
 from s3t_core.learning.backbone import Backbone, is_vision, load_image_processor, load_tokenizer
@@ -76,7 +76,7 @@ class TextReader:
     def batch(self, items: Sequence[Item]) -> dict[str, Tensor]:
         """(rows, longest) int64 `input_ids` and `attention_mask`; the filling is masked: its id
         reaches no answer."""
-        lengths = self.lengths(items)
+        lengths = [len(i) for i in items]
         longest = max(lengths)
         filling = self.tokenizer.pad_token_id or 0
         ids, mask = [], []
@@ -89,6 +89,45 @@ class TextReader:
     def weight(self, items: Sequence[Item]) -> int:
         """Tokens, padding included."""
         return len(items) * max(self.lengths(items))
+
+
+@dataclass(frozen=True)
+class PairReader(TextReader):
+    """For two texts a row, as the tokenizer puts them together. Items are (2, tokens) int64: ids,
+    and which of the two each is of, where the backbone asks that."""
+
+    def items(self, texts: list[str]) -> list[Item]:
+        """Tokens of each pair, cut at `max_length` in all, the longer text first."""
+        pairs = [pair_of(text) for text in texts]
+        if not pairs:
+            return []
+        firsts, seconds = (list(each) for each in zip(*pairs, strict=True))
+        told = self.tokenizer(
+            firsts,
+            seconds,
+            truncation="longest_first",
+            max_length=self.max_length,
+        )
+        ids = told["input_ids"]
+        sides = told["token_type_ids"] if self._asks_sides else [[0] * len(i) for i in ids]
+        return [torch.tensor(each) for each in zip(ids, sides, strict=True)]
+
+    def lengths(self, items: Sequence[Item]) -> list[int]:
+        """Tokens per row."""
+        return [torch.as_tensor(i).shape[1] for i in items]
+
+    def batch(self, items: Sequence[Item]) -> dict[str, Tensor]:
+        """As of texts, with `token_type_ids` where the backbone asks for them."""
+        told = [torch.as_tensor(i) for i in items]
+        batch = TextReader.batch(self, [list(map(int, i[0])) for i in told])
+        if self._asks_sides:
+            sides = [i[1] for i in told]
+            batch["token_type_ids"] = torch.nn.utils.rnn.pad_sequence(sides, batch_first=True)
+        return batch
+
+    @property
+    def _asks_sides(self) -> bool:
+        return "token_type_ids" in self.tokenizer.model_input_names
 
 
 @dataclass(frozen=True)
@@ -257,6 +296,8 @@ def load_reader(backbone: Backbone, recipe: Recipe) -> Reader:
         return ImageReader(load_image_processor(backbone))
     if writes_text(recipe):
         return ConversationReader(load_tokenizer(backbone), recipe.max_length)
+    if recipe.task.get("pairs"):
+        return PairReader(load_tokenizer(backbone), recipe.max_length)
     return TextReader(load_tokenizer(backbone), recipe.max_length)
 
 

@@ -12,7 +12,7 @@ import math
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from s3t_core.conversations import Conversation, Turn, chat_of
+from s3t_core.conversations import Conversation, Turn, chat_of, pair_text
 from s3t_core.errors import DataError
 
 
@@ -21,6 +21,53 @@ def texts_of(asked: object, column: str = "") -> list[str]:
     said. Taken are one text, a list, tuple, Series or array of texts (also n rows of one cell), a
     frame, a dict of columns, and a list of dicts. Raises DataError."""
     return _checked(_cells(asked, column))
+
+
+def pairs_of(
+    asked: object,
+    first: str,
+    second: str,
+) -> list[str]:
+    """The pairs of texts of a payload, in its order, as rows hold them (s3t_core.conversations): a
+    list of pairs, or what has both columns (a frame, a dict of columns, a list of dicts). Raises
+    DataError."""
+    table: Any = asked
+    if hasattr(asked, "columns") or isinstance(asked, Mapping):
+        told = [texts_of({name: _listed(table[name])}) for name in _both(table, first, second)]
+        if len(told[0]) != len(told[1]):
+            raise DataError("expected as many second texts as first ones, got others")
+        return [pair_text(*pair) for pair in zip(*told, strict=True)]
+    rows = _listed(asked)
+    if isinstance(rows, str) or not isinstance(rows, Iterable):
+        raise DataError(f"expected pairs of texts, got {type(asked).__name__}")
+    return [pair_text(*_pair(row, first, second)) for row in rows]
+
+
+def _both(
+    asked: Any,
+    first: str,
+    second: str,
+) -> tuple[str, str]:
+    names = list(asked.columns if hasattr(asked, "columns") else asked)
+    if names.count(first) != 1 or names.count(second) != 1:
+        raise DataError(
+            f"expected the columns {first!r} and {second!r} of [data] text and text_pair, got "
+            "others; name them so, or send pairs alone"
+        )
+    return first, second
+
+
+def _pair(
+    row: object,
+    first: str,
+    second: str,
+) -> list[str]:
+    cells = _listed(row)
+    if isinstance(row, Mapping):
+        cells = [row[name] for name in _both(row, first, second)]
+    if not isinstance(cells, list | tuple) or len(cells) != 2:
+        raise DataError("expected two texts in each row, got another number")
+    return _checked(list(cells))
 
 
 def questions_of(

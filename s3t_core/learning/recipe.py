@@ -175,9 +175,12 @@ def make_recipe(
 def _task_of(config: Config) -> dict[str, object]:
     """What of the task decides the bytes of a stage."""
     task = config.task
-    if task.kind == "classification":
+    told: dict[str, object] = {"range": list(task.range)} if task.range else {}
+    if config.data.text_pair:
+        told["pairs"] = True
+    if task.kind == "classification" and not told:
         return {}
-    return {"kind": task.kind, **({"range": list(task.range)} if task.range else {})}
+    return {"kind": task.kind, **told}
 
 
 def in_float32(recipe: Recipe) -> Recipe:

@@ -4,6 +4,7 @@ Two at a time in CI (each task with each backbone, each backbone with each adapt
 precisions); the whole product in `make test-all`.
 """
 
+import shutil
 from dataclasses import replace
 from itertools import product
 from pathlib import Path
@@ -11,11 +12,16 @@ from typing import Any
 
 import pytest
 import torch
+from tokenizers import Tokenizer
+from tokenizers.processors import TemplateProcessing
+from transformers import PreTrainedTokenizerFast
 
 from s3t_core.config import ADAPTER_KINDS
+from s3t_core.conversations import pair_text
 from s3t_core.domain import Combine, Release, SliceId
 from s3t_core.learning.activation_store import ActivationStore
 from s3t_core.learning.activations import Activations
+from s3t_core.learning.encoding import load_reader
 from s3t_core.learning.ensemble import Ensemble
 from s3t_core.learning.stage import COMPUTED
 from tests.exactness.system import Slices, TinySystem, dataset_of
@@ -162,3 +168,66 @@ def test_a_stage_learns_what_the_task_asks(folders: dict[str, Path], task: str) 
     else:
         low, high = (float(str(each["value"])) for each in found)
         assert low < 1 and high > 3 and score.value < 1
+
+
+@pytest.mark.parametrize("asks_sides", [True, False])
+def test_pairs_are_tokens_of_both_texts_and_exact(
+    folders: dict[str, Path], tmp_path: Path, asks_sides: bool
+) -> None:
+    """Against transformers' own encoding, with the sides that BERT asks for; and once more, an
+    erasure leaves what never saw the row."""
+    folder = shutil.copytree(folders["encoder"], tmp_path / "m")
+    _with_sides(folder, asks_sides)
+    system = _system({"encoder": folder}, "encoder", "lora")
+    system.recipe = replace(system.recipe, task={"kind": "classification", "pairs": True})
+    reader = load_reader(system.backbone, system.recipe)
+    pairs = [("w1 w2", "w3"), ("w4", "w5 w6 w7"), (" ".join(["w8"] * 30), "w9")]
+    items = reader.items([pair_text(*pair) for pair in pairs])
+    assert reader.lengths(items) == [len(i[0]) for i in map(torch.as_tensor, items)]
+    assert max(reader.lengths(items)) == reader.max_length  # type: ignore[attr-defined]
+    told = reader.tokenizer(  # type: ignore[attr-defined]
+        *(list(each) for each in zip(*pairs, strict=True)),
+        truncation="longest_first",
+        max_length=reader.max_length,  # type: ignore[attr-defined]
+        padding=True,
+        return_tensors="pt",
+    )
+    batch = reader.batch(items)
+    assert batch.keys() == {k for k in told if asks_sides or k != "token_type_ids"}
+    assert all(torch.equal(batch[name], told[name]) for name in batch)
+    data = {
+        place: [r._replace(text=pair_text(r.text, f"w{n}")) for n, r in enumerate(rows)]
+        for place, rows in _data("encoder").items()
+    }
+    remaining = data | {GONE: data[GONE][1:]}
+    without = _system({"encoder": folder}, "encoder", "lora")
+    without.recipe = system.recipe
+    mine = _untainted(system.release(system.train(data)))
+    theirs = _untainted(without.release(without.train(remaining)))
+    texts = [pair_text(*pair) for pair in pairs]
+    models = [
+        Ensemble(s.backbone, s.recipe, r, s.artifacts.__getitem__)
+        for s, r in ((system, mine), (without, theirs))
+    ]
+    assert torch.equal(*(model.probabilities(texts) for model in models))
+    swapped = models[0].probabilities([pair_text(*pair[::-1]) for pair in pairs])
+    assert not torch.equal(swapped, models[0].probabilities(texts))
+
+
+def _with_sides(folder: Path, asks: bool) -> None:
+    """The tokenizer puts two texts together, and says of which each token is."""
+    raw = Tokenizer.from_file(str(folder / "tokenizer.json"))
+    raw.post_processor = TemplateProcessing(
+        single="[CLS] $A [SEP]",
+        pair="[CLS] $A [SEP] $B:1 [SEP]:1",
+        special_tokens=[("[CLS]", 2), ("[SEP]", 3)],
+    )
+    names = ["input_ids", "attention_mask", *(["token_type_ids"] if asks else [])]
+    PreTrainedTokenizerFast(
+        tokenizer_object=raw,
+        pad_token="[PAD]",
+        unk_token="[UNK]",
+        cls_token="[CLS]",
+        sep_token="[SEP]",
+        model_input_names=names,
+    ).save_pretrained(folder)

@@ -253,3 +253,27 @@ def test_of_a_refused_chat_every_turn_is_looked_for(
     assert ingest(str(place.root), str(source))["quarantined"] == 1
     take_requests(place, ["refused"])
     assert CANARY_TEXT in _searched(place)
+
+
+def test_pairs_of_texts_walk_to_their_certificate(
+    make_place: Callable[..., Workspace], tmp_path: Path
+) -> None:
+    place = make_place(data={"text_pair": "other"})
+    source = tmp_path / "people.jsonl"
+    rows = [{**row, "other": f"w9 {row['id']}"} for row in people(canary=True)]
+    rows.append({**rows[0], "id": "x", "other": " "})
+    source.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    taken = ingest(str(place.root), str(source))
+    assert taken["reasons"] == {"column 'other' holds no text": 1}
+    assert train(str(place.root))["score"]["metric"] == "accuracy"
+    with place.registry.addressed():
+        loaded = mlflow.pyfunc.load_model("models:/tiny@champion")
+        served = loaded.predict([["w1 w2", "w3"]])
+        assert served == loaded.predict({"what": ["w1 w2"], "other": ["w3"]})
+    assert champion_of(place).predict([("w1 w2", "w3")]) == served
+    good = tmp_path / "good.jsonl"
+    good.write_text("".join(json.dumps(row) + "\n" for row in rows[:-1]))
+    assert predict_file(place, str(good), tmp_path / "out.csv")["rows"] == len(rows) - 1
+    take_requests(place, [CANARY])
+    assert {f"w9 c{n}" for n in range(3)} <= set(_searched(place)), "the second text too"
+    assert len(erase(str(place.root))["certificates"]) == 1

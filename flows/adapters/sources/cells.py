@@ -65,7 +65,11 @@ def reach(row: Mapping[str, object], column: str) -> object:
     return reach(inner, rest)
 
 
-def row_by_row(rows: Iterable[Cells], columns: Columns, chunk_rows: int) -> Iterator[Block]:
+def row_by_row(
+    rows: Iterable[Cells],
+    columns: Columns,
+    chunk_rows: int,
+) -> Iterator[Block]:
     """Blocks of rows that are decoded one at a time."""
     rows = iter(rows)
     while part := [
@@ -77,7 +81,11 @@ def row_by_row(rows: Iterable[Cells], columns: Columns, chunk_rows: int) -> Iter
         )
 
 
-def _decode(cells: Mapping[str, object], malformed: str, columns: Columns) -> Cells:
+def _decode(
+    cells: Mapping[str, object],
+    malformed: str,
+    columns: Columns,
+) -> Cells:
     decoded: dict[str, object] = {}
     for column, write in columns.items():
         value = cells.get(column)
@@ -164,7 +172,8 @@ def columns_of(
 ) -> Columns:
     """The columns that the config names. What a column of ids holds is written as an id, whatever
     else it is. `label_told`: how a label is written that is no text."""
-    others = dict.fromkeys([config.text, tier_column], told) | {config.label: label_told}
+    texts = [config.text, config.text_pair, tier_column]
+    others = dict.fromkeys(texts, told) | {config.label: label_told}
     return with_ids(others, config)
 
 
@@ -179,7 +188,11 @@ def chat_told(value: object) -> str | None:
     if value is None or (isinstance(value, float) and math.isnan(value)):
         return None
     try:
-        return json.dumps(value, ensure_ascii=False, default=_listed)
+        return json.dumps(
+            value,
+            ensure_ascii=False,
+            default=_listed,
+        )
     except (TypeError, ValueError, RecursionError):
         raise NotAnId("something else than messages") from None
 

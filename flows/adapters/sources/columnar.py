@@ -98,7 +98,11 @@ def _with_constants(block: Block, constants: Mapping[str, object]) -> Block:
     return Block(block.cells | more, block.malformed)
 
 
-def _blocks(batch: "pa.RecordBatch", columns: Columns, chunk_rows: int) -> Iterator[Block]:
+def _blocks(
+    batch: "pa.RecordBatch",
+    columns: Columns,
+    chunk_rows: int,
+) -> Iterator[Block]:
     """The rows of a record batch, by column where all of it is text, row by row where something
     must be found."""
     import pyarrow as pa
@@ -114,7 +118,11 @@ def _blocks(batch: "pa.RecordBatch", columns: Columns, chunk_rows: int) -> Itera
             return
     cells = [_values(array) for array in arrays]
     rows = (dict(zip(columns, row, strict=True)) for row in zip(*cells, strict=True))
-    yield from row_by_row(((row, "") for row in rows), columns, chunk_rows)
+    yield from row_by_row(
+        ((row, "") for row in rows),
+        columns,
+        chunk_rows,
+    )
 
 
 def _at_once(batch: "pa.RecordBatch", columns: Columns) -> Block | None:
@@ -188,7 +196,11 @@ def _opened(part: Part) -> "pa.RecordBatchFileReader | pa.RecordBatchStreamReade
     return pa.ipc.open_file(source) if footer else pa.ipc.open_stream(source)
 
 
-def _batches(part: Part, columns: Sequence[str], rows: int) -> "Iterator[pa.RecordBatch]":
+def _batches(
+    part: Part,
+    columns: Sequence[str],
+    rows: int,
+) -> "Iterator[pa.RecordBatch]":
     """Record batches with at least these columns."""
     import pyarrow.parquet as pq
 
@@ -196,7 +208,10 @@ def _batches(part: Part, columns: Sequence[str], rows: int) -> "Iterator[pa.Reco
         with pq.ParquetFile(part.path) as file:
             paths = [_path(file.schema_arrow, column) for column in columns]
             outer = dict.fromkeys(path[0] for path in paths)
-            yield from file.iter_batches(batch_size=rows, columns=list(outer))
+            yield from file.iter_batches(
+                batch_size=rows,
+                columns=list(outer),
+            )
         return
     with _opened(part) as reader:
         if hasattr(reader, "num_record_batches"):

@@ -6,13 +6,17 @@ from collections.abc import Callable, Mapping, Sequence
 
 from flows.adapters.sources.cells import Block, Columns, chat_told, told, with_ids
 from s3t_core.config import DataConfig
-from s3t_core.conversations import Turn, chat_of, conversation_text, question_of
+from s3t_core.conversations import Turn, chat_of, conversation_text, pair_text, question_of
 from s3t_core.errors import DataError
 
 Cells = Mapping[str, str | None]
 
 
-def with_conversations(block: Block, config: DataConfig, to_learn: bool = True) -> Block:
+def with_conversations(
+    block: Block,
+    config: DataConfig,
+    to_learn: bool = True,
+) -> Block:
     """A block whose column of texts holds conversations, and whose column of labels nothing: a row
     asks for what it says. `to_learn`: with what a model is to say; else up to there. A cell that is
     missing leaves the text missing, for the checks to tell."""
@@ -29,6 +33,23 @@ def with_conversations(block: Block, config: DataConfig, to_learn: bool = True) 
     return Block(cells, wrong)  # with what it was made of, for quarantine to keep
 
 
+def with_pairs(block: Block, config: DataConfig) -> Block:
+    """A block whose column of texts holds both texts of each row."""
+    made, wrong = [], list(block.malformed)
+    texts = zip(
+        block.cells[config.text],
+        block.cells[config.text_pair],
+        strict=True,
+    )
+    for place, (first, second) in enumerate(texts):
+        made.append(pair_text(first, second) if first and second else first)
+        if first and not (second and second.strip()):
+            wrong[place] = wrong[place] or f"column {config.text_pair!r} holds no text"
+        elif first and not first.strip():
+            wrong[place] = wrong[place] or f"column {config.text!r} holds no text"
+    return Block(block.cells | {config.text: made}, wrong)
+
+
 def columns_said(config: DataConfig, to_learn: bool) -> Sequence[str]:
     """The columns that a conversation is made of."""
     if config.messages:
@@ -38,7 +59,9 @@ def columns_said(config: DataConfig, to_learn: bool) -> Sequence[str]:
 
 
 def columns_of_conversations(
-    config: DataConfig, tier_column: str = "", to_learn: bool = True
+    config: DataConfig,
+    tier_column: str = "",
+    to_learn: bool = True,
 ) -> Columns:
     """The columns that the config names for a language model: those of what is said, and the ids.
     There is none of labels."""
@@ -58,7 +81,11 @@ def _alone(text: str | None) -> str | None:
     return conversation_text([Turn("text", text)]) if text and text.strip() else None
 
 
-def _answered(config: DataConfig, cells: Cells, to_learn: bool) -> str | None:
+def _answered(
+    config: DataConfig,
+    cells: Cells,
+    to_learn: bool,
+) -> str | None:
     if not any(cells[column] for column in config.prompt_columns):
         return None
     prompt = config.prompt_of(cells)

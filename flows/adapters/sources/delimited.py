@@ -34,8 +34,18 @@ from flows.adapters.sources.text import (
 from s3t_core.errors import DataError
 from s3t_core.memory import without_collections
 
-DELIMITERS = {",": "commas", ";": "semicolons", "\t": "tabs", "|": "bars"}
-_OF_ENDING = {".csv": ",", ".tsv": "\t", ".tab": "\t", ".psv": "|"}
+DELIMITERS = {
+    ",": "commas",
+    ";": "semicolons",
+    "\t": "tabs",
+    "|": "bars",
+}
+_OF_ENDING = {
+    ".csv": ",",
+    ".tsv": "\t",
+    ".tab": "\t",
+    ".psv": "|",
+}
 _LONGEST_CELL = 16 * 2**20
 """Characters. A longer cell is a quote that nobody closes, or nothing that could be learnt from."""
 _MISQUOTED = 'a quote inside a quoted cell that is not written twice ("")'
@@ -43,7 +53,14 @@ _BEGIN, _SAMPLE, _ENOUGH = 256 * 1024, 200, 4
 _NEARLY = 0.9
 """Of the first rows so many have as many cells as the header, where a delimiter is the file's."""
 _KNOWN = frozenset(
-    {"id", "key", "name", "date", "time", *(w for words in ROLE_WORDS.values() for w in words)}
+    {
+        "id",
+        "key",
+        "name",
+        "date",
+        "time",
+        *(w for words in ROLE_WORDS.values() for w in words),
+    }
 )
 _LINE_END = re.compile(r"\r\n|\r|\n")
 
@@ -176,7 +193,11 @@ class DelimitedTable:
 
     def _first_rows(self, rows: int) -> list[list[str]]:
         reader, found = (
-            csv.reader(self._head_lines, delimiter=self.delimiter, strict=True),
+            csv.reader(
+                self._head_lines,
+                delimiter=self.delimiter,
+                strict=True,
+            ),
             list[list[str]](),
         )
         while len(found) <= rows:
@@ -220,7 +241,11 @@ class DelimitedTable:
         spoilt = 0
         with (
             readable(f"a readable {self.told.partition(',')[0]} file with a header"),
-            open_text(self._part.path, self._part.packing, self._codec) as file,
+            open_text(
+                self._part.path,
+                self._part.packing,
+                self._codec,
+            ) as file,
         ):
             for rows, malformed in _chunks(
                 _Rows(self, file, self._skip, len(self.header)), chunk_rows
@@ -281,7 +306,13 @@ class DelimitedTable:
             if any(within) or all(ends):
                 self._odd = self._odd or line
 
-    def _holds(self, piece: str, begin: int, end: int, line: int) -> bool:
+    def _holds(
+        self,
+        piece: str,
+        begin: int,
+        end: int,
+        line: int,
+    ) -> bool:
         """Whether a line of a quoted cell has as many cells as a row has from `begin` to `end`.
         Raises DataError where a declared label stands in its place."""
         cells = piece.split(self.delimiter)
@@ -300,7 +331,13 @@ class DelimitedTable:
 class _Rows:
     """The rows behind the header, each with why it cannot be read."""
 
-    def __init__(self, table: DelimitedTable, file: IO[str], skip: int, width: int) -> None:
+    def __init__(
+        self,
+        table: DelimitedTable,
+        file: IO[str],
+        skip: int,
+        width: int,
+    ) -> None:
         self._table, self._width = table, width
         self._before = skip
         self._skip = skip
@@ -403,19 +440,38 @@ def _folded(name: str) -> str:
 def _declared(text: str) -> tuple[int, str]:
     """Lines to pass over before the header and the delimiter that they declare: "sep=;", as
     spreadsheets write it."""
-    found = re.match(r'"?sep=(.)"?\r?\n', text, re.IGNORECASE)
+    found = re.match(
+        r'"?sep=(.)"?\r?\n',
+        text,
+        re.IGNORECASE,
+    )
     return (1, found[1]) if found else (0, "")
 
 
 def _first(lines: Sequence[str], delimiter: str) -> list[str]:
     """The cells of the first line that has any; none where its quotes are not closed."""
     try:
-        return next((row for row in csv.reader(lines, delimiter=delimiter, strict=True) if row), [])
+        return next(
+            (
+                row
+                for row in csv.reader(
+                    lines,
+                    delimiter=delimiter,
+                    strict=True,
+                )
+                if row
+            ),
+            [],
+        )
     except csv.Error:
         return []
 
 
-def _fitting(lines: Sequence[str], wanted: Sequence[str], usual: str) -> str:
+def _fitting(
+    lines: Sequence[str],
+    wanted: Sequence[str],
+    usual: str,
+) -> str:
     """The usual delimiter, unless another one alone makes most of the wanted columns out of the
     first line, or, where none makes any, the usual one makes one cell of it and another one alone
     as many cells of nearly every line."""
@@ -451,4 +507,8 @@ def _shape(cell: str) -> str:
     """A cell with its letters and digits taken for one another, and runs of them for one: r017 is
     a0."""
     letters = re.sub(r"[^\W\d_]+", "a", cell.strip())
-    return re.sub(r"(a )+a", "a a", re.sub(r"\d+", "0", letters))
+    return re.sub(
+        r"(a )+a",
+        "a a",
+        re.sub(r"\d+", "0", letters),
+    )

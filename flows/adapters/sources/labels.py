@@ -115,7 +115,10 @@ class Undeclared:
             self._only[label] = None
 
     def add_refused(
-        self, refused: "pd.DataFrame", data: DataConfig, labels_in: Callable[[str], list[str]]
+        self,
+        refused: "pd.DataFrame",
+        data: DataConfig,
+        labels_in: Callable[[str], list[str]],
     ) -> None:
         """Refused rows of a chunk: of those that could be read, the labels that are not declared.
         `labels_in`: those of a cell."""
@@ -142,7 +145,11 @@ class Undeclared:
         if not looks_like_a_label(value):
             return False
         folded = value.strip().casefold()
-        if difflib.get_close_matches(folded, [v.casefold() for v in self._declared], cutoff=0.75):
+        if difflib.get_close_matches(
+            folded,
+            [v.casefold() for v in self._declared],
+            cutoff=0.75,
+        ):
             return True
         likely = (
             self.beside_declared

@@ -72,7 +72,11 @@ class JsonTable:
         self._first: list[dict[str, object]] | None = None
 
     def _open(self) -> IO[str]:
-        return open_text(self._part.path, self._part.packing, self._codec)
+        return open_text(
+            self._part.path,
+            self._part.packing,
+            self._codec,
+        )
 
     def lacking(self, columns: Sequence[str]) -> list[str]:
         """See Table. Reads on until every column was seen."""
@@ -132,7 +136,11 @@ class JsonTable:
     def blocks(self, columns: Columns, chunk_rows: int) -> Iterator[Block]:
         """See Table."""
         spoilt = 0
-        for block in row_by_row(self._cells(columns), columns, chunk_rows):
+        for block in row_by_row(
+            self._cells(columns),
+            columns,
+            chunk_rows,
+        ):
             spoilt += sum(m.endswith(NOT_TEXT) for m in block.malformed)
             yield block
         if spoilt:
@@ -323,7 +331,11 @@ def _value(row: dict[str, object], column: str) -> object:
         return None
 
 
-def _flat(row: dict[str, object], above: str = "", depth: int = 3) -> Iterator[tuple[str, object]]:
+def _flat(
+    row: dict[str, object],
+    above: str = "",
+    depth: int = 3,
+) -> Iterator[tuple[str, object]]:
     for key, value in row.items():
         if isinstance(value, dict) and value and depth > 1:
             if not any(

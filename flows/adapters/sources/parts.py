@@ -24,8 +24,25 @@ _KINDS = {
     ".arrow": "arrow",
     ".feather": "arrow",
 }
-_PACKED = {".gz": "gzip", ".gzip": "gzip", ".zst": "zstd", ".zstd": "zstd"}
-_IMAGES = frozenset({".png", ".jpg", ".jpeg", ".gif", ".bmp", ".webp", ".tif", ".tiff", ".heic"})
+_PACKED = {
+    ".gz": "gzip",
+    ".gzip": "gzip",
+    ".zst": "zstd",
+    ".zstd": "zstd",
+}
+_IMAGES = frozenset(
+    {
+        ".png",
+        ".jpg",
+        ".jpeg",
+        ".gif",
+        ".bmp",
+        ".webp",
+        ".tif",
+        ".tiff",
+        ".heic",
+    }
+)
 _OTHERS = {
     ".xlsx": "a spreadsheet: save the sheet as CSV",
     ".xls": "a spreadsheet: save the sheet as CSV",
@@ -45,7 +62,13 @@ _NO_FILE = (
     "expected a readable file or example:NAME as the source, got a path that is no file; check its "
     "spelling"
 )
-_DESCRIBING = frozenset({"dataset_infos.json", "dataset_info.json", "state.json"})
+_DESCRIBING = frozenset(
+    {
+        "dataset_infos.json",
+        "dataset_info.json",
+        "state.json",
+    }
+)
 _NO_VALUE = "__HIVE_DEFAULT_PARTITION__"
 
 
@@ -242,7 +265,14 @@ def _part(path: Path, constants: dict[str, str | None] | None = None) -> Part:
         raise DataError(
             f"expected a source ending in {_ENDINGS}, got {what or repr(ending or 'no ending')}"
         )
-    return Part(path, kind, ending, packing, constants or {}, tuple(notes))
+    return Part(
+        path,
+        kind,
+        ending,
+        packing,
+        constants or {},
+        tuple(notes),
+    )
 
 
 def told_parts(parts: Sequence[Part]) -> Iterator[str]:

@@ -24,7 +24,12 @@ def preflight(config: Config, sources: Sequence[str]) -> Source:
     except ConfigError as error:
         problems.append(str(error))
     try:
-        source = Source(sources, config.data, config.tiers.column, config.task)
+        source = Source(
+            sources,
+            config.data,
+            config.tiers.column,
+            config.task,
+        )
         problems += source.problems()
     except DataError as error:
         raise DataError("; ".join([*problems, str(error)])) from None
@@ -45,12 +50,21 @@ def _size(sources: Sequence[str]) -> int:
 def _read(config: Config, sources: Sequence[str]) -> None:
     data, reading = config.data, reading_of(config.task, config.data.labels)
     undeclared, declared, rows = Undeclared(data.labels), False, 0
-    for chunk in Source(sources, data, config.tiers.column, config.task).chunks(CHUNK_ROWS):
+    for chunk in Source(
+        sources,
+        data,
+        config.tiers.column,
+        config.task,
+    ).chunks(CHUNK_ROWS):
         known = chunk[data.label].map(lambda v: isinstance(v, str) and not reading.problem(v))
         known = known.astype(bool)
         rows += len(chunk)
         declared = declared or bool(known.any())
-        undeclared.add_refused(chunk[~known], data, reading.labels_in)
+        undeclared.add_refused(
+            chunk[~known],
+            data,
+            reading.labels_in,
+        )
     if rows and not declared and undeclared:
         raise DataError(
             f"expected labels that [data] labels declares, got none in {rows} row(s), which hold "

@@ -19,7 +19,11 @@ from flows.adapters.sources.cells import (
     row_by_row,
 )
 from flows.adapters.sources.columnar import ColumnarTable
-from flows.adapters.sources.conversations import columns_of_conversations, with_conversations
+from flows.adapters.sources.conversations import (
+    columns_of_conversations,
+    with_conversations,
+    with_pairs,
+)
 from flows.adapters.sources.delimited import DelimitedTable
 from flows.adapters.sources.lines import JsonTable
 from flows.adapters.sources.parts import Part, parts_of, told_parts
@@ -51,11 +55,20 @@ class Source:
         self._to_learn = to_learn
         self._task = task or TaskConfig()
         self._writes = self._task.kind == "generation"
-        self.columns: Columns = _columns(config, tier_column, self._task, to_learn)
+        self.columns: Columns = _columns(
+            config,
+            tier_column,
+            self._task,
+            to_learn,
+        )
         self._config = config
-        roles = {config.subject: "subject", config.label: "label", config.text: "text"}
+        roles = {
+            config.subject: "subject",
+            config.label: "label",
+            config.text: "text",
+        }
         roles |= {getattr(config, name): name for name in config.of_conversations}
-        roles |= dict.fromkeys(config.prompt_columns, "prompt")
+        roles |= dict.fromkeys(config.prompt_columns, "prompt") | {config.text_pair: "text_pair"}
         others = {
             config.split_by: "held_out_by",
             config.record: "record",
@@ -175,7 +188,11 @@ class Source:
     def _blocks(self, chunk_rows: int) -> Iterator[tuple[Table, Block]]:
         config, counts = self._config, dict[tuple[str, str], int]()
         for number, table in enumerate(self.tables, 1):
-            reading = reading_of(self._task, config.labels, table.classes(config.label))
+            reading = reading_of(
+                self._task,
+                config.labels,
+                table.classes(config.label),
+            )
             try:
                 for block in table.blocks(self.columns, chunk_rows):
                     if self._writes:
@@ -183,7 +200,7 @@ class Source:
                         continue
                     _refuse_chats(block, config.text)
                     block.cells[config.label] = reading.of(block.cells[config.label])
-                    yield table, block
+                    yield table, with_pairs(block, config) if config.text_pair else block
             except DataError as error:
                 raise DataError(f"{error}{_where([number], len(self.tables))}") from None
             for pair, count in reading.read_as.items():
@@ -242,7 +259,14 @@ class ExampleTable:
 
     def sample(self, rows: int) -> list[dict[str, object]]:
         """See Table."""
-        return [dict(row) for _, row in zip(range(rows), examples.rows(self._name), strict=False)]
+        return [
+            dict(row)
+            for _, row in zip(
+                range(rows),
+                examples.rows(self._name),
+                strict=False,
+            )
+        ]
 
     def blocks(self, columns: Columns, chunk_rows: int) -> Iterator[Block]:
         """See Table."""
@@ -252,10 +276,19 @@ class ExampleTable:
         return row_by_row(rows, columns, chunk_rows)
 
 
-def _columns(config: DataConfig, tier_column: str, task: TaskConfig, to_learn: bool) -> Columns:
+def _columns(
+    config: DataConfig,
+    tier_column: str,
+    task: TaskConfig,
+    to_learn: bool,
+) -> Columns:
     """The columns that a task reads."""
     if task.kind == "generation":
-        return columns_of_conversations(config, tier_column, to_learn)
+        return columns_of_conversations(
+            config,
+            tier_column,
+            to_learn,
+        )
     label_told = list_told if task.kind == "multilabel" else one_label_told
     return columns_of(config, tier_column, label_told)
 

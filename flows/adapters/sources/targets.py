@@ -41,7 +41,11 @@ class Reading(Protocol):
         """The labels that stand in a value, declared or not; none where it is no label."""
 
 
-def reading_of(task: TaskConfig, labels: Sequence[str], names: Sequence[str] = ()) -> Reading:
+def reading_of(
+    task: TaskConfig,
+    labels: Sequence[str],
+    names: Sequence[str] = (),
+) -> Reading:
     """The reading that a task wants. `names`: of the numbers 0, 1, ... where the source declares
     them."""
     if task.kind == "multilabel":
@@ -58,7 +62,10 @@ class LabelSets:
     one label alone. Fills `Reading`."""
 
     def __init__(
-        self, labels: Sequence[str], separator: str = "", names: Sequence[str] = ()
+        self,
+        labels: Sequence[str],
+        separator: str = "",
+        names: Sequence[str] = (),
     ) -> None:
         """`separator`: what stands between labels, "" for none."""
         self._declared, self._separator = tuple(labels), separator

@@ -160,7 +160,11 @@ def _unmarked_utf16(head: bytes) -> str:
     return f"utf-16-{'le' if odd > even else 'be'}"
 
 
-def open_text(path: Path, packing: str, codec: str) -> IO[str]:
+def open_text(
+    path: Path,
+    packing: str,
+    codec: str,
+) -> IO[str]:
     """The text of a file, line ends as they are. A byte that does not decode becomes a lone
     surrogate, by which its row is found (PEP 383)."""
     return io.TextIOWrapper(

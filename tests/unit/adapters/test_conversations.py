@@ -19,13 +19,14 @@ from s3t_core.conversations import (
     Turn,
     chat_of,
     conversation_text,
+    pair_of,
     question_of,
     strings_in,
     texts_in,
     turns_of,
 )
 from s3t_core.errors import DataError
-from s3t_core.learning.payload import questions_of
+from s3t_core.learning.payload import pairs_of, questions_of
 
 WRITES = TaskConfig(kind="generation")
 ASK, SAY = {"role": "user", "content": "what she asked"}, {"role": "assistant", "content": "so"}
@@ -239,3 +240,92 @@ def test_settings_of_a_language_model_are_for_one() -> None:
         Config.model_validate(
             {"task": {"kind": "generation"}, "runner": {"max_memory": "cpu=1GiB"}}
         )
+
+
+PAIRS = DataConfig(text="premise", text_pair="claim", labels=("a", "b"))
+
+
+def test_two_texts_are_one_row_and_each_is_looked_for(tmp_path: Path) -> None:
+    rows: list[dict[str, Any]] = [
+        {"premise": "it rains", "claim": "it is wet", "label": "a"},
+        {"premise": "it rains", "claim": " ", "label": "a"},
+        {"premise": "it rains", "claim": None, "label": "a"},
+        {"premise": None, "claim": "it is wet", "label": "a"},
+        {"premise": " ", "claim": "it is wet", "label": "a"},
+    ]
+    path = _lines(tmp_path / "a.jsonl", rows)
+    frame = pd.concat(list(Source([str(path)], PAIRS).chunks()))
+    text = frame["premise"].iloc[0]
+    assert pair_of(text) == ("it rains", "it is wet")
+    assert texts_in(text)[1:] == ["it rains", "it is wet"]
+    refused = RowValidator(PAIRS, PAIRS.labels).check(frame).refused
+    assert refused == {
+        2: ["column 'claim' holds no text"],
+        3: ["column 'claim' holds no text"],
+        4: ["the text is missing"],
+        5: ["column 'premise' holds no text"],
+    }
+    kept = frame[["premise", "claim"]].astype(str).agg(" ".join, axis=1).tolist()
+    assert all("it rains" in each for each in kept[:3]) and "wet" in kept[3]
+
+
+@pytest.mark.parametrize(
+    "asked",
+    [
+        [("x", "y")],
+        [["x", "y"]],
+        [{"premise": "x", "claim": "y"}],
+        {"premise": ["x"], "claim": ["y"]},
+        {"premise": "x", "claim": "y"},
+        pd.DataFrame({"claim": ["y"], "premise": ["x"], "more": [1]}),
+        pd.DataFrame({"a": ["x"], "b": ["y"]}).to_numpy(),
+    ],
+    ids=lambda a: type(a).__name__,
+)
+def test_pairs_are_asked_as_lists_or_by_their_columns(asked: object) -> None:
+    assert [pair_of(t) for t in pairs_of(asked, "premise", "claim")] == [("x", "y")]
+    assert pairs_of([], "premise", "claim") == []
+
+
+@pytest.mark.parametrize(
+    "asked",
+    [
+        "x",
+        ["x"],
+        ["x", "y"],
+        [("x",)],
+        [("x", None)],
+        [{"premise": "x"}],
+        {"premise": ["x"]},
+        5,
+        pd.DataFrame({"a": ["x"], "b": ["y"]}),
+        {"premise": ["x"], "claim": ["y", "z"]},
+    ],
+    ids=str,
+)
+def test_what_is_no_pair_is_refused(asked: object) -> None:
+    with pytest.raises(DataError):
+        pairs_of(asked, "premise", "claim")
+
+
+def test_a_row_of_one_text_is_no_pair() -> None:
+    for text in ("x", conversation_text([Turn("text", "x")]), conversation_text([ASKED, ASKED])):
+        with pytest.raises(DataError, match="text_pair"):
+            pair_of(text)
+
+
+ASKED = Turn("text", "x")
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"task": {"kind": "generation"}, "data": {"text_pair": "b"}},
+        {"data": {"text_pair": "b", "content": "image"}},
+        {"data": {"text_pair": "text"}},
+    ],
+    ids=str,
+)
+def test_pairs_are_of_texts_that_have_a_label(settings: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match="text_pair"):
+        Config.model_validate(settings)

@@ -260,11 +260,17 @@ def test_the_recipe_of_a_config_names_the_task_and_its_literals() -> None:
     number = {"task": {"kind": "regression", "range": [0, 5]}}
     several = {"task": {"kind": "multilabel"}, "data": {"labels": ["a", "b"]}}
     plain = {"data": {"labels": ["a", "b"]}}
+    pairs = {"data": {"labels": ["a", "b"], "text_pair": "other"}}
     found = [
         make_recipe(Config.model_validate(each), "m", "b", "t", 6, RECIPE.profile).task
-        for each in (plain, several, number)
+        for each in (plain, several, number, pairs)
     ]
-    assert found == [{}, {"kind": "multilabel"}, {"kind": "regression", "range": [0.0, 5.0]}]
+    assert found == [
+        {},
+        {"kind": "multilabel"},
+        {"kind": "regression", "range": [0.0, 5.0]},
+        {"kind": "classification", "pairs": True},
+    ]
     by_f1 = Config.model_validate(several | {"task": {"kind": "multilabel", "metric": "macro_f1"}})
     again = make_recipe(by_f1, "m", "b", "t", 6, RECIPE.profile)
     assert again.task == {"kind": "multilabel"}, "how versions are measured decides no stage"
