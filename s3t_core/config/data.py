@@ -29,7 +29,10 @@ class DataConfig(Section):
         description='what the column of `text` holds: "text", or "image" (a PNG or JPEG file in '
         "base64, for a vision backbone)",
     )
-    max_pixels: Positive = Field(50_000_000, description="an image of more pixels is quarantined")
+    max_pixels: Positive = Field(
+        50_000_000,
+        description="an image of more pixels is quarantined",
+    )
     label: str = Field(
         "label",
         min_length=1,
@@ -71,7 +74,10 @@ class DataConfig(Section):
     max_text_bytes: Positive = Field(
         65536, description="a longer text (UTF-8 bytes) is quarantined"
     )
-    max_id_bytes: Positive = Field(512, description="a longer subject or record id is quarantined")
+    max_id_bytes: Positive = Field(
+        512,
+        description="a longer subject or record id is quarantined",
+    )
     max_shrink: float = Field(
         0.2,
         ge=0,
@@ -145,7 +151,10 @@ class DataConfig(Section):
             told if column is None else cells[column] or "" for told, column in _parts(self.prompt)
         )
 
-    @field_validator("id_rule", mode="before")
+    @field_validator(
+        "id_rule",
+        mode="before",
+    )
     @classmethod
     def _id_rule(cls, value: object) -> tuple[str, ...]:
         steps = tuple(value) if isinstance(value, list | tuple) else (value,)
@@ -158,7 +167,10 @@ class DataConfig(Section):
             )
         return tuple(step for step in STEPS if step in steps)
 
-    @field_validator("labels", mode="before")
+    @field_validator(
+        "labels",
+        mode="before",
+    )
     @classmethod
     def _labels(cls, value: object) -> tuple[str, ...]:
         if not isinstance(value, list | tuple) or not all(isinstance(v, str) and v for v in value):

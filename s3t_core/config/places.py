@@ -12,7 +12,10 @@ def _without_password(value: str) -> str:
     found = urlsplit(value)
     secret = any(
         word in name.casefold()
-        for name, _ in parse_qsl(found.query, keep_blank_values=True)
+        for name, _ in parse_qsl(
+            found.query,
+            keep_blank_values=True,
+        )
         for word in ("pass", "secret", "token", "key")
     )
     if found.password is not None or secret:

@@ -77,7 +77,10 @@ class SystemConfig(Section):
     shards: Positive = Field(
         3, description="m: disjoint parts of the records, each trains models of its own"
     )
-    slices: Positive = Field(3, description="L: parts of a shard; a deletion silences one")
+    slices: Positive = Field(
+        3,
+        description="L: parts of a shard; a deletion silences one",
+    )
     budget: Positive = Field(
         3, description="B: sequences (orders of the slices) trained per shard, 1 to L!"
     )
@@ -230,7 +233,10 @@ class AdapterConfig(Section):
             )
         return _only(value, ADAPTER_KINDS)
 
-    @field_validator("target_modules", mode="before")
+    @field_validator(
+        "target_modules",
+        mode="before",
+    )
     @classmethod
     def _targets(cls, value: object) -> tuple[str, ...]:
         if (
@@ -247,12 +253,18 @@ class AdapterConfig(Section):
 class TrainingConfig(Section):
     """How one stage is trained: a fixed number of steps, nothing decided by looking at results."""
 
-    epochs: Positive = Field(2, description="passes over the stage's slices")
+    epochs: Positive = Field(
+        2,
+        description="passes over the stage's slices",
+    )
     batch_size: Positive = Field(16, description="rows per step")
     learning_rate: Rate = Field(
         2e-3, description="peak rate of the adapter (AdamW, 10% warm-up, linear decay)"
     )
-    head_learning_rate: Rate = Field(1e-2, description="peak rate of the head")
+    head_learning_rate: Rate = Field(
+        1e-2,
+        description="peak rate of the head",
+    )
     pooling: Literal["mean", "cls", "last"] = Field(
         "mean", description='"mean" over tokens, "cls" (the first token) or "last" (for decoders)'
     )
@@ -264,7 +276,10 @@ class TrainingConfig(Section):
         description='"float32", "bfloat16" for frozen linear layers, or "auto": that where the CPU '
         "has it",
     )
-    device: str = Field("cpu", description='"cpu" or "cuda"')
+    device: str = Field(
+        "cpu",
+        description='"cpu" or "cuda"',
+    )
     threads: Positive = Field(
         1, description="threads per stage; another number is another numeric profile"
     )
@@ -281,7 +296,10 @@ class RunnerConfig(Section):
     kind: str = Field(
         "local", description='"local" (processes of this machine) or "dask" (a cluster)'
     )
-    workers: Positive = Field(2, description="stages trained at the same time, a process each")
+    workers: Positive = Field(
+        2,
+        description="stages trained at the same time, a process each",
+    )
     address: str = Field(
         "",
         description='dask: its scheduler, as "tls://10.0.0.5:8786"; store and remote must be s3://',
@@ -503,7 +521,10 @@ class PrefectConfig(Section):
         description="it ends by itself when no command has used it for so many minutes",
     )
 
-    @field_validator("idle_minutes", mode="before")
+    @field_validator(
+        "idle_minutes",
+        mode="before",
+    )
     @classmethod
     def _float(cls, value: object) -> object:
         return _as_float(value)
@@ -529,7 +550,10 @@ class TiersConfig(Section):
     def _column(cls, value: str) -> str:
         return no_nul(value)
 
-    @field_validator("values", mode="before")
+    @field_validator(
+        "values",
+        mode="before",
+    )
     @classmethod
     def _values(cls, value: object) -> tuple[tuple[str, ...], ...]:
         if not isinstance(value, list | tuple) or not all(map(_is_of_texts, value)):
@@ -538,7 +562,10 @@ class TiersConfig(Section):
             )
         return tuple(tuple(t) for t in value)
 
-    @field_validator("slices", mode="before")
+    @field_validator(
+        "slices",
+        mode="before",
+    )
     @classmethod
     def _slices(cls, value: object) -> tuple[int, ...]:
         if not isinstance(value, list | tuple) or not all(type(v) is int for v in value):

@@ -107,7 +107,11 @@ class Config(Section):
                 f'"{self.task.kind}", got {", ".join(data.of_conversations)}; they are for '
                 '"generation"'
             )
-        if writes and {data.text, data.label} & {data.subject, data.record, data.split_by}:
+        if writes and {data.text, data.label} & {
+            data.subject,
+            data.record,
+            data.split_by,
+        }:
             raise ValueError(
                 "[data] text, label: expected names that no column of ids has with [task] kind = "
                 '"generation" (what is learnt stands under them), got one of them'
@@ -130,7 +134,15 @@ class Config(Section):
     def placement_tiers(self) -> Tiers | None:
         """Which slices the tiers of subjects go to; None without tiers."""
         tiers = self.tiers
-        return Tiers(tiers.column, tiers.values, tiers.slices) if tiers.column else None
+        return (
+            Tiers(
+                tiers.column,
+                tiers.values,
+                tiers.slices,
+            )
+            if tiers.column
+            else None
+        )
 
     @property
     def topology(self) -> Topology:
