@@ -64,7 +64,7 @@ def test_a_file_that_cannot_be_labelled_whole_leaves_none(
     write_csv(source, [{"id": f"r{i}", "what": SECRET} for i in range(3)])
 
     class Replaced:
-        def predict(self, texts: list[str]) -> Any:
+        def predict(self, texts: list[str], params: object = None) -> Any:
             raise StaleModel("moved on")
 
     with monkeypatch.context() as patch:
@@ -93,7 +93,7 @@ def test_a_row_without_a_text_has_no_label_and_is_counted(
     place = prepared.fresh()
 
     class Good:
-        def predict(self, texts: list[str]) -> Any:
+        def predict(self, texts: list[str], params: object = None) -> Any:
             return [{"label": "good", "probabilities": {"good": 1.0, "bad": 0.0}} for _ in texts]
 
     monkeypatch.setattr(predicting, "_loaded", lambda *_: Good())

@@ -240,19 +240,26 @@ def _searched(place: Workspace) -> list[str]:
 def test_of_a_refused_chat_every_turn_is_looked_for(
     make_place: Callable[..., Workspace], tmp_path: Path, writer: Path
 ) -> None:
+    """A chat that was read, and refused for something else, is kept with the reason; of one that is
+    no chat only its place is, as of any row that cannot be read."""
     place = make_place(
         task={"kind": "generation"},
-        data={"labels": [], "messages": "chat", "record": ""},
+        data={"labels": [], "messages": "chat", "record": "", "max_text_bytes": 400},
         backbone={"model": str(writer)},
         adapter={"target_modules": ["q_proj", "v_proj"]},
     )
     source = _chats(tmp_path / "people.jsonl")
-    refused = [{"role": "user", "content": CANARY_TEXT}, {"role": "narrator", "content": "so"}]
+    asked = {"role": "user", "content": CANARY_TEXT}
+    long = [asked, {"role": "assistant", "content": "w1 " * 200}]
+    no_chat = [asked, {"role": "narrator", "content": "so"}]
     with source.open("a") as file:
-        file.write(json.dumps({"who": "refused", "chat": refused}) + "\n")
-    assert ingest(str(place.root), str(source))["quarantined"] == 1
+        for who, chat in (("refused", long), ("unread", no_chat)):
+            file.write(json.dumps({"who": who, "chat": chat}) + "\n")
+    assert ingest(str(place.root), str(source))["quarantined"] == 2
     take_requests(place, ["refused"])
     assert CANARY_TEXT in _searched(place)
+    kept = [row["values"] for row in place.datasets.quarantine.rows()]
+    assert [bool(values) for values in kept] == [True, False]
 
 
 def test_pairs_of_texts_walk_to_their_certificate(
