@@ -20,7 +20,6 @@ from s3t_core import images
 from s3t_core.config import DataConfig
 from s3t_core.config.task import TaskConfig
 from s3t_core.domain import EVERYONE_ELSE, Tiers
-from s3t_core.images import image_problem
 
 _TEXT_BYTES, _SUBJECT_BYTES, _RECORD_BYTES = "\0text_bytes", "\0subject_bytes", "\0record_bytes"
 _LABEL_PROBLEM, _IMAGE_PROBLEM = "\0label_problem", "\0image_problem"
@@ -110,7 +109,7 @@ class RowValidator:
         """The same of an image."""
         if self._config.content != "image" or not isinstance(value, str) or not value.strip():
             return ""
-        return image_problem(value, self._config.max_pixels)
+        return images.image_problem(value, self._config.max_pixels)
 
     def _failures(self, frame: pd.DataFrame, suite: object) -> list[tuple[str, list[int]]]:
         with warnings.catch_warnings():

@@ -225,7 +225,8 @@ class Ensemble:
         """The answers to rows that say what is asked, in their order."""
         found: dict[int, Prediction] = {}
         encoded = encode(self._reader, rows, self._task)
-        for chosen in _batches(encoded.lengths):
+        many = _TOGETHER if writes_text(self._recipe) else _BATCH  # a vocabulary a place is large
+        for chosen in _batches(encoded.lengths, many):
             targets = self._task.stacked([encoded.targets[i] for i in chosen])
             voted = self._mean_vote([encoded.items[i] for i in chosen], targets)
             found |= dict(
@@ -238,8 +239,8 @@ class Ensemble:
         return [found[i] for i in range(len(rows))]
 
 
-def _batches(lengths: list[int]) -> Iterator[list[int]]:
+def _batches(lengths: list[int], many: int = _BATCH) -> Iterator[list[int]]:
     """Rows of like length together, as their numbers."""
     order = sorted(range(len(lengths)), key=lambda i: (lengths[i], i))
-    for start in range(0, len(order), _BATCH):
-        yield order[start : start + _BATCH]
+    for start in range(0, len(order), many):
+        yield order[start : start + many]

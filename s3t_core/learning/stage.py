@@ -301,8 +301,9 @@ def _answers(
     """What the stage answers to each row, in their order."""
     order = sorted(range(len(rows.targets)), key=lambda i: rows.lengths[i])
     answers: dict[int, Prediction] = {}
-    for start in range(0, len(order), 32):
-        chosen = order[start : start + 32]
+    many = 8 if staged.words is not None else 32  # a vocabulary a place is large
+    for start in range(0, len(order), many):
+        chosen = order[start : start + many]
         batch, states, targets = rows.batch(chosen)
         made = staged.logits(name, batch, layer, states)
         voted = staged.task.vote(made, targets.to(made.device)).cpu()

@@ -78,7 +78,7 @@ class Writer:
     ) -> None:
         """`shards`: loaded on `staged`; `merged`: they are one model, without adapters."""
         self._staged, self._shards, self._reader = staged, shards, reader
-        self._merged = merged
+        self._merged, self._ends = merged, reader.ends
         limit = getattr(
             staged.model.config,
             "max_position_embeddings",
@@ -89,19 +89,19 @@ class Writer:
     def write(self, prompts: list[list[int]], how: Writing) -> list[TextPrediction]:
         """What is written behind each prompt (token ids, one at least). Raises DataError for one
         that leaves no room."""
-        rows = [_Row(how, place) for place in range(len(prompts))]
+        rows = [_Row() for _ in prompts]
         for tokens in self._steps(prompts, how):
             for row, token in zip(rows, tokens, strict=True):
-                row.take(token, self._reader.ends)
+                row.take(token, self._ends)
             if all(row.is_over for row in rows):
                 break
         return [row.told(self._reader) for row in rows]
 
     def stream(self, prompt: list[int], how: Writing) -> Iterator[str]:
         """The same text for one prompt, piece by piece, as soon as the characters are whole."""
-        row, sent = _Row(how, 0), ""
+        row, sent = _Row(), ""
         for (token,) in self._steps([prompt], how):
-            row.take(token, self._reader.ends)
+            row.take(token, self._ends)
             text = row.told(self._reader).text
             if not row.is_over and text.endswith("\ufffd"):
                 continue  # half a character
@@ -177,8 +177,7 @@ class Writer:
 class _Row:
     """What is written behind one prompt."""
 
-    def __init__(self, how: Writing, place: int) -> None:
-        self._most, self._place = how.most, place
+    def __init__(self) -> None:
         self._ids: list[int] = []
         self._taken = 0
         self.is_over = False

@@ -11,9 +11,8 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, GPT2Config, GPT2LM
 
 from s3t_core.config import ADAPTER_KINDS
 from s3t_core.conversations import Conversation, Turn, conversation_text
-from s3t_core.domain import Combine, Release, SliceId
+from s3t_core.domain import Combine, Release
 from s3t_core.errors import DataError, NoLiveShard, UsageError
-from s3t_core.learning.activation_store import ActivationStore
 from s3t_core.learning.activations import Activations, states_key
 from s3t_core.learning.backbone import find_backbone, load_language_model
 from s3t_core.learning.batched_shards import ShardStages
@@ -23,11 +22,11 @@ from s3t_core.learning.replica import load_staged
 from s3t_core.learning.stage import COMPUTED
 from s3t_core.learning.tasks.task import NOT_LEARNT
 from s3t_core.learning.writing import Writer, Writing
-from tests.exactness.system import Slices, TinySystem, dataset_of, make_slices
+from tests.exactness.system import Slices, TinySystem, make_slices
+from tests.exactness.test_tasks import GONE, _kept, _untainted
 from tests.tiny import build_backbone, build_language_model
 
 SHARDS, SLICES, BUDGET = 2, 3, 2
-GONE = SliceId(0, 1)
 QUESTIONS: list[Conversation] = [
     (Turn("prompt", "w1 w2 w3"),),
     (Turn("user", "w4"),),
@@ -73,24 +72,6 @@ def _model(system: TinySystem, release: Release, combine: Combine = "votes") -> 
     return Ensemble(
         system.backbone, system.recipe, release, system.artifacts.__getitem__, combine=combine
     )
-
-
-def _untainted(release: Release) -> Release:
-    return replace(
-        release,
-        replicas=tuple(
-            replace(r, stages=r.stages[: r.sequence.index(GONE.index)])
-            if r.shard == GONE.shard
-            else r
-            for r in release.replicas
-        ),
-    )
-
-
-def _kept(path: Path, remaining: Slices) -> Activations:
-    store = ActivationStore(path, b"k" * 32, 2**30)
-    store.allow({v.digest for v in dataset_of(remaining, SHARDS, SLICES).files()})
-    return Activations(store)
 
 
 CASES = [

@@ -13,7 +13,7 @@ MUTANTS: tuple[Mutant, ...] = (
     Mutant(
         name="images: what is no image is admitted",
         where="flows/adapters/validation.py::RowValidator._image_problem",
-        takes="image_problem(value, self._config.max_pixels)",
+        takes="images.image_problem(value, self._config.max_pixels)",
         puts="''",
         fails="tests/unit/adapters/test_images.py::quarantined",
     ),

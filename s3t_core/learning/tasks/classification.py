@@ -10,6 +10,7 @@ from torch import Tensor
 
 from s3t_core.domain import ACCURACY, Score
 from s3t_core.errors import DataError
+from s3t_core.learning.tasks.heads import linear
 from s3t_core.learning.tasks.metrics import MACRO_F1, one_of, scored
 from s3t_core.learning.tasks.task import LabelPrediction, Prediction, Target
 from s3t_core.records import Row
@@ -28,10 +29,7 @@ class Classification:
 
     def head(self, hidden: int) -> torch.nn.Module:
         """A linear layer of zeros: every label is as likely, and nothing is drawn."""
-        head = torch.nn.Linear(hidden, self.outputs)
-        torch.nn.init.zeros_(head.weight)
-        torch.nn.init.zeros_(head.bias)
-        return head
+        return linear(hidden, self.outputs)
 
     def targets(self, rows: Sequence[Row]) -> list[Target]:
         """The index of each row's label. Raises DataError for one that is not declared."""

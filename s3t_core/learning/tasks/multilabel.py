@@ -10,6 +10,7 @@ from torch import Tensor
 
 from s3t_core.domain import Score
 from s3t_core.errors import DataError
+from s3t_core.learning.tasks.heads import linear
 from s3t_core.learning.tasks.metrics import MACRO_F1, MICRO_F1, one_of, scored
 from s3t_core.learning.tasks.task import LabelSetPrediction, Prediction, Target
 from s3t_core.records import Row
@@ -33,10 +34,7 @@ class Multilabel:
 
     def head(self, hidden: int) -> torch.nn.Module:
         """A linear layer of zeros: every label applies or not with the same chance."""
-        head = torch.nn.Linear(hidden, self.outputs)
-        torch.nn.init.zeros_(head.weight)
-        torch.nn.init.zeros_(head.bias)
-        return head
+        return linear(hidden, self.outputs)
 
     def targets(self, rows: Sequence[Row]) -> list[Target]:
         """A 1.0 for each label that applies, else 0.0. Raises DataError for a row with one that is

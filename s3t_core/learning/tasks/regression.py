@@ -15,6 +15,7 @@ from torch import Tensor
 
 from s3t_core.domain import Score
 from s3t_core.errors import DataError
+from s3t_core.learning.tasks.heads import linear
 from s3t_core.learning.tasks.metrics import PEARSON, RMSE, SPEARMAN, one_of, scored
 from s3t_core.learning.tasks.task import NumberPrediction, Prediction, Target
 from s3t_core.records import Row
@@ -35,10 +36,7 @@ class Regression:
 
     def head(self, hidden: int) -> torch.nn.Module:
         """A linear layer that answers with the middle of the range to everything."""
-        head = torch.nn.Linear(hidden, self.outputs)
-        torch.nn.init.zeros_(head.weight)
-        torch.nn.init.constant_(head.bias, 0.5)
-        return head
+        return linear(hidden, self.outputs, bias=0.5)
 
     def targets(self, rows: Sequence[Row]) -> list[Target]:
         """Each row's number as a part of the range, 0 to 1. Raises DataError for one outside."""

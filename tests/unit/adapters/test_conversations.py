@@ -159,7 +159,7 @@ def test_a_conversation_survives_its_spelling_and_each_turn_is_looked_for(
 
 @given(st.text() | st.sampled_from(['[["user"]]', '[["user",1]]', '[["user", "x"]]', '[["u","x"]']))
 def test_what_is_no_conversation_is_one_text(text: str) -> None:
-    if text.startswith('[["') and json.loads is not None:
+    if text.startswith('[["'):
         try:
             turns_of(text)
             return
