@@ -513,9 +513,7 @@ def _render_check(d: dict[str, Any]) -> list[str]:
                 if d["refused_labels_told"]
                 else []
             ),
-            "Rows per label: "
-            + ", ".join(f"{label!r} {n}" for label, n in d["labels"].items())
-            + ".",
+            *_render_labels(d["labels"]),
             *(f"  warning: {n} x {kind}" for kind, n in d["warnings"].items()),
         ]
     lines += [f"  note: {note}" for note in d["notes"]]
@@ -602,6 +600,11 @@ def _show_trained(as_json: bool, opened: "Workspace", flow: str) -> None:
     done["unmeasured"] = why_unmeasured(state, opened.config)
     done["thin"] = thin_data(state.dataset, opened.config)
     show(as_json, done, _render_training)
+
+
+def _render_labels(counts: dict[str, int]) -> list[str]:
+    told = ", ".join(f"{label!r} {n}" for label, n in counts.items())
+    return [f"Rows per label: {told}."] if told else []
 
 
 def _render_training(d: "TrainingDocument") -> list[str]:

@@ -508,14 +508,20 @@ def _paste(
     """The text to paste, and whether s3t.toml says anything else. `unites`: whether a rule for ids
     would."""
     data = config.data
-    said = {
-        role: getattr(data, role) for role in ("text", "label", "subject", "record", "held_out_by")
-    }
+    said = {role: getattr(data, role) for role in (*_roles(config), "record", "held_out_by")}
     said["labels"] = list(data.labels)
     return {
         "data": _pasted(config, suggested, unites),
         "differs": any(suggested.get(k, type(v)()) != v for k, v in said.items()),
     }
+
+
+def _roles(config: Config) -> tuple[str, ...]:
+    """The roles that columns must have: a language model's rows have no label, and a text only
+    where nothing else is said."""
+    if config.task.kind != "generation":
+        return "text", "label", "subject"
+    return ("subject",) if config.data.of_conversations else ("text", "subject")
 
 
 def _suggested(config: Config, source: Source) -> dict[str, Any]:
@@ -525,7 +531,7 @@ def _suggested(config: Config, source: Source) -> dict[str, Any]:
     if len(names) == 1 and any(d in names[0] for d in DELIMITERS):
         names = []  # a whole line of names, and no column
     taken: dict[str, Any] = {}
-    for role in ("text", "label", "subject"):
+    for role in _roles(config):
         free = [n for n in names if n not in taken.values()]
         if guess := _configured(getattr(data, role), source, free) or _guess(role, free, rows):
             taken[role] = guess
@@ -649,7 +655,7 @@ def _pasted(
         "label": "which column holds the label?",
         "subject": "which column says whose row it is?",
     }
-    for role, question in ask.items():
+    for role, question in ((role, ask[role]) for role in _roles(config)):
         lines.append(
             f"{role} = {_toml(suggested[role])}"
             if role in suggested

@@ -283,3 +283,19 @@ def test_utf_16_without_a_mark_is_proposed_as_what_it_is(tmp_path: Path, encodin
     pasted = tomllib.loads(found["data"])["data"]
     assert not found["fits"] and pasted["encoding"] == encoding
     assert _checked(tmp_path / "a.csv", **pasted)["fits"]
+
+
+def test_a_language_model_is_asked_for_no_label(tmp_path: Path) -> None:
+    said = [{"role": "user", "content": "x"}, {"role": "assistant", "content": "y"}]
+    source = tmp_path / "a.jsonl"
+    source.write_text(
+        "".join(
+            json.dumps({"who": f"p{n}", "verdict": "up", "chat": said}) + "\n" for n in range(9)
+        )
+    )
+    config = Config.model_validate(
+        {"task": {"kind": "generation"}, "data": {"subject": "who", "messages": "chat"}}
+    )
+    found = check(config, None, [str(source)])
+    assert found["fits"] and not found["differs"] and found["labels"] == {}
+    assert found["data"] == '[data]\nsubject = "who"\nmessages = "chat"\n'
