@@ -4,7 +4,10 @@ imports nothing that takes time.
 1. Python takes modules of its children from where it is installed, never from the directory that
    they happen to stand in: `-c` and `-m` would look there first (PYTHONSAFEPATH, Python 3.11).
    Somebody who may write to a directory in which a command is called would have their code run
-   beside the keys.
+   beside the keys. Nor from an entry of PYTHONPATH that is empty or relative, which is that
+   directory again, or one in it: a colon too many is enough (`PYTHONPATH=/x:$PYTHONPATH`). What the
+   first Python of a command loads before any code of ours, `sitecustomize` among it, is out of
+   reach.
 2. A process that crashes leaves no image of its memory, in which rows and keys stand. A limit of
    one byte also stops the kernel from handing the image to a program (`core_pattern` with a pipe);
    of zero it would not (Linux, fs/coredump.c).
@@ -12,11 +15,35 @@ imports nothing that takes time.
 
 import os
 import resource
+import sys
+from pathlib import Path
+
+_OWN = str(Path(__file__).resolve().parents[1])
+"""Where this package lies: a path by which it was found stays."""
 
 
 def harden() -> None:
     """See to both, for this process and those that it starts. Idempotent."""
     os.environ["PYTHONSAFEPATH"] = "1"
+    _keep_to_absolute_paths()
     _, most = resource.getrlimit(resource.RLIMIT_CORE)
     least = 1 if most == resource.RLIM_INFINITY else min(1, most)
     resource.setrlimit(resource.RLIMIT_CORE, (least, most))
+
+
+def _keep_to_absolute_paths() -> None:
+    """Of PYTHONPATH, for children, and of where this process looks."""
+    told = os.environ.get("PYTHONPATH")
+    if not told:
+        return
+    entries = told.split(os.pathsep)
+    kept = [entry for entry in entries if Path(entry).is_absolute()]
+    stood_in = {os.path.normpath(Path(e).absolute()) for e in entries if e not in kept}
+    if _OWN in stood_in:
+        kept.append(_OWN)
+    os.environ["PYTHONPATH"] = os.pathsep.join(kept)
+    if not kept:
+        del os.environ["PYTHONPATH"]
+    for path in stood_in - {*kept}:
+        while path in sys.path:
+            sys.path.remove(path)

@@ -3,6 +3,7 @@
 import contextlib
 import io
 import logging
+import os
 import re
 import sqlite3
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -195,6 +196,7 @@ class DvcRepository:
         from dvc_data.hashfile.db.local import LocalHashFileDB
 
         LocalHashFileDB.CACHE_MODE = OBJECT_MODE
+        close_site()
         try:
             with quiet(), Repo(str(self.root), config=self._overriding()) as repo:
                 yield repo
@@ -203,6 +205,15 @@ class DvcRepository:
                 f"DVC could not do it ({type(error).__name__}); check .dvc/config, the remote and "
                 "free space, then run the command again"
             ) from error
+
+
+def close_site() -> None:
+    """Let the directory of DVC's notes on the data be its owner's alone: DVC makes it anybody's to
+    write in, whatever the umask."""
+    site = os.environ.get("DVC_SITE_CACHE_DIR", "")
+    for folder in (Path(site), Path(site, "repo")) if site else ():
+        folder.mkdir(parents=True, exist_ok=True)
+        folder.chmod(0o700)
 
 
 def objects_in(place: Path) -> Iterator[Path]:
@@ -248,6 +259,7 @@ def init_repositories(root: Path, remote: str) -> None:
     if not (root / ".dvc" / "config").exists():
         from dvc.repo import Repo
 
+        close_site()
         with quiet():
             Repo.init(str(root)).close()
         write_remote(root, remote)

@@ -3,6 +3,7 @@ memory when they crash."""
 
 import os
 import resource
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -42,20 +43,49 @@ def _hostile(folder: Path) -> Path:
     return mark
 
 
-def _run(script: str, cwd: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+def _run(
+    script: str, cwd: Path, *arguments: str, path: str = "{root}"
+) -> subprocess.CompletedProcess[str]:
     environment = {k: v for k, v in os.environ.items() if k != "PYTHONSAFEPATH"}
-    path = cwd.parent / "command" / "s3t.py"
-    path.parent.mkdir(exist_ok=True)
-    path.write_text(script)
+    command = cwd.parent / "command" / "s3t.py"
+    command.parent.mkdir(exist_ok=True)
+    command.write_text(script)
     return subprocess.run(
-        [sys.executable, str(path), *arguments],
+        [sys.executable, str(command), *arguments],
         cwd=cwd,
-        env=environment | {"PYTHONPATH": str(ROOT)},
+        env=environment | {"PYTHONPATH": path.format(root=ROOT)},
         capture_output=True,
         text=True,
         check=False,
         timeout=300,
     )
+
+
+@pytest.mark.parametrize("path", ["{root}:", ":{root}", "{root}::", "{root}:.", "{root}:sub"])
+def test_an_entry_too_many_in_pythonpath_is_no_way_in(
+    tmp_path: Path, tiny_backbone: Path, path: str
+) -> None:
+    """Neither for a command nor for its children."""
+    hostile = tmp_path / "hostile"
+    mark = _hostile(hostile)
+    _hostile(hostile / "sub")
+    for folder in (hostile, hostile / "sub"):
+        for name in ("flows", "s3t_core"):  # the first Python would take its own code from there
+            shutil.rmtree(folder / name)
+        (folder / "sitecustomize.py").write_text((folder / "struct.py").read_text())
+        (folder / "colorsys.py").write_text((folder / "struct.py").read_text())
+    script = (
+        "import os, sys\nfrom pathlib import Path\n"
+        "if __name__ == '__main__':\n"
+        "    from flows.hardening import harden; harden()\n"
+        "    for mark in (Path('mark'), Path('sub/mark')): mark.unlink(missing_ok=True)\n"
+        "    import colorsys\n"
+        f"    {_CHILDREN['a stage']}\n"
+    )
+    done = _run(script, hostile, str(tmp_path), str(tiny_backbone), path=path)
+    marks = [m for m in (mark, hostile / "sub" / "mark") if m.exists()]
+    assert not marks, [m.read_text() for m in marks]
+    assert done.returncode == 0, done.stderr[-1500:]
 
 
 @pytest.mark.parametrize("child", _CHILDREN)

@@ -122,6 +122,8 @@ def test_everything_is_its_owners_alone(make_place: Make, tmp_path: Path) -> Non
         for p in (*place.root.rglob("*"), tmp_path / "remote")
         if p.is_dir() and p.stat().st_mode & 0o077 == 0
     }
+    inside = [p for p in (place.root / ".s3t").rglob("*") if p.is_dir()]
+    assert [p for p in inside if p.stat().st_mode & 0o077] == []
     open_to_others = [p for p in files if p.stat().st_mode & 0o077 and not shut & set(p.parents)]
     assert len(files) > 50 and open_to_others == []
     holds_rows = [

@@ -185,12 +185,16 @@ class ServerFiles:
         self._client.delete_run(run)
         self._client.delete_logged_model(model)
         self._client.delete_experiment(trash)
-        runs, models = self._runs.deleted(), [*models, *self.deleted_models()]
+        runs = [r.info.run_id for r in self._runs.deleted()]
+        models = [*models, *self.deleted_models()]
         collect_deleted(
             self.backend,
             self._connection.uri,
+            self.location(),
+            [run, *runs],
+            [model, *models],
             "--run-ids",
-            ",".join([run, *(r.info.run_id for r in runs)]),
+            ",".join([run, *runs]),
             "--logged-model-ids",
             ",".join(dict.fromkeys([model, *models])),
             "--experiment-ids",

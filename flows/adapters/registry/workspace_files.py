@@ -126,7 +126,7 @@ class WorkspaceFiles:
 
     def collect(self, models: list[str]) -> None:  # noqa: ARG002  # gc finds them
         """`mlflow gc`, then overwrite the database's free pages."""
-        collect_deleted(self._uri, self._uri)
+        collect_deleted(self._uri, self._uri, self.location())
         path = self._uri.removeprefix("sqlite:///")
         connection = sqlite3.connect(
             path,
