@@ -10,7 +10,7 @@ from s3t_core.domain import DatasetVersion, DeletionRequest, Release, RowCounts,
 from s3t_core.erasure.events import LedgerEvent, RequestTaken
 from s3t_core.erasure.evidence_documents import Certificate, Subject
 from s3t_core.erasure.ledger import Inclusion, TreeHead
-from s3t_core.erasure.state import State, VersionRecord
+from s3t_core.erasure.state import ExportRecord, State, VersionRecord
 from s3t_core.erasure.vocabulary import Event
 
 
@@ -252,6 +252,14 @@ class Activations(Protocol):
     def allow(self, digests: Collection[str]) -> int:
         """Destroy those of every slice version but the given ones, which alone may be kept from now
         on. How many."""
+
+
+class Exports(Protocol):
+    """Checkpoints that were put outside the workspace."""
+
+    def destroy(self, exports: Iterable[ExportRecord]) -> list[str]:
+        """Destroy those that are still where they were put; returns their names. What else lies
+        there stays. Idempotent, and tells the same again."""
 
 
 class Registry(Protocol):

@@ -48,7 +48,7 @@ if TYPE_CHECKING:
 _UNWRITTEN = frozenset({"cli", "examples"})
 """Rooms and modules that talk to people and write nothing; examples may name somebody."""
 _MD5 = re.compile(rb"(?<![0-9a-f])([0-9a-f]{2})([0-9a-f]{10})([0-9a-f]{20})(?![0-9a-f])")
-_FREE = frozenset({"by", "reason", "detail", "approver", "problem"})
+_FREE = frozenset({"by", "reason", "detail", "approver", "problem", "place"})
 """Members whose values somebody typed."""
 _PART = 2**20
 _DATABASES = ("s3t.db", "mlflow.db", "prefect/prefect.db")

@@ -47,6 +47,7 @@ from s3t_core.errors import S3TError, UsageError
 if TYPE_CHECKING:
     from flows.use_cases.documents import (
         Answer,
+        ExportDocument,
         IngestDocument,
         ServingDocument,
         StatusDocument,
@@ -452,6 +453,28 @@ def predict(
     )
 
 
+@app.command()
+def export(
+    directory: Annotated[str, typer.Argument(metavar="DIR", help="Where it goes, outside.")],
+    replaces: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--replaces",
+            metavar="EXPORT",
+            help="An earlier export that nobody uses any more (`s3t status` lists them); again for "
+            "each. One in the same DIR is replaced by itself.",
+        ),
+    ] = None,
+    workspace: WorkspaceOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Write the version that serves as an ordinary Hugging Face checkpoint, on the record."""
+    opened = open_workspace(workspace)
+    from flows.use_cases.exporting import export_champion
+
+    show(as_json, export_champion(opened, Path(directory), replaces or ()), _render_export)
+
+
 app.command()(cli_plan.plan)
 
 
@@ -644,8 +667,24 @@ def _render_serving(d: "ServingDocument") -> list[str]:
     ]
 
 
+def _render_export(d: "ExportDocument") -> list[str]:
+    return [
+        f"{d['export']}: version {d['version']}, release {d['release']}, in {d['directory']} "
+        f"({d['bytes'] / 1e6:.1f} MB).",
+        *(f"  in the place of {name}" for name in d["replaced"]),
+        "README.md there says how to load it. An erasure that reaches it destroys it there; of a "
+        "copy, `s3t status` says when it is stale. Whether one serves: `s3t verify DIR`.",
+    ]
+
+
 def _render_answer(text: str, answer: "Answer") -> list[str]:
     return [f"{told_answer(answer)}  <- {text[:60]}"]
+
+
+_ON_EXPORTS = {
+    "stale": " (it learned from somebody who was erased since, and is not where it was put: "
+    "destroy every copy of it, then `s3t export DIR --replaces` it)",
+}
 
 
 def _render_status(d: "StatusDocument") -> list[str]:
@@ -677,6 +716,12 @@ def _render_status(d: "StatusDocument") -> list[str]:
             "`s3t erase` or `s3t retrain` sees to it."
         )
     lines += [f"Attention: {each}." for each in DocumentProblems.of(d["documents"]).told()]
+    lines += [
+        f"Exported, {e['standing']}{_ON_EXPORTS.get(e['standing'], '')}: {e['export']} in "
+        f"{e['place']}"
+        for e in d.get("exports", [])
+        if e["standing"] in ("serves", "superseded", "stale")
+    ]
     if d["interrupted_erasure"]:
         lines.append("An erasure was interrupted: run `s3t erase` to finish it.")
     return [*lines, *told_registry(d["registry"])]

@@ -1,9 +1,9 @@
 """The commands about evidence: write it, check it, and change the key that signs it."""
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -21,6 +21,9 @@ from flows.workspace import access
 from s3t_core.erasure.outcome import told_outcome
 from s3t_core.errors import UsageError, WorkspaceError
 
+if TYPE_CHECKING:
+    from flows.use_cases.documents import CheckpointDocument
+
 UNDECIDED = 3
 """The exit code of `s3t verify` for evidence that is signed, and undecided all the same."""
 
@@ -32,7 +35,8 @@ def verify(
             metavar="PATH...",
             help="A certificate, a directory of them, a "
             "report, a checkpoint, an evidence bundle (.zip) or an exported "
-            "ledger (.jsonl); several, each checked.",
+            "ledger (.jsonl); several, each checked. Or a directory that `s3t export` wrote, held "
+            "against this workspace's ledger, or one that is given beside it.",
         ),
     ],
     key: Annotated[
@@ -57,13 +61,54 @@ def verify(
     signed, but a document by a key that was replaced: alone it proves nothing."""
     from flows.use_cases.verifying import verify_paths
 
-    publics = [Path(k) for k in key] if key else _own_public_keys(workspace)
-    result = verify_paths(
-        [Path(p) for p in paths], publics, Path(checkpoint) if checkpoint else None
-    )
-    show(as_json, {**result, "own_key": not key}, _render_verified)
+    evidence, models = _sorted(paths)
+    publics: list[Path] = []
+    if evidence or key:
+        publics = [Path(k) for k in key] if key else _own_public_keys(workspace)
+    result: dict[str, Any] = {
+        "valid": True,
+        **{kind: [] for kind in ("problems", "undecided", "certificates", "keys")},
+    }
+    if evidence:
+        result = verify_paths(evidence, publics, Path(checkpoint) if checkpoint else None)
+    if models and result["valid"]:
+        found = _models(models, evidence, publics, workspace)
+        problems = _problems_of(found)
+        result |= {"valid": not problems, "problems": problems, "exports": found}
+    show(as_json, {**result, "own_key": bool(evidence) and not key}, _render_verified)
     if not result["valid"]:
         sys.exit(1 if result["problems"] else UNDECIDED)
+
+
+def _sorted(paths: list[str]) -> tuple[list[Path], list[Path]]:
+    """Evidence, and directories that `s3t export` wrote."""
+    from flows.use_cases.exporting import is_checkpoint
+
+    given = [Path(p) for p in paths]
+    models = [p for p in given if is_checkpoint(p)]
+    return [p for p in given if p not in models], models
+
+
+def _models(
+    models: list[Path],
+    evidence: list[Path],
+    publics: list[Path],
+    workspace: str | None,
+) -> "list[CheckpointDocument]":
+    """What each exported checkpoint is, by the one ledger that was given, which is valid, else by
+    the workspace's own."""
+    from flows.use_cases.exporting import verify_checkpoint
+    from flows.use_cases.verifying import state_of_ledger
+
+    ledgers = [p for p in evidence if p.suffix == ".jsonl"]
+    if len(ledgers) > 1:
+        raise UsageError(f"expected one ledger (.jsonl) beside a checkpoint, got {len(ledgers)}")
+    state = (
+        state_of_ledger(ledgers[0], publics)
+        if ledgers
+        else open_workspace(workspace).ledger.state()
+    )
+    return [verify_checkpoint(path, state) for path in models]
 
 
 _Since = Annotated[
@@ -259,6 +304,8 @@ def _render_report(told: dict[str, Any]) -> str:
 
 def _render_verified(d: dict[str, Any]) -> list[str]:
     if "files" in d:
+        found = d.get("exports", [])
+        models = [*_render_models(found), *(f"NOT VALID: {p}" for p in _problems_of(found))]
         own = [
             line
             for each in d["files"]
@@ -267,7 +314,8 @@ def _render_verified(d: dict[str, Any]) -> list[str]:
                 *(f"  {told}" for told in _render_verified({**each, "own_key": False})),
             )
         ]
-        return [*own, *(f"NOT VALID: {p}" for p in d["between"]), *_render_own_key(d)]
+        between = [f"NOT VALID: {p}" for p in d["between"]]
+        return [*own, *models, *between, *_render_own_key(d)]
     lines = [_render_closing(each) for each in d["certificates"]]
     lines += [_render_checkpoint(each) for each in d.get("checkpoints", [])]
     lines += [_render_report(each) for each in d.get("reports", [])]
@@ -282,6 +330,7 @@ def _render_verified(d: dict[str, Any]) -> list[str]:
             f"valid: {told['size']} entries, signed {told['signed']}: {told['requests']} "
             f"request(s), {told['certified']} closed by a certificate."
         )
+    lines += _render_models(d.get("exports", []))
     lines += [f"UNDECIDED: {p}" for p in d["undecided"]]
     lines += [f"NOT VALID: {p}" for p in d["problems"]]
     lines += [f"Verified with key {k}." for k in d["keys"]]
@@ -294,6 +343,19 @@ def _render_verified(d: dict[str, Any]) -> list[str]:
             else []
         ),
     ]
+
+
+def _render_models(found: "Sequence[CheckpointDocument]") -> list[str]:
+    return [
+        f"{'serves' if each['serves'] else 'does not serve'}: {each['path']}, {each['export']} of "
+        f"release {each['release']}"
+        for each in found
+        if each["export"]
+    ]
+
+
+def _problems_of(found: "Sequence[CheckpointDocument]") -> list[str]:
+    return [f"{each['path']}: {told}" for each in found for told in each["problems"]]
 
 
 def _render_own_key(d: dict[str, Any]) -> list[str]:

@@ -7,12 +7,13 @@ from s3t_core.erasure.evidence_documents import MeasuredScore
 from s3t_core.erasure.outcome import told_outcome
 from s3t_core.erasure.report_document import (
     ErasureEntry,
+    ExportEntry,
     Report,
     RequestEntry,
     Summary,
     VersionEntry,
 )
-from s3t_core.erasure.vocabulary import ReleaseCause
+from s3t_core.erasure.vocabulary import ExportStanding, ReleaseCause
 
 _ENDINGS = {"withdrawal": "withdrawn", "rejection": "rejected"}
 _ALARMING = ("missed", "closed, but")
@@ -26,6 +27,15 @@ _CAUSES: dict[ReleaseCause, str] = {
 }
 
 
+_STANDINGS: dict[ExportStanding, Cell] = {
+    "serves": Cell("is the version that serves", "good"),
+    "superseded": Cell("of an earlier version", "quiet"),
+    "stale": Cell("STALE: replace it", "bad"),
+    "replaced": Cell("replaced", "quiet"),
+    "destroyed": Cell("destroyed by an erasure", "quiet"),
+}
+
+
 def document_of(report: Report, pictures: dict[str, Picture | None]) -> Document:
     """The whole report as a document."""
     blocks: list[Block] = [
@@ -33,6 +43,7 @@ def document_of(report: Report, pictures: dict[str, Picture | None]) -> Document
         *_requests(report),
         *_erasures(report),
         *_versions(report, pictures),
+        *_exports(report.exports or ()),
         *_budget(report, pictures),
         *_live(pictures),
         *_replays(report),
@@ -76,6 +87,16 @@ def _alarms(report: Report) -> list[Block]:
             Text(
                 f"{len(broken)} closing document(s) are missing, or are not the ones that the "
                 "ledger recorded: restore .s3t/certificates from its backup.",
+                "bad",
+            )
+        )
+    stale = sum(e.standing == "stale" for e in report.exports or ())
+    if stale:
+        told.append(
+            Text(
+                f"{stale} exported checkpoint(s) have a part that learned from somebody who was "
+                "erased since, and lie where the system cannot reach them: the operator replaces "
+                "them.",
                 "bad",
             )
         )
@@ -284,6 +305,32 @@ def _version_row(v: VersionEntry) -> tuple[Cell, ...]:
         Cell(told_score(v.score, v.accuracy)),
         now,
     )
+
+
+def _exports(exports: tuple[ExportEntry, ...]) -> list[Block]:
+    if not exports:
+        return []
+    return [
+        Heading("Exported checkpoints"),
+        Text(
+            "Copies of a version as one plain model, for whoever runs it elsewhere. Such a copy "
+            "asks nobody whether it may still answer: an erasure destroys it where it was put, and "
+            "names it where it is not there any more."
+        ),
+        Table(
+            ("checkpoint", "exported", "of release", "now"),
+            tuple(
+                (
+                    Cell(e.export),
+                    Cell(_moment(e.exported)),
+                    Cell(e.release),
+                    _STANDINGS[e.standing],
+                )
+                for e in exports
+            ),
+            (2, 1.4, 2.2, 1.6),
+        ),
+    ]
 
 
 def _budget(report: Report, pictures: dict[str, Picture | None]) -> list[Block]:

@@ -5,6 +5,7 @@ from typing import Any, NotRequired, TypedDict
 
 from s3t_core.domain import Score
 from s3t_core.erasure.outcome import ErasureOutcome
+from s3t_core.erasure.vocabulary import ExportStanding
 
 
 class ErasedBefore(TypedDict):
@@ -205,6 +206,40 @@ class HeadTold(TypedDict):
     root: str
 
 
+class ExportDocument(TypedDict):
+    """`s3t export`: its name, where it lies, of which release, SHA-256 by file; the earlier ones in
+    whose place it came."""
+
+    export: str
+    directory: str
+    release: str
+    version: str
+    files: dict[str, str]
+    bytes: int
+    replaced: list[str]
+
+
+class ExportTold(TypedDict):
+    """An exported checkpoint, and what has become of it (erasure.vocabulary)."""
+
+    export: str
+    release: str
+    time: str
+    place: str
+    standing: ExportStanding
+
+
+class CheckpointDocument(TypedDict):
+    """`s3t verify` of an exported checkpoint: which export of which release it is, "" for none,
+    and whether that serves."""
+
+    path: str
+    export: str
+    release: str
+    serves: bool
+    problems: list[str]
+
+
 class StatusDocument(TypedDict):
     """`s3t status`. `deletion_budget`: as budget.budget_document, with `forecast`; `registry`: what
     it says otherwise than the ledger."""
@@ -227,6 +262,7 @@ class StatusDocument(TypedDict):
     deletion_budget: dict[str, Any]
     ledger: HeadTold
     registry: NotRequired[list[str]]
+    exports: NotRequired[list[ExportTold]]
 
 
 class DeploymentTold(TypedDict):

@@ -8,6 +8,7 @@ from dataclasses import asdict
 from typing import Protocol
 
 from flows.use_cases.documents import StatusDocument, told_score
+from flows.use_cases.exporting import exports_told
 from flows.use_cases.next_steps import why_unmeasured
 from flows.workspace.parts import HasBudget, HasConfig, HasRegistry
 from flows.workspace.verified import Verifiable, document_problems
@@ -103,6 +104,7 @@ def status_of(workspace: Watched) -> StatusDocument:
         "full_retrain": {"state": state.retrain.state, "time": state.retrain.time}
         if state.retrain
         else None,
+        "exports": exports_told(state),
         "interrupted_erasure": state.plan is not None,
         "deletion_budget": _budget(workspace, state),
         "ledger": {"size": workspace.ledger.head().size, "root": workspace.ledger.head().root},

@@ -279,6 +279,13 @@ def _verify_ledger(path: Path, keys: list[KeyFile], given: GivenKeys) -> dict[st
     )
 
 
+def state_of_ledger(path: Path, public_keys: Sequence[Path]) -> State:
+    """What an exported ledger says, once `verify_path` found it valid. Raises GuaranteeError."""
+    given = GivenKeys([read_key(p) for p in public_keys])
+    _, entries, _ = read_export(_content(path, _MOST_LEDGER_BYTES), *given.by_id.values())
+    return fold(entries)
+
+
 def _check_ledger_keys(state: State, signer: str, given: GivenKeys) -> None:
     if state.signing and signer != state.signing:
         raise CertificateError(

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from flows import adapters
 from flows.adapters.away import AwayFiles
+from flows.adapters.exports import ExportedFiles
 from flows.adapters.local import WorkspaceResidue
 from flows.adapters.s3 import S3Blobs, is_bucket
 from flows.adapters.scan_scope import ScanScope
@@ -113,6 +114,7 @@ def erase_ports(workspace: Erasable, held: Change) -> ErasePorts:
         budget=workspace.budget,
         certificates=workspace.certificates,
         clock=workspace.clock,
+        exports=ExportedFiles(),
     )
 
 

@@ -22,6 +22,7 @@ from s3t_core.erasure.evidence_documents import (
     DatasetsAround,
     Deactivated,
     DestroyedThings,
+    ExportsReached,
     Found,
     LiveStage,
     MeasuredScore,
@@ -120,6 +121,7 @@ def certificate_of(
             for s in plan.deactivated
         ],
         destroyed=_destroyed(plan, state),
+        exports=_exports(plan, state),
         scan=_counted(state.done(Scanned)),
         accuracy=AccuracyAround(
             before=before.accuracy if before else None,
@@ -228,6 +230,15 @@ def _destroyed(plan: ErasurePlan, state: State) -> DestroyedThings:
         data_objects_md5=list(destroy.objects),
         quarantined_rows=destroy.quarantined,
         stages_of_no_recorded_data=sorted(set(destroy.stages) - planned),
+    )
+
+
+def _exports(plan: ErasurePlan, state: State) -> ExportsReached | None:
+    if not plan.exports:
+        return None
+    return ExportsReached(
+        destroyed=list(state.done(Destroyed).exports),
+        stale=[name for name in plan.exports if state.exports[name].stale],
     )
 
 

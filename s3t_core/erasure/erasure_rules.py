@@ -68,6 +68,8 @@ def _reaches_what_was_found(state: State, plan: ErasurePlan) -> None:
         if not tainted.isdisjoint(stage.slice_digests):
             saw.add(key)
     want(gone >= saw, "every stage that saw the slices to be deactivated")
+    copied = state.exports_that(lambda stage: stage.key in gone)
+    want(set(copied) <= set(plan.exports) <= state.exports.keys(), "the exports that have them")
     answers = state.release.stage_keys() if state.release else frozenset()
     want(gone.isdisjoint(answers) or plan.release is not None, "a release without them")
 
@@ -125,6 +127,7 @@ def _destroyed(
     want(deactivated <= set(event.stages), "every deactivated stage to be destroyed")
     want(list(event.versions) == list(plan.versions), "every planned version to be destroyed")
     want(event.quarantined >= 0, "what was destroyed")
+    want(set(event.exports) <= set(plan.exports), "exports that were planned")
     live = {version.md5 for version in state.dataset.files()} if state.dataset else set()
     want(
         set(plan.objects) <= {*event.objects, *live},

@@ -273,6 +273,19 @@ class ReleaseMeasured(LedgerEvent):
 
 
 @dataclass(frozen=True, kw_only=True)
+class Exported(LedgerEvent):
+    """A checkpoint of the release that serves, as state.ExportRecord has it; `files`: SHA-256 by
+    name. `replaces`: earlier ones that are no more, or nobody uses."""
+
+    type = "exported"
+    export: str
+    release: str
+    place: str
+    files: JsonObject
+    replaces: tuple[str, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
 class Retired(LedgerEvent):
     """Versions by number, stages by key."""
 
@@ -459,7 +472,8 @@ class Rewritten(StepDone):
 @dataclass(frozen=True, kw_only=True)
 class Destroyed(StepDone):
     """Stages by key, versions by number, data objects by md5; how many quarantined rows and kept
-    activations went; `bytes_kept`: seconds that a bucket's server may keep what is deleted."""
+    activations went; `bytes_kept`: seconds that a bucket's server may keep what is deleted;
+    `exports`: those of the plan's exported checkpoints that lay where they were put."""
 
     step: str = "destroy"
     stages: tuple[str, ...]
@@ -468,6 +482,7 @@ class Destroyed(StepDone):
     quarantined: int
     activations: int = 0
     bytes_kept: float = 0.0
+    exports: tuple[str, ...] = field(default=(), metadata=_MAY_BE_LEFT_OUT)
 
 
 @dataclass(frozen=True, kw_only=True)

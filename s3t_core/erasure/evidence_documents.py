@@ -242,6 +242,15 @@ class ScoreAround(Part):
     after: MeasuredScore | None
 
 
+class ExportsReached(Part):
+    """Exported checkpoints with a stage that saw a row of the plan's: those that were where they
+    had been put, and destroyed there, and those that were not, and are stale: the operator's to
+    replace."""
+
+    destroyed: list[str]
+    stale: list[str]
+
+
 class ScanProof(Part):
     """The ledger's entry of the scan, with its RFC 6962 inclusion proof under the head that is
     named."""
@@ -257,7 +266,7 @@ class ScanProof(Part):
 class Certificate(Part):
     """What a certificate says about one request."""
 
-    left_out = ("score",)
+    left_out = ("score", "exports")
 
     request: RequestAsked
     subject: Committed
@@ -269,6 +278,7 @@ class Certificate(Part):
     dataset: DatasetsAround
     deactivated: list[Deactivated]
     destroyed: DestroyedThings
+    exports: ExportsReached | None = None
     scan: ScanCounts
     accuracy: AccuracyAround
     score: ScoreAround | None = None

@@ -7,7 +7,8 @@
 3. rewrite   suppress the subjects, rewrite the files that hold their rows, make that the new data
              version
 4. destroy   stage artifacts, the registry versions and runs that hold them, kept activations of any
-             slice version but the live ones, old data objects, quarantined rows
+             slice version but the live ones, old data objects, quarantined rows, exported
+             checkpoints that are where they were put (of others it is told that they are stale)
 5. measure   the score of the new version on the held-out rows that remain
 6. scan      search everything the system wrote for the needles. Needles that a restore of older
              files lost are counted, and certified, as unsearchable. What is found of a request
@@ -63,6 +64,7 @@ from s3t_core.ports import (
     Closing,
     Datasets,
     Evaluator,
+    Exports,
     Findings,
     Ledger,
     Needles,
@@ -96,6 +98,7 @@ class ErasePorts:
     budget: Budget
     certificates: Certificates
     clock: Clock
+    exports: Exports
 
 
 @dataclass(frozen=True)
@@ -422,6 +425,7 @@ class Eraser:
             state.dataset,
         )
         quarantined = self.ports.datasets.erase_quarantine(targets)
+        exports = self.ports.exports.destroy(state.exports[name] for name in plan.exports)
         self.ports.ledger.append(
             events.Destroyed(
                 time=self._now(),
@@ -432,6 +436,7 @@ class Eraser:
                 quarantined=quarantined,
                 activations=activations,
                 bytes_kept=self.policy.deleted_bytes_seconds,
+                exports=tuple(exports),
             )
         )
 

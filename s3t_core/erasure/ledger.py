@@ -27,6 +27,7 @@ has its `time`; one that was written under a lease, its `lease`.
 | hold | a subject's erasure is stopped for a legal reason (`set`), or no more (`released`) |
 | closed | a request ended without an erasure: withdrawal or rejection |
 | key | another key signs from now on; the old one, which is in it, signed its id, unless it was lost |
+| exported | a checkpoint of the release that serves was put there, for whoever runs it elsewhere; its files' digests |
 | replayed | live stages were trained again from their recorded inputs: which gave the same bytes, which did not |
 | lifted | a subject or record left the suppression list: the person returned |
 | planned | an erasure plan, written ahead; from here on its subjects and records are suppressed |
@@ -55,6 +56,7 @@ from s3t_core.erasure.outcome import ErasureOutcome, outcome_of
 from s3t_core.erasure.rules import KINDS, check
 from s3t_core.erasure.state import (
     ExperimentRecord,
+    ExportRecord,
     KeyChange,
     RequestRecord,
     State,
@@ -371,8 +373,28 @@ def _step(state: State, event: events.StepDone) -> None:
     if isinstance(event, events.Destroyed):
         _forget(state, event.stages, event.versions)
         state.destroyed_objects |= set(event.objects)
+        for export in plan_of(state).exports:
+            _judge(state, export, is_destroyed=export in event.exports)
     if isinstance(event, events.Certified):
         _close_erasure(state)
+
+
+def _exported(state: State, event: events.Exported) -> None:
+    for record in list(state.exports.values()):
+        is_there = record.place == event.place
+        if is_there or record.export in event.replaces:
+            state.exports[record.export] = replace(record, replaced=True, stale=False)
+    state.exports[event.export] = ExportRecord(
+        event.export, event.release, event.time, event.place, event.files
+    )
+
+
+def _judge(state: State, export: str, is_destroyed: bool) -> None:
+    """What is where it was put is destroyed; what is not may be anywhere, unless somebody said that
+    nobody uses it."""
+    record = state.exports[export]
+    is_stale = not is_destroyed and not record.replaced
+    state.exports[export] = replace(record, destroyed=is_destroyed, stale=is_stale)
 
 
 def _close_erasure(state: State) -> None:
@@ -565,6 +587,7 @@ _HANDLERS: dict[str, Callable[[State, Any], None]] = {
     "request": _request,
     "lifted": _lifted,
     "replayed": _ignore,
+    "exported": _exported,
     "key": _key,
     "healed": _ignore,
     "approved": _approved,

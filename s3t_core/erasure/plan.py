@@ -15,7 +15,8 @@ class ErasurePlan:
     `recipe` is None unless the release is a replacement that was trained first, on the data without
     the targets. `commitments`: keyed, of every stored row of each request. `texts`: how many texts
     of them were gathered to be looked for. `subjects`: by request that came with a hash, digests of
-    the subjects whose id has it; `near`: what keeps those out under other spellings.
+    the subjects whose id has it; `near`: what keeps those out under other spellings. `exports`:
+    exported checkpoints with a stage that saw a row of the targets.
     """
 
     plan_id: str
@@ -33,6 +34,7 @@ class ErasurePlan:
     texts: int = 0
     subjects: dict[str, tuple[str, ...]] = field(default_factory=dict)
     near: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    exports: tuple[str, ...] = ()
 
     @property
     def touches_data(self) -> bool:
@@ -42,7 +44,9 @@ class ErasurePlan:
 
 def plan_to_json(plan: ErasurePlan) -> dict[str, object]:
     """The plan as it stands in the ledger: keyed digests, counts and names, no data."""
+    exports = {"exports": list(plan.exports)} if plan.exports else {}
     return {
+        **exports,
         "plan_id": plan.plan_id,
         "time": plan.time,
         "requests": list(plan.requests),
@@ -80,4 +84,5 @@ def plan_from_json(value: dict[str, Any]) -> ErasurePlan:
         texts=value["texts"],
         subjects={k: tuple(v) for k, v in value["subjects"].items()},
         near={k: tuple(v) for k, v in value["near"].items()},
+        exports=tuple(value.get("exports", ())),
     )

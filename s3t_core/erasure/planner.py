@@ -66,6 +66,7 @@ def plan_erasure(
     tainted = tuple(s for s in state.stages.values() if findings.tainted & set(s.slice_digests))
     keys = {s.key for s in tainted}
     touched = bool(tainted) or findings.held_out or bool(findings.slices)
+    exports = state.exports_that(lambda s: not findings.tainted.isdisjoint(s.slice_digests))
     release = None
     if state.release is not None and touched:
         release = Release(
@@ -89,6 +90,7 @@ def plan_erasure(
             now,
             keep_clean_days,
         ),
+        exports=exports,
     )
 
 

@@ -28,6 +28,7 @@ from s3t_core.erasure.report_document import (
     BudgetPoint,
     Document,
     ErasureEntry,
+    ExportEntry,
     LedgerProof,
     Outcome,
     Period,
@@ -87,6 +88,7 @@ def build_report(
             for v in seen.state.versions
             if not v.superseded or v.superseded >= start
         ),
+        exports=_exports(seen.state),
         budget_policy=seen.policy,
         budget=(*earlier[-1:], *points),
         picture=_picture(seen.state),
@@ -452,6 +454,22 @@ def _without_destroyed(entry: ErasureEntry) -> ErasureEntry:
         "versions_destroyed": (),
     }
     return entry.model_copy(update=nothing)
+
+
+def _exports(state: State) -> tuple[ExportEntry, ...] | None:
+    """All of them: one that was put somewhere long ago may be stale now."""
+    return (
+        tuple(
+            ExportEntry(
+                export=each.export,
+                release=each.release,
+                exported=each.time,
+                standing=state.standing_of(each.export),
+            )
+            for each in state.exports.values()
+        )
+        or None
+    )
 
 
 def _version_entry(version: VersionRecord) -> VersionEntry:

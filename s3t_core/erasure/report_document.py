@@ -10,7 +10,7 @@ from pydantic import Field, ValidationError
 
 from s3t_core.erasure.evidence_documents import MeasuredScore, Part
 from s3t_core.erasure.outcome import ErasureOutcome
-from s3t_core.erasure.vocabulary import ClosingKind, ReleaseCause, Scope
+from s3t_core.erasure.vocabulary import ClosingKind, ExportStanding, ReleaseCause, Scope
 from s3t_core.errors import CertificateError
 
 REPORT_TYPE = "urn:s3t:compliance-report:v1"
@@ -146,6 +146,18 @@ class VersionEntry(Part):
     uses: tuple[ShardUse, ...]
 
 
+class ExportEntry(Part):
+    """A checkpoint that was put outside the workspace, and what has become of it."""
+
+    export: str
+    release: str
+    exported: str
+    standing: ExportStanding = Field(
+        description="stale: it has a part that learned from somebody who was erased since, and was "
+        "not where it had been put: the operator's to replace"
+    )
+
+
 class BudgetPoint(Part):
     """The deletion-rate budget when a version began to serve."""
 
@@ -229,12 +241,15 @@ class LedgerProof(Part):
 class Report(Part):
     """Everything the report says."""
 
+    left_out = ("exports",)
+
     system: str
     period: Period
     summary: Summary
     requests: tuple[RequestEntry, ...]
     erasures: tuple[ErasureEntry, ...]
     versions: tuple[VersionEntry, ...]
+    exports: tuple[ExportEntry, ...] | None = None
     budget_policy: str
     budget: tuple[BudgetPoint, ...]
     picture: tuple[ShardPicture, ...]

@@ -29,6 +29,7 @@ than was trained.
 | closed | the request is open and not being carried out |
 | key | it replaces the key that signs, which vouches for it unless it was lost; no erasure is open |
 | replayed | its version was registered |
+| exported | no erasure or move is open; it is new, of the release that serves, and has files; what it replaces is known |
 | lifted | the digest is on the suppression list, no request for it is open, no erasure is |
 | planned | no erasure or move is open, the plan is new, its requests open and not held, its stages and versions there |
 | step | it is the open erasure's next one, or a scan again; what it tells of is recorded |
@@ -371,6 +372,18 @@ def _replayed(state: State, event: events.Replayed) -> None:
     want(event.version in {v.version for v in state.versions}, "a version that was registered")
 
 
+def _exported(state: State, event: events.Exported) -> None:
+    no_erasure(state)
+    want(state.moving is None, "no move that was begun")
+    want(bool(event.export) and event.export not in state.exports, "the name of a new export")
+    serves = state.release.release_id if state.release else None
+    want(event.release == serves, "the release that serves")
+    want(bool(event.place), "the place of its files")
+    digests = [str(digest) for digest in event.files.values()]
+    want(bool(digests) and all(map(DIGEST.fullmatch, digests)), "files with their digests")
+    want(set(event.replaces) <= state.exports.keys(), "exports that were recorded")
+
+
 def _lifted(state: State, event: events.SuppressionLifted) -> None:
     no_erasure(state)
     digest = event.suppression
@@ -436,6 +449,7 @@ _RULES: dict[str, Callable[[State, Any], None]] = {
     "closed": _closed,
     "key": _key,
     "replayed": _replayed,
+    "exported": _exported,
     "lifted": _lifted,
     "planned": erasing.planned,
     "step": erasing.step,

@@ -1,7 +1,7 @@
 """The state of the system as the ledger's entries make it: what `s3t_core.erasure.ledger.fold`
 builds."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
@@ -14,7 +14,7 @@ from s3t_core.erasure.events import (
     StepDone,
 )
 from s3t_core.erasure.outcome import ErasureOutcome
-from s3t_core.erasure.vocabulary import Scope
+from s3t_core.erasure.vocabulary import ExportStanding, Scope
 
 Done = TypeVar("Done", bound=StepDone)
 
@@ -57,6 +57,23 @@ class ExperimentRecord:
     id: str
     location: str
     created: int
+
+
+@dataclass(frozen=True)
+class ExportRecord:
+    """A checkpoint of the release with the id `release` that was exported. `place`: the directory
+    that it was put in, on the machine that wrote it; `files`: SHA-256, hex, by name. At most one of
+    the last three: another one took its place; an erasure destroyed it there; an erasure that had
+    to did not find it there."""
+
+    export: str
+    release: str
+    time: str
+    place: str
+    files: Mapping[str, str]
+    replaced: bool = False
+    destroyed: bool = False
+    stale: bool = False
 
 
 @dataclass(frozen=True)
@@ -190,6 +207,8 @@ class State:
     """The place outside the workspace where every checkpoint is kept too, "" before there is one.
     """
     experiments: list[ExperimentRecord] = field(default_factory=list)
+    exports: dict[str, ExportRecord] = field(default_factory=dict)
+    """Checkpoints that were exported, by the name of each, oldest first."""
     trainings: set[str] = field(default_factory=set)
     copies: dict[str, str] = field(default_factory=dict)
     silenced: set[SliceId] = field(default_factory=set)
@@ -216,6 +235,29 @@ class State:
     def release(self) -> Release | None:
         """The release that serves."""
         return self.versions[-1].release if self.versions else None
+
+    def standing_of(self, export: str) -> ExportStanding:
+        """What has become of an exported checkpoint."""
+        record = self.exports[export]
+        if record.destroyed:
+            return "destroyed"
+        if record.stale:
+            return "stale"
+        if record.replaced:
+            return "replaced"
+        serves = self.release is not None and self.release.release_id == record.release
+        return "serves" if serves else "superseded"
+
+    def exports_that(self, saw: Callable[[StageRecord], bool]) -> tuple[str, ...]:
+        """Exported checkpoints, but those that an erasure destroyed, in which a stage is that
+        `saw`."""
+        found = {
+            v.release.release_id
+            for v in self.versions
+            if any(saw(stage) for r in v.release.replicas for stage in r.stages)
+        }
+        there = (e for e in self.exports.values() if not e.destroyed)
+        return tuple(e.export for e in there if e.release in found)
 
     def runs_of(self, stages: Iterable[str]) -> set[str]:
         """Ids, as they are now, of the runs in which stages of these keys were trained, and of all

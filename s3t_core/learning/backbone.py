@@ -283,11 +283,16 @@ def _check_head(
         )
 
 
+def is_pooler(parameter: str) -> bool:
+    """Whether a parameter of that name is of what stands behind the last hidden state."""
+    return _POOLER in parameter.split(".")
+
+
 def _check_loaded(missing: set[str]) -> None:
     """That every weight that decides a hidden state was in the files: what is not there,
     transformers draws at random, in each process anew. A pooler stands behind the last hidden
     state; nothing here asks it. Raises UsageError."""
-    drawn = sorted(name for name in missing if _POOLER not in name.split("."))
+    drawn = sorted(name for name in missing if not is_pooler(name))
     if drawn:
         raise UsageError(
             f"expected the backbone's *.safetensors to have every weight of its config.json, got "

@@ -12,7 +12,7 @@ Right for LoRA (rank-stabilised or not), whose adapter only adds; other kinds ta
 shard (peft's own `adapter_names` ignores them silently).
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -20,6 +20,7 @@ import torch
 from peft.tuners.lora import LoraLayer
 from torch import Tensor
 
+from s3t_core.domain import Release
 from s3t_core.learning.replica import StagedModel
 from s3t_core.learning.split import Batch
 
@@ -39,6 +40,26 @@ class ShardStages:
     def head(self) -> str:
         """The stage whose head answers."""
         return self.names[self.depth]
+
+
+def load_shards(
+    staged: StagedModel,
+    release: Release,
+    artifact: Callable[[str], bytes],
+) -> list[ShardStages]:
+    """Put the stages of every live shard's deepest replica on a model. `artifact` returns the
+    verified bytes of a stage digest. Raises ArtifactError, and what `artifact` raises."""
+    shards: list[ShardStages] = []
+    for replica in filter(None, map(release.serving, release.shards())):
+        names = {s.index: f"shard{replica.shard}_stage{s.index}" for s in replica.stages}
+        for stage in replica.stages:
+            staged.load(
+                names[stage.index],
+                stage.index,
+                artifact(stage.digest),
+            )
+        shards.append(ShardStages(names))
+    return shards
 
 
 class StackedLora(torch.nn.Module):

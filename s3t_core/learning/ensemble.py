@@ -18,7 +18,7 @@ from s3t_core.domain import Combine, Release, Score
 from s3t_core.errors import NoLiveShard, UsageError
 from s3t_core.learning.adapters import ONE_PASS_KINDS
 from s3t_core.learning.backbone import Backbone, check_backbone
-from s3t_core.learning.batched_shards import BatchedShards, ShardStages
+from s3t_core.learning.batched_shards import BatchedShards, ShardStages, load_shards
 from s3t_core.learning.device_map import device_map
 from s3t_core.learning.encoding import ConversationReader, Item, encode, load_reader
 from s3t_core.learning.merged import HEAD as MERGED_HEAD
@@ -83,15 +83,7 @@ class Ensemble:
             loaded = in_float32(recipe) if self._merged else recipe
             self._staged = load_staged(backbone, loaded, devices)
             self._task = self._staged.task
-        for replica in serving:
-            names = {s.index: f"shard{replica.shard}_stage{s.index}" for s in replica.stages}
-            for stage in replica.stages:
-                self._staged.load(
-                    names[stage.index],
-                    stage.index,
-                    artifact(stage.digest),
-                )
-            self._shards.append(ShardStages(names))
+            self._shards = load_shards(self._staged, release, artifact)
         if serving and self._merged:
             merge_shards(self._staged, self._shards)
             self._shards = [ShardStages({1: MERGED_HEAD})]

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from flows.adapters.exports import ExportedFiles, digests_of, write_record
 from flows.use_cases.requests import take_requests
 from flows.workspace import access, stores
 from flows.workspace.creating import create_workspace
@@ -15,10 +16,12 @@ from s3t_core.canonical import sha256_hex
 from s3t_core.config import Config
 from s3t_core.domain import DatasetVersion, DeletionRequest, SliceId, SliceVersion
 from s3t_core.erasure.dataset_json import dataset_to_json
+from s3t_core.erasure.state import ExportRecord
 from s3t_core.erasure.vocabulary import Event
 from s3t_core.ports import (
     Activations,
     Certificates,
+    Exports,
     Ledger,
     Needles,
     Registry,
@@ -29,6 +32,7 @@ from s3t_core.times import parse_time, rfc3339
 from tests.fakes import (
     FakeActivations,
     FakeCertificates,
+    FakeExports,
     FakeLedger,
     FakeNeedles,
     FakeRegistry,
@@ -59,6 +63,10 @@ class Ports:
     needles: Needles
     certificates: Certificates
     registry: Callable[[], Registry]
+    exports: Exports
+    export: Callable[[str], ExportRecord]
+    move_export: Callable[[ExportRecord], None]
+    export_is_there: Callable[[ExportRecord], bool]
     ask: Callable[..., list[DeletionRequest]]
     keep_stages: Callable[[list[bytes]], list[str]]
     keep_activations: Callable[[list[str]], None]
@@ -89,6 +97,7 @@ def _fakes() -> Ports:
     requests, stages = FakeRequestBook(ledger, _guard), FakeStages([], _guard)
     activations, needles = FakeActivations(_guard), FakeNeedles(_guard)
     certificates, registry = FakeCertificates(_guard), FakeRegistry(_guard)
+    exports = FakeExports(_guard)
 
     def ask(*people: str) -> list[DeletionRequest]:
         taken = []
@@ -122,6 +131,10 @@ def _fakes() -> Ports:
             taken.append(request)
         return taken
 
+    def export(name: str) -> ExportRecord:
+        exports.there.add(name)
+        return ExportRecord(name, "release-1", NOW, "elsewhere", {})
+
     def keep_stages(artifacts: list[bytes]) -> list[str]:
         digests = [sha256_hex(artifact) for artifact in artifacts]
         stages.held |= set(digests)
@@ -135,6 +148,10 @@ def _fakes() -> Ports:
         needles=needles,
         certificates=certificates,
         registry=lambda: registry,
+        exports=exports,
+        export=export,
+        move_export=lambda record: exports.there.discard(record.export),
+        export_is_there=lambda record: record.export in exports.there,
         ask=ask,
         keep_stages=keep_stages,
         keep_activations=activations.slices.update,
@@ -143,6 +160,18 @@ def _fakes() -> Ports:
         document_of=certificates.files.get,
         suppressed=lambda: set(requests.suppression),
     )
+
+
+NOW = "2026-01-01T00:00:00Z"
+
+
+def _exported(folder: Path, name: str) -> ExportRecord:
+    """A directory as an export leaves it."""
+    place = folder / name
+    place.mkdir()
+    (place / "model.safetensors").write_bytes(name.encode())
+    write_record(place, {"export": name})
+    return ExportRecord(name, "release-1", NOW, str(place), digests_of(place))
 
 
 def _write_states(path: Path) -> None:
@@ -184,6 +213,10 @@ def _real(folder: Path) -> Ports:
         needles=place.needles,
         certificates=place.certificates,
         registry=lambda: place.registry,
+        exports=ExportedFiles(),
+        export=lambda name: _exported(folder, name),
+        move_export=lambda record: Path(record.place).rename(f"{record.place}-moved") and None,
+        export_is_there=lambda record: Path(record.place, "model.safetensors").exists(),
         ask=lambda *people: [
             place.requests.get([taken.request_id])[0]
             for taken in take_requests(place, list(people))

@@ -182,6 +182,17 @@ def test_versions_that_are_not_kept_are_destroyed(ports: Ports) -> None:
     assert anew.version not in (gone.version, kept.version)
 
 
+# --- Exports
+
+
+def test_what_is_where_it_was_put_is_destroyed_and_told_again(ports: Ports) -> None:
+    here, moved = ports.export("export-1"), ports.export("export-2")
+    ports.move_export(moved)
+    for _ in range(2):
+        assert ports.exports.destroy([here, moved]) == ["export-1"]
+    assert not ports.export_is_there(here)
+
+
 # --- Certificates
 
 

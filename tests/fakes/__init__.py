@@ -38,7 +38,7 @@ from s3t_core.erasure.ledger import (
     leaf_of,
 )
 from s3t_core.erasure.merkle import leaf_hash
-from s3t_core.erasure.state import State, VersionRecord
+from s3t_core.erasure.state import ExportRecord, State, VersionRecord
 from s3t_core.erasure.vocabulary import Event
 from s3t_core.errors import ResidueFound, WorkspaceError
 from s3t_core.ports import Closing, Contents, Findings, NeedlesFound, Published, ScanReport, Target
@@ -429,6 +429,22 @@ class FakeBudget:
         return {"s3t.budget.policy": "test"}
 
 
+class FakeExports:
+    """`there`: names of those that are where they were put."""
+
+    def __init__(self, guard: Guard) -> None:
+        self.there: set[str] = set()
+        self.gone: set[str] = set()
+        self._guard = guard
+
+    def destroy(self, exports: Iterable[ExportRecord]) -> list[str]:
+        self._guard("exports.destroy")
+        asked = [each.export for each in exports]
+        self.gone |= self.there & set(asked)
+        self.there -= self.gone
+        return [name for name in asked if name in self.gone]
+
+
 class FakeCertificates:
     def __init__(self, guard: Guard) -> None:
         self.files: dict[str, bytes] = {}
@@ -484,6 +500,7 @@ def ports(
         FakeBudget(),
         FakeCertificates(guard),
         FakeClock(),
+        FakeExports(guard),
     )
 
 

@@ -43,6 +43,7 @@ ELSEWHERE = {
     "healed",
     "retired",
     "spelt",
+    "exported",
     "deferred",
     "uncertified",
     "resumed",

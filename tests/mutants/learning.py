@@ -195,7 +195,7 @@ MUTANTS: tuple[Mutant, ...] = (
     Mutant(
         name="backbone: weights that the files lack are drawn at random",
         where="s3t_core/learning/backbone.py::_check_loaded",
-        takes="_POOLER not in name.split('.')",
+        takes="not is_pooler(name)",
         puts="False",
         fails="tests/exactness/test_backbones.py::not_drawn_at_random",
     ),
@@ -441,11 +441,11 @@ MUTANTS: tuple[Mutant, ...] = (
     ),
     Mutant(
         name="11: merged into weights",
-        where="s3t_core/learning/ensemble.py::Ensemble.__init__",
-        takes="self._shards.append(ShardStages(names))",
+        where="s3t_core/learning/batched_shards.py::load_shards",
+        takes="shards.append(ShardStages(names))",
         puts=(
-            "self._shards.append(ShardStages(names))\n"
-            "for m in self._staged._tuner_layers():\n"
+            "shards.append(ShardStages(names))\n"
+            "for m in staged._tuner_layers():\n"
             "    m.merge(adapter_names=[a for a in names.values() if a in m.lora_A])"
         ),
         fails="tests/exactness/test_hazards.py::hazard_11",
@@ -596,5 +596,33 @@ MUTANTS: tuple[Mutant, ...] = (
         takes="read_regular(path) if path.is_file() else None",
         puts="path.read_bytes()",
         fails="tests/faults/test_leftovers.py::in_the_stage_store",
+    ),
+    Mutant(
+        name="plain: a class that answers otherwise is written",
+        where="s3t_core/learning/plain.py::_check_written",
+        takes="not torch.equal(got, expected)",
+        puts="False",
+        fails="tests/exactness/test_plain.py::pools_otherwise",
+    ),
+    Mutant(
+        name="plain: layers that nobody trained stand before the labels",
+        where="s3t_core/learning/plain.py::_head_of",
+        takes="len(heads) != 1 or len(besides) != len(held) or poolers",
+        puts="False",
+        fails="tests/exactness/test_plain.py::something_else and pooler",
+    ),
+    Mutant(
+        name="plain: a head loses its bias",
+        where="s3t_core/learning/plain.py::_head_of",
+        takes="heads[0].bias is None",
+        puts="False",
+        fails="tests/exactness/test_plain.py::something_else and bias",
+    ),
+    Mutant(
+        name="plain: a text ends where the architecture says",
+        where="s3t_core/learning/plain.py::_how_to_write",
+        takes="ends or None",
+        puts="None",
+        fails="tests/exactness/test_plain.py::alone_says",
     ),
 )

@@ -16,11 +16,11 @@ DIGESTS = {
 NUMBERS = {
     *("id", "ids_lost", "ids_unsearchable", "model_id", "move", "other", "plan_id", "release"),
     *("request", "requests", "run", "run_id", "same", "version", "versions", "waiting"),
-    *("flow_run", "lease"),
+    *("flow_run", "lease", "export", "exports", "replaces"),
 }
 OF_A_CLOSED_SET = {"asked_by", "basis", "cause", "forms", "id_rule", "moved", "step"}
 TIMES = {"due", "time"}
-OF_THE_SETTINGS = {"location", "model", "place", "registry"}
+OF_THE_SETTINGS = {"location", "model", "registry"}
 """Places and models: the settings themselves count as the system's own words."""
 
 

@@ -151,6 +151,18 @@ def _uncertified(*requests: str, **changes: Any) -> Event:
     return {"type": "uncertified", **told, **found, **changes}
 
 
+def _exported(release: str, **changed: Any) -> Event:
+    return {
+        "type": "exported",
+        "export": "export-1",
+        "release": release,
+        "place": "/elsewhere",
+        "files": {"model.safetensors": DOCUMENT},
+        "replaces": [],
+        **changed,
+    }
+
+
 RESUMED: Event = {"type": "resumed", "plan_id": "p"}
 PLAN = plan_for("q1") | {
     "slices": [[0, 0]],
@@ -475,6 +487,16 @@ LEGAL: dict[str, tuple[Event, set[str]]] = {
         },
         TRAINED,
     ),
+    "an export": (_exported("r1"), _states("trained", "held")),
+    "an export of what serves after an erasure": (
+        _exported("p-release"),
+        _states("done", "rotated"),
+    ),
+    "an export of nobody's release": (_exported("r9"), set()),
+    "an export without files": (_exported("r1", files={}), set()),
+    "an export of files that are no digests": (_exported("r1", files={"a": "b"}), set()),
+    "an export at no place": (_exported("r1", place=""), set()),
+    "an export in the place of an unknown one": (_exported("r1", replaces=["export-0"]), set()),
     "a replay of nothing known": (
         {
             "type": "replayed",

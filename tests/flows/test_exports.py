@@ -1,0 +1,184 @@
+"""A checkpoint that is run elsewhere: what it is, and what becomes of it when people are erased."""
+
+import base64
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from transformers import AutoModelForCausalLM
+
+from flows.adapters import exports
+from flows.prefect_flows.erase import erase
+from flows.prefect_flows.ingest import ingest
+from flows.prefect_flows.train import train
+from flows.use_cases.documents import CheckpointDocument
+from flows.use_cases.evidence import write_ledger
+from flows.use_cases.exporting import export_champion, exports_told, verify_checkpoint
+from flows.use_cases.reporting import write_report
+from flows.use_cases.requests import take_requests
+from flows.use_cases.status import status_of
+from flows.use_cases.verifying import state_of_ledger, verify_path
+from flows.workspace.workspace import Workspace
+from s3t_core.errors import UsageError
+from tests.flows.conftest import CANARY
+from tests.flows.test_tasks import _chats
+from tests.tiny import build_language_model
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture
+def place(make_place: Callable[..., Workspace], tmp_path: Path) -> Workspace:
+    """A language model that was trained."""
+    opened = make_place(
+        task={"kind": "generation"},
+        data={"labels": [], "messages": "chat"},
+        backbone={
+            "model": str(build_language_model(tmp_path / "writer", layers=2)),
+            "max_length": 32,
+        },
+        adapter={"target_modules": ["q_proj", "v_proj"]},
+    )
+    ingest(str(opened.root), str(_chats(tmp_path / "people.jsonl")))
+    train(str(opened.root))
+    return opened
+
+
+def _seen(place: Workspace, folder: Path) -> CheckpointDocument:
+    return verify_checkpoint(folder, place.ledger.state())
+
+
+def _standings(place: Workspace) -> dict[str, str]:
+    return {e["export"]: e["standing"] for e in exports_told(place.ledger.state())}
+
+
+def _predicate(path: Path) -> dict[str, Any]:
+    told = json.loads(base64.b64decode(json.loads(path.read_text())["payload"]))
+    predicate: dict[str, Any] = told["predicate"]
+    return predicate
+
+
+def test_an_erasure_destroys_what_it_reaches_and_names_the_rest(
+    place: Workspace, tmp_path: Path
+) -> None:
+    """One is where it was put, one was moved, one is on the way to its place."""
+    here, moved = (export_champion(place, tmp_path / name)["export"] for name in ("here", "moved"))
+    shutil.move(tmp_path / "moved", tmp_path / "elsewhere")
+    on_its_way = exports.beside(tmp_path / "moved", moved)
+    on_its_way.mkdir()
+    (on_its_way / "model.safetensors").write_bytes(b"half of it")
+    (tmp_path / "here" / "mine.txt").write_text("the operator's")
+    assert _seen(place, tmp_path / "elsewhere") == {
+        "path": str(tmp_path / "elsewhere"),
+        "export": moved,
+        "release": place.ledger.state().exports[moved].release,
+        "serves": True,
+        "problems": [],
+    }
+    assert AutoModelForCausalLM.from_pretrained(tmp_path / "here").config.num_hidden_layers == 2
+
+    take_requests(place, [CANARY])
+    found = erase(str(place.root))
+    [certificate] = [Path(each["path"]) for each in found["certificates"]]
+    assert _predicate(certificate)["exports"] == {"destroyed": [here], "stale": [moved]}
+    assert verify_path(certificate, place.keys_dir / "signing.pub")["valid"]
+    assert {p.name for p in (tmp_path / "here").iterdir()} == {exports.RECORD, "mine.txt"}
+    assert not on_its_way.exists()
+    assert _standings(place) == {here: "destroyed", moved: "stale"}
+    told = status_of(place)["exports"]
+    assert [(e["export"], e["standing"]) for e in told] == [(here, "destroyed"), (moved, "stale")]
+    stale = _seen(place, tmp_path / "elsewhere")
+    assert stale["export"] == moved and not stale["serves"] and "stale" in stale["problems"][0]
+    assert "destroyed" in _seen(place, tmp_path / "here")["problems"][0]
+    write_report(place, None, tmp_path / "report")
+    entries = _predicate(tmp_path / "report" / "report.json")["exports"]
+    assert [e["standing"] for e in entries] == ["destroyed", "stale"]
+    assert "STALE" in (tmp_path / "report" / "report.html").read_text()
+
+    again = export_champion(place, tmp_path / "again", [moved])
+    assert again["replaced"] == [moved]
+    assert _standings(place) == {here: "destroyed", moved: "replaced", again["export"]: "serves"}
+    assert _seen(place, tmp_path / "again")["serves"]
+
+
+def test_an_auditor_tells_by_an_exported_ledger_which_checkpoint_it_is(
+    place: Workspace, tmp_path: Path
+) -> None:
+    export = export_champion(place, tmp_path / "plain")["export"]
+    write_ledger(place, tmp_path / "ledger.jsonl")
+    public = place.keys_dir / "signing.pub"
+    assert verify_path(tmp_path / "ledger.jsonl", public)["valid"]
+    state = state_of_ledger(tmp_path / "ledger.jsonl", [public])
+    assert verify_checkpoint(tmp_path / "plain", state)["export"] == export
+    config = tmp_path / "plain" / "config.json"
+    config.write_text(config.read_text().replace("}", ', "x": 1}', 1))
+    (tmp_path / "plain" / "more.py").write_text("")
+    told = verify_checkpoint(tmp_path / "plain", state)
+    assert told["export"] == export and len(told["problems"]) == 2
+    weights = tmp_path / "plain" / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-1] + b"x")
+    assert not verify_checkpoint(tmp_path / "plain", state)["export"]
+
+
+def test_a_new_export_takes_the_place_of_its_own_and_of_nothing_else(
+    place: Workspace, tmp_path: Path
+) -> None:
+    first = export_champion(place, tmp_path / "plain")
+    second = export_champion(place, tmp_path / "plain")
+    assert second["replaced"] == [first["export"]]
+    assert sorted(p.name for p in tmp_path.iterdir() if first["export"] in p.name) == []
+    weights = [each["files"]["model.safetensors"] for each in (first, second)]
+    assert weights[0] == weights[1], "the same release, the same bytes"
+    (tmp_path / "plain" / "thesis.txt").write_text("years of work")
+    for folder in (tmp_path / "plain", place.root / "data" / "x", tmp_path / "no" / "where"):
+        with pytest.raises(UsageError):
+            export_champion(place, folder)
+    (tmp_path / "file").write_text("")
+    with pytest.raises(UsageError):
+        export_champion(place, tmp_path / "file")
+    with pytest.raises(UsageError, match="--replaces"):
+        export_champion(place, tmp_path / "other", ["export-of-nobody"])
+    assert (tmp_path / "plain" / "thesis.txt").exists() and not (tmp_path / "other").exists()
+
+
+def test_killed_before_it_is_in_its_place_an_export_is_on_record_and_reached(
+    place: Workspace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whenever it is cut off, nothing of it is anywhere that the ledger does not know."""
+
+    def cut(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(exports, "remove_tree", cut)
+        patched.setattr(exports, "sync_directory", cut)
+        with pytest.raises(KeyboardInterrupt):
+            export_champion(place, tmp_path / "plain")
+    (export,) = _standings(place)
+    assert not list((place.state_dir / "loading").glob("*"))
+    take_requests(place, [CANARY])
+    erase(str(place.root))
+    assert _standings(place) == {export: "destroyed"}
+    assert not list(tmp_path.rglob(f"*{export}*/model.safetensors"))
+    assert not (tmp_path / "plain" / "model.safetensors").exists()
+
+
+def test_nothing_is_exported_while_an_erasure_is_cut_off(
+    place: Workspace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from s3t_core.erasure.executor import _ACTIONS
+
+    def cut(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    take_requests(place, [CANARY])
+    with monkeypatch.context() as patched:
+        patched.setitem(_ACTIONS, "cut over", cut)
+        with pytest.raises(KeyboardInterrupt):
+            erase(str(place.root))
+    with pytest.raises(UsageError, match="erasure that was cut off"):
+        export_champion(place, tmp_path / "plain")
+    assert not (tmp_path / "plain").exists()
