@@ -279,6 +279,9 @@ class Registry(Protocol):
     def tag(self, version: str, tags: Mapping[str, str]) -> None:
         """Set tags on a version."""
 
+    def describe(self, version: str, card: str) -> None:
+        """Let a version, which serves, and the model say of themselves what the card says."""
+
     def destroy(self, keep: Iterable[VersionRecord], runs: Iterable[str]) -> None:
         """Destroy every version but those in `keep`, and every run but theirs and those of the ids
         `runs`, with their files, in database and artifact store: what a crash left unrecorded goes

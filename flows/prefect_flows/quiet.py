@@ -16,6 +16,7 @@ import sys
 import traceback
 from collections.abc import Callable
 from contextvars import ContextVar
+from datetime import UTC, datetime
 from functools import wraps
 from typing import Any, cast
 
@@ -127,9 +128,17 @@ def _quiet(work: Callable[..., Any], tell: bool) -> Callable[..., Any]:
 
 
 def flow(name: str, **options: Any) -> Callable[[Callable[..., Any]], QuietFlow]:
-    """As `prefect.flow`."""
+    """As `prefect.flow`; its runs are named for what they do, and when they began."""
+
+    def run_name() -> str:
+        return f"{name} {datetime.now(UTC):%Y-%m-%d %H:%M:%S} UTC"
+
     return lambda work: QuietFlow(
-        _quiet(work, tell=True), name=name, persist_result=False, **options
+        _quiet(work, tell=True),
+        name=name,
+        flow_run_name=run_name,
+        persist_result=False,
+        **options,
     )
 
 

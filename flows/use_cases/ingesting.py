@@ -103,7 +103,25 @@ def run_ingest(
         access.training(workspace),
         access.changing(workspace) as held,
     ):
-        return ingest_source(workspace, held, sources, append, chunk_rows, shrink, steps)
+        report = ingest_source(workspace, held, sources, append, chunk_rows, shrink, steps)
+    _show(report, steps)
+    return report
+
+
+def _show(report: IngestReport, steps: Steps) -> None:
+    """What was taken and by which rules rows were refused, on the page of this run: numbers, and
+    nothing that a source says."""
+    counts = {
+        "training records": report.records,
+        "held-out records": report.held_out,
+        "subjects": report.subjects,
+        "left out as erased": report.suppressed,
+        **{f"refused: {rule}": n for rule, n in report.reasons.items()},
+        **{f"warning: {kind}": n for kind, n in report.warnings.items()},
+    }
+    rows: list[dict[str, object]] = [{"rows": told, "count": n} for told, n in counts.items()]
+    changed = "" if report.changed else ": nothing changed"
+    steps.show("ingest", rows, f"Data version {report.dataset_version}{changed}.")
 
 
 def ingest_source(

@@ -14,7 +14,7 @@ from s3t_core.erasure import events
 from s3t_core.erasure.events import LedgerEvent
 from s3t_core.erasure.retirement import plan_retirement
 from s3t_core.erasure.state import State, VersionRecord
-from s3t_core.erasure.versions import release_tags, score_tags
+from s3t_core.erasure.versions import release_tags, score_tags, version_card
 from s3t_core.errors import S3TError, TrainingError
 from s3t_core.learning.jobs import FileRef
 from s3t_core.learning.release import check_one_recipe, recipe_to_json
@@ -160,10 +160,10 @@ def _serve(workspace: Trainable, case: TrainingCase, candidate: Candidate, state
         told.append(events.RetrainChanged(time=workspace.now(), id=wanted, state="finished"))
     if told:
         workspace.ledger.append(*told)
-    workspace.registry.tag(
-        published.version,
-        {**score_tags(candidate.score), **workspace.budget.tags(workspace.ledger.state())},
-    )
+    budget = workspace.budget.tags(workspace.ledger.state())
+    workspace.registry.tag(published.version, {**score_tags(candidate.score), **budget})
+    card = version_card(candidate.release, candidate.score, budget)
+    workspace.registry.describe(published.version, card)
     return published.version
 
 

@@ -19,7 +19,7 @@ from s3t_core.errors import GuaranteeError, S3TError, TrainingError
 from s3t_core.learning.jobs import FileRef, StageJob, StageOutcome
 from s3t_core.learning.recipe import StageSpec
 from s3t_core.learning.training_plan import TrainingPlan
-from s3t_core.slicefile import HELD_OUT_PATH
+from s3t_core.slicefile import HELD_OUT_PATH, slice_path
 
 
 class TrackedRun:
@@ -60,11 +60,22 @@ class TrackedRun:
                 "slices": list(spec.prefix),
                 "block": list(plan.recipe.blocks[len(spec.prefix) - 1]),
                 "steps": outcome.steps,
+                "seed": plan.recipe.seed(spec.shard, spec.prefix),
+                "adapter": plan.recipe.adapter["kind"],
+                "learning_rate": plan.recipe.training["learning_rate"],
+                "batch_size": plan.recipe.training["batch_size"],
             },
             {
                 "loss": outcome.loss,
                 **_measured(outcome.score),
                 "artifact_bytes": float(len(outcome.artifact)),
+                "seconds": outcome.seconds,
+                "peak_memory_mib": outcome.peak_bytes / 2**20,
+            },
+            outcome.losses,
+            {
+                slice_path(spec.shard, number): digest
+                for number, digest in zip(spec.prefix, spec.slice_digests, strict=True)
             },
         )
         return run_id
@@ -215,6 +226,11 @@ def _parameters(workspace: Trainable, plan: TrainingPlan) -> dict[str, object]:
         "max_length": config.backbone.max_length,
         "stages": len(plan.wanted.stages),
         "dataset": plan.dataset.version,
+        "task": config.task.kind,
+        "adapter": config.adapter.kind,
+        "rank": config.adapter.rank,
         "dtype": plan.recipe.training["dtype"],
         "epochs": config.training.epochs,
+        "learning_rate": config.training.learning_rate,
+        "batch_size": config.training.batch_size,
     }

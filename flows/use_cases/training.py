@@ -26,7 +26,7 @@ from dataclasses import dataclass, replace
 from flows.progress import current
 from flows.use_cases.documents import ScoreTold, told_score
 from flows.use_cases.reconciling import healing_a_lost_lease
-from flows.use_cases.releasing import register
+from flows.use_cases.releasing import Served, register
 from flows.use_cases.stage_run import StageRun, TrackedRun
 from flows.use_cases.steps import AS_THEY_STAND, Steps
 from flows.use_cases.training_case import LiveData, Trainable, TrainingCase
@@ -89,6 +89,7 @@ def run_training(workspace: Trainable, case: TrainingCase, steps: Steps) -> Trai
             if not stages.has_moved:
                 served = register(workspace, case, stages.plan, stages.done, steps)
     workspace.signing.write_checkpoint()
+    _show(workspace, stages, served, len(tracked.fresh), steps)
     wanted, fresh = stages.plan.keys(), len(tracked.fresh & stages.plan.keys())
     left = len(wanted - stages.done.keys())
     seconds = round(time.monotonic() - started, 1)
@@ -100,6 +101,36 @@ def run_training(workspace: Trainable, case: TrainingCase, steps: Steps) -> Trai
         seconds,
         left,
         told_score(served.score),
+    )
+
+
+def _show(
+    workspace: Trainable,
+    stages: StageRun,
+    served: Served,
+    trained: int,
+    steps: Steps,
+) -> None:
+    """What came of it, on the page of this run. Numbers only."""
+    release = workspace.ledger.state().release
+    if release is None:
+        return
+    known, learned = stages.plan.dataset.slice_versions, release.learned()
+    rows: list[dict[str, object]] = [
+        {
+            "shard": shard,
+            "live depth": release.live_depth(shard),
+            "rows learned": sum(
+                version.rows for s, version in known.items() if s in learned and s.shard == shard
+            ),
+        }
+        for shard in release.shards()
+    ]
+    score = f"held-out {served.score.name} {served.score.told()}" if served.score else "unmeasured"
+    steps.show(
+        "training",
+        rows,
+        f"{trained} stage(s) trained; version {served.version} serves, {score}.",
     )
 
 

@@ -53,7 +53,7 @@ from s3t_core.erasure.planner import (
     with_replacement,
 )
 from s3t_core.erasure.state import State
-from s3t_core.erasure.versions import release_tags, score_tags
+from s3t_core.erasure.versions import release_tags, score_tags, version_card
 from s3t_core.erasure.vocabulary import STEPS
 from s3t_core.errors import DataError, GuaranteeError, S3TError
 from s3t_core.ports import (
@@ -451,10 +451,10 @@ class Eraser:
             self.ports.ledger.append(
                 events.ReleaseMeasured.of(self._now(), champion.release.release_id, score)
             )
-            self.ports.registry.tag(
-                champion.version,
-                {**score_tags(score), **self.ports.budget.tags(self.ports.ledger.state())},
-            )
+            budget = self.ports.budget.tags(self.ports.ledger.state())
+            self.ports.registry.tag(champion.version, {**score_tags(score), **budget})
+            card = version_card(champion.release, score, budget)
+            self.ports.registry.describe(champion.version, card)
         self.ports.ledger.append(
             events.Measured(
                 time=self._now(),

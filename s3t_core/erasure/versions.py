@@ -1,4 +1,7 @@
-"""Tags of a registered model version. No personal data: ids, depths, ledger head, accuracy."""
+"""What a registered model version says of itself: tags, and a card for people. No personal data:
+ids, depths, ledger head, scores."""
+
+from collections.abc import Mapping
 
 from s3t_core.domain import Release, Score
 from s3t_core.erasure.ledger import TreeHead
@@ -29,3 +32,35 @@ def score_tags(score: Score | None) -> dict[str, str]:
     if score.low is not None and score.high is not None:
         told[f"s3t.{score.metric}_interval"] = f"{score.low:.4f} to {score.high:.4f}"
     return told
+
+
+def version_card(
+    release: Release,
+    score: Score | None,
+    budget: Mapping[str, str],
+) -> str:
+    """A model card in Markdown (Mitchell et al., arXiv 1810.03993): what the version may use, how
+    well it answers, what is left of its budget, how it is loaded. `budget`: tags of it."""
+    measured = f"{score.name} {score.told()}, with its 95% interval" if score else "not measured"
+    lines = [
+        "A model that can forget (S3T, arXiv 2406.16257). When somebody is erased, the parts that "
+        "learned from them are destroyed, and the version after this one is, byte for byte, one "
+        "that never saw them.",
+        "",
+        f"- Release `{release.release_id}`, of data version `{release.dataset}`.",
+        f"- On held-out rows: {measured}.",
+        *(f"- Shard {shard} may use {_used(release, shard)}." for shard in release.shards()),
+        *(f"- {name.removeprefix('s3t.')}: {value}" for name, value in sorted(budget.items())),
+        "",
+        "Load it by its alias (`mlflow.pyfunc.load_model`), so that it follows an erasure to the "
+        "version that serves next: it asks the registry whether it may still answer, and refuses "
+        "where it may not.",
+    ]
+    return "\n".join(lines)
+
+
+def _used(release: Release, shard: int) -> str:
+    replica = release.serving(shard)
+    if replica is None or not replica.stages:
+        return "nothing: it is dead"
+    return f"slices {' '.join(str(s) for s in sorted(replica.sequence[: replica.depth]))}"

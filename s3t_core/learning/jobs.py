@@ -5,6 +5,8 @@ stage's process reads the files of its own slices and nothing else, checks them 
 recorded digests, and refuses to run under another numeric profile than the one in its key.
 """
 
+import resource
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -74,12 +76,16 @@ class StageJob:
 class StageOutcome:
     """A trained stage, not stored yet: only whoever holds the workspace's lock may store it, so
     that a process whose parent was killed leaves nothing. `score` on the measured held-out rows,
-    None without any."""
+    None without any; `losses`: of each optimizer step; `seconds`: how long it took; `peak_bytes`:
+    the most memory that its process held, code and backbone among it."""
 
     artifact: bytes
     loss: float
     score: Score | None
     steps: int
+    losses: tuple[float, ...] = ()
+    seconds: float = 0.0
+    peak_bytes: int = 0
 
 
 @dataclass(frozen=True)
@@ -123,6 +129,7 @@ def train(job: StageJob) -> StageOutcome:
     from s3t_core.learning.backbone import check_backbone, find_backbone
     from s3t_core.learning.stage import numeric_profile, train_stage
 
+    began = time.monotonic()
     backbone = find_backbone(job.recipe.model)
     check_backbone(
         backbone,
@@ -165,6 +172,9 @@ def train(job: StageJob) -> StageOutcome:
         result.loss,
         result.score,
         result.steps,
+        result.losses,
+        time.monotonic() - began,
+        1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss,
     )
 
 

@@ -41,12 +41,14 @@ COMPUTED = Activations()
 @dataclass(frozen=True)
 class StageResult:
     """A trained stage: its artifact, mean loss of the last epoch, and score at its depth on the
-    held-out rows, None when nothing is held out. `steps` counts optimizer steps."""
+    held-out rows, None when nothing is held out. `steps` counts optimizer steps; `losses`: the mean
+    loss of the rows of each."""
 
     artifact: bytes
     loss: float
     score: Score | None
     steps: int
+    losses: tuple[float, ...] = ()
 
 
 def numeric_profile(
@@ -172,13 +174,13 @@ def train_stage(
     staged.attach(name, block)
     staged.activate([*names, name])
     rows = in_order(parts, reader.reader, staged.task)
-    loss, steps = _fit(staged, name, rows, seed, reader.layer)
+    loss, losses = _fit(staged, name, rows, seed, reader.layer)
     staged.model.requires_grad_(False)
     score = None
     if measured:
         answers = _answers(staged, name, measured, reader.layer)
         score = staged.task.score(answers, held_out, metric)
-    return StageResult(staged.dump(name), loss, score, steps)
+    return StageResult(staged.dump(name), loss, score, len(losses), losses)
 
 
 class _StageReader:
@@ -239,7 +241,8 @@ def _fit(
     rows: Encoded,
     seed: int,
     layer: int,
-) -> tuple[float, int]:
+) -> tuple[float, tuple[float, ...]]:
+    """The mean loss of the last epoch's rows, and that of each step's."""
     training = staged.recipe.training
     parameters = staged.trainable(name)
     optimizer = torch.optim.AdamW(
@@ -260,6 +263,7 @@ def _fit(
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: _rate(step, total))
     generator = random.Random(seed)
     losses: list[float] = []
+    curve: list[float] = []
     for _ in range(training["epochs"]):
         losses = []
         for indices in batch_layout(
@@ -279,8 +283,9 @@ def _fit(
             loss.backward()  # type: ignore[no-untyped-call]
             optimizer.step()
             schedule.step()
-            losses.append(loss.item() * len(indices))
-    return sum(losses) / len(rows.targets), total
+            curve.append(loss.item())
+            losses.append(curve[-1] * len(indices))
+    return sum(losses) / len(rows.targets), tuple(curve)
 
 
 def _rate(step: int, total: int) -> float:

@@ -309,6 +309,9 @@ class FakeRegistry:
     def tag(self, version: str, tags: Mapping[str, str]) -> None:
         self._guard("registry.tag")
 
+    def describe(self, version: str, card: str) -> None:
+        self._guard("registry.describe")
+
     def destroy(self, keep: Iterable[VersionRecord], runs: Iterable[str]) -> None:
         kept = {v.version for v in keep}
         for version in list(self.versions):

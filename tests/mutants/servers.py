@@ -854,9 +854,9 @@ MUTANTS: tuple[Mutant, ...] = (
     ),
     Mutant(
         name="dvc: its notes are anybody's to write in",
-        where="flows/adapters/dvc_repository.py::DvcRepository.opened",
-        takes="close_site()",
-        puts="",
+        where="flows/adapters/dvc_repository.py::close_site",
+        takes="(Path(site), Path(site, 'repo')) if site else ()",
+        puts="()",
         fails="tests/flows/test_half_written.py::owners_alone",
     ),
     Mutant(
@@ -879,5 +879,19 @@ MUTANTS: tuple[Mutant, ...] = (
         takes="_check_gone(engine, gone_runs, gone_models)",
         puts="",
         fails="tests/flows/test_collecting.py::keeps_the_certificate",
+    ),
+    Mutant(
+        name="registry: what a destroyed run was given stays",
+        where="flows/adapters/registry/collecting.py::collect_deleted",
+        takes="_remove_links(connection, [*gone_runs, *gone_models])",
+        puts="",
+        fails="tests/flows/test_pages.py::curve_and_inputs",
+    ),
+    Mutant(
+        name="registry: a card tells of before the erasure",
+        where="s3t_core/erasure/executor.py::Eraser._measure",
+        takes="self.ports.registry.describe(champion.version, card)",
+        puts="",
+        fails="tests/flows/test_pages.py::keeps_current",
     ),
 )

@@ -120,6 +120,13 @@ class MlflowRegistry:
                     value,
                 )
 
+    def describe(self, version: str, card: str) -> None:
+        """Show a card on the pages of a version and of the model."""
+        with self.connection.guarded():
+            client = self.connection.client
+            client.update_model_version(self.name, version, card)
+            client.update_registered_model(self.name, card)
+
     def destroy(self, keep: Iterable[VersionRecord], runs: Iterable[str]) -> None:
         """Destroy every version but those in `keep` and every run but theirs and `runs`, with their
         files: also what a crash left that the ledger never learned of, and whatever tags say."""

@@ -19,8 +19,10 @@ from sqlalchemy import (
     TableClause,
     column,
     create_engine,
+    delete,
     func,
     inspect,
+    or_,
     select,
     table,
     update,
@@ -30,7 +32,8 @@ from s3t_core.errors import StorageError
 
 _NOBODYS = "collected"
 _AT_ONCE = 500
-_NAME_A_RUN, _NAME_A_MODEL = ("run_uuid", "run_id"), ("model_id",)
+_LINKED = ("source_id", "destination_id")
+_NAME_A_RUN, _NAME_A_MODEL = ("run_uuid", "run_id", *_LINKED), ("model_id", *_LINKED)
 """Columns of MLflow's tables that say what a row is of."""
 
 
@@ -49,6 +52,9 @@ class _Doomed:
         return cls(table(name, ids, places, column("lifecycle_stage", String)), ids, places)
 
 
+_INPUTS = table("inputs", *map(column, ("input_uuid", "source_id", "destination_id")))
+_INPUT_TAGS = table("input_tags", column("input_uuid"))
+_DATASETS = table("datasets", column("dataset_uuid"))
 _RUNS = _Doomed.of("runs", "run_uuid", "artifact_uri")
 _MODELS = _Doomed.of("logged_models", "model_id", "artifact_location")
 
@@ -73,6 +79,7 @@ def collect_deleted(
         gone_models = _deleted(connection, _MODELS) if models is None else list(models)
         for of, ids in ((_RUNS, gone_runs), (_MODELS, gone_models)):
             _name_nobodys_place(connection, of, ids, f"{location}/{_NOBODYS}")
+        _remove_links(connection, [*gone_runs, *gone_models])
     told = [
         "--backend-store-uri",
         backend,
@@ -112,6 +119,22 @@ def _name_nobodys_place(
             "database that stay as they are: nothing of them was removed. See who keeps them (a "
             "trigger, rights), then run `s3t erase` again"
         )
+
+
+def _remove_links(connection: Connection, ids: list[str]) -> None:
+    """What says which data a run was given and which models came of it, which gc leaves: the links
+    to and from runs and models, and the data that no other run names."""
+    for some in _parts(ids):
+        links = or_(_INPUTS.c.destination_id.in_(some), _INPUTS.c.source_id.in_(some))
+        found = connection.execute(
+            select(_INPUTS.c.input_uuid, _INPUTS.c.source_id).where(links)
+        ).all()
+        named = [str(link) for link, _ in found]
+        seen = {str(data) for _, data in found}
+        connection.execute(delete(_INPUT_TAGS).where(_INPUT_TAGS.c.input_uuid.in_(named)))
+        connection.execute(delete(_INPUTS).where(links))
+        needed = set(connection.scalars(select(_INPUTS.c.source_id)))
+        connection.execute(delete(_DATASETS).where(_DATASETS.c.dataset_uuid.in_(seen - needed)))
 
 
 def _check_gone(

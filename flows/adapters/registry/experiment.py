@@ -33,6 +33,8 @@ if TYPE_CHECKING:
 OWNER_TAG = "s3t.ledger"
 _LONGEST = 250
 """Characters of an experiment's name, at most."""
+_KIND_TAG, _KIND = "mlflow.experimentKind", "custom_model_development"
+"""By which MLflow's pages show runs with their measurements, and no traces."""
 
 
 @dataclass(frozen=True)
@@ -210,7 +212,9 @@ class OwnExperiment:
             if not self._book.known() and not self._book.began_before() and self._others():
                 raise self._anothers("a registered model of that name")
             number = self._client.create_experiment(
-                self._name, self._place.new_location(), {OWNER_TAG: self._owner}
+                self._name,
+                self._place.new_location(),
+                {OWNER_TAG: self._owner, _KIND_TAG: _KIND},
             )
             found = self._client.get_experiment(number)
         else:

@@ -2,7 +2,7 @@
 accuracies, digests."""
 
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from flows.adapters.registry.connection import Connection, pages
@@ -10,12 +10,17 @@ from flows.adapters.registry.experiment import OwnExperiment
 from flows.adapters.registry.versions import Versions
 
 if TYPE_CHECKING:
-    from mlflow.entities import Run
+    from mlflow.entities import DatasetInput, Run
 
 STAGE_TAG = "s3t.stage_key"
 KIND_TAG = "s3t.kind"
 COPY_TAG = "s3t.copy_of"
 _PARENT_TAG = "mlflow.parentRunId"
+_STEP_LOSS = "loss_of_step"
+_METRICS_AT_ONCE = 1000
+"""What MLflow takes in one batch."""
+_DIGEST = 36
+"""Characters of a digest that MLflow keeps."""
 
 
 class Runs:
@@ -49,8 +54,11 @@ class Runs:
         name: str,
         params: Mapping[str, object],
         metrics: Mapping[str, float | None],
+        losses: Sequence[float] = (),
+        slices: Mapping[str, str] | None = None,
     ) -> str:
-        """One run for one stage, under the parent, so that its history can be destroyed with it."""
+        """One run for one stage, under the parent, so that its history can be destroyed with it.
+        `losses`: of each step; `slices`: digests of what it saw, by name."""
         from mlflow.entities import Metric, Param
 
         with self._connection.guarded():
@@ -69,8 +77,27 @@ class Runs:
                 [Metric(k, v, now, 0) for k, v in metrics.items() if v is not None],
                 [Param(k, str(v)) for k, v in params.items()],
             )
+            self._log_losses(run.info.run_id, losses, now)
+            if slices:
+                self._client.log_inputs(run.info.run_id, [_input(*each) for each in slices.items()])
             self._client.set_terminated(run.info.run_id)
             return str(run.info.run_id)
+
+    def losses(self, run: "Run") -> list[float]:
+        """Of each step of a stage's training."""
+        if _STEP_LOSS not in run.data.metrics:
+            return []
+        with self._connection.guarded():
+            points = self._client.get_metric_history(run.info.run_id, _STEP_LOSS)
+        return [point.value for point in sorted(points, key=lambda point: point.step)]
+
+    def _log_losses(self, run_id: str, losses: Sequence[float], time: int) -> None:
+        from mlflow.entities import Metric
+
+        for begin in range(0, len(losses), _METRICS_AT_ONCE):
+            part = enumerate(losses[begin : begin + _METRICS_AT_ONCE], begin)
+            points = [Metric(_STEP_LOSS, loss, time, step) for step, loss in part]
+            self._client.log_batch(run_id, points)
 
     def finish(
         self,
@@ -98,7 +125,7 @@ class Runs:
             parents_first = sorted(theirs, key=lambda run: _PARENT_TAG in run.data.tags)
             for run in parents_first:
                 if run.info.run_id not in here:
-                    here[run.info.run_id] = self._copy(run, here)
+                    here[run.info.run_id] = self._copy(run, here, other.losses(run))
             return {run.info.run_id: here[run.info.run_id] for run in theirs}
 
     def there(self) -> "list[Run]":
@@ -134,7 +161,7 @@ class Runs:
             )
         )
 
-    def _copy(self, run: "Run", copies: Mapping[str, str]) -> str:
+    def _copy(self, run: "Run", copies: Mapping[str, str], losses: Sequence[float]) -> str:
         from mlflow.entities import Metric, Param
 
         info, data = run.info, run.data
@@ -147,9 +174,16 @@ class Runs:
         ).info.run_id
         self._client.log_batch(
             made,
-            [Metric(k, v, info.end_time or info.start_time, 0) for k, v in data.metrics.items()],
+            [
+                Metric(k, v, info.end_time or info.start_time, 0)
+                for k, v in data.metrics.items()
+                if k != _STEP_LOSS
+            ],
             [Param(k, v) for k, v in data.params.items()],
         )
+        self._log_losses(made, losses, info.end_time or info.start_time)
+        if run.inputs and run.inputs.dataset_inputs:
+            self._client.log_inputs(made, run.inputs.dataset_inputs)
         self._client.set_terminated(
             made,
             info.status,
@@ -157,3 +191,11 @@ class Runs:
         )
         self._client.set_tag(made, COPY_TAG, info.run_id)  # last: a copy without it is no copy
         return str(made)
+
+
+def _input(name: str, digest: str) -> "DatasetInput":
+    """A slice as MLflow names what a run was given."""
+    from mlflow.entities import Dataset, DatasetInput, InputTag
+
+    seen = Dataset(name, digest[:_DIGEST], "s3t", name)
+    return DatasetInput(seen, [InputTag("mlflow.data.context", "training")])

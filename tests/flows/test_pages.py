@@ -1,0 +1,108 @@
+"""What the pages of MLflow and Prefect show: what a run was given and came to, and nobody; and of a
+destroyed stage nothing."""
+
+import sqlite3
+from collections.abc import Callable
+from contextlib import closing
+from pathlib import Path
+
+import mlflow
+import pytest
+from mlflow.entities import Run
+
+from flows.prefect_flows.erase import erase
+from flows.prefect_flows.ingest import ingest
+from flows.prefect_flows.train import train
+from flows.use_cases.requests import take_requests
+from flows.workspace.workspace import Workspace
+from tests.flows.conftest import CANARY, people, write_csv
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture
+def place(trained: Callable[..., Workspace]) -> Workspace:
+    return trained(canary=True)
+
+
+def _stages(place: Workspace) -> list[Run]:
+    with place.registry.addressed():
+        client = mlflow.MlflowClient()
+        number = client.get_experiment_by_name("tiny").experiment_id
+        return list(client.search_runs([number], "tags.`s3t.kind` = 'stage'"))
+
+
+def _rows(place: Workspace, question: str) -> list[tuple[object, ...]]:
+    with closing(sqlite3.connect(place.state_dir / "mlflow.db")) as connection:
+        return connection.execute(question).fetchall()
+
+
+def test_a_stages_run_shows_what_it_was_given_and_how_it_went(place: Workspace) -> None:
+    with place.registry.addressed():
+        client = mlflow.MlflowClient()
+        experiment = client.get_experiment_by_name("tiny")
+        assert experiment.tags["mlflow.experimentKind"] == "custom_model_development"
+        for run in _stages(place):
+            points = client.get_metric_history(run.info.run_id, "loss_of_step")
+            assert sorted(p.step for p in points) == list(range(int(run.data.params["steps"])))
+            assert len({p.value for p in points}) > 1
+            assert run.data.metrics["seconds"] > 0 and run.data.metrics["peak_memory_mib"] > 1
+            assert run.data.params.keys() >= {"seed", "adapter", "learning_rate", "slices", "key"}
+            names = [each.dataset.name for each in run.inputs.dataset_inputs]
+            assert len(names) == len(set(names)) == run.data.params["slices"].count(",") + 1
+            assert all(name.startswith("shard=") for name in names)
+
+
+def test_a_destroyed_stages_curve_and_inputs_go_with_it(place: Workspace) -> None:
+    before = {run.info.run_id for run in _stages(place)}
+    seen = len(_rows(place, "SELECT dataset_uuid FROM datasets"))
+    take_requests(place, [CANARY])
+    erase(str(place.root))
+    kept = {run.info.run_id for run in _stages(place)}
+    assert kept < before
+    for table, column in (("metrics", "run_uuid"), ("inputs", "destination_id")):
+        of = {row[0] for row in _rows(place, f"SELECT {column} FROM {table}")}  # noqa: S608
+        assert of & before == kept & of, table
+    left = {row[0] for row in _rows(place, "SELECT dataset_uuid FROM datasets")}
+    named = "SELECT source_id FROM inputs WHERE source_type = 'DATASET'"
+    assert left == {row[0] for row in _rows(place, named)}
+    assert len(left) < seen
+    tagged = {row[0] for row in _rows(place, "SELECT input_uuid FROM input_tags")}
+    assert tagged <= {row[0] for row in _rows(place, "SELECT input_uuid FROM inputs")}
+
+
+def test_a_version_has_a_card_that_an_erasure_keeps_current(place: Workspace) -> None:
+    def cards() -> tuple[str, str]:
+        with place.registry.addressed():
+            client = mlflow.MlflowClient()
+            model = client.get_registered_model("tiny")
+            version = client.get_model_version_by_alias("tiny", "champion")
+            return str(model.description), str(version.description)
+
+    first, same = cards()
+    assert first == same and "Shard 0 may use slices 0 1" in first and "accuracy" in first
+    take_requests(place, [CANARY])
+    erase(str(place.root))
+    second, same = cards()
+    assert second == same != first
+    champion = place.ledger.state().champion
+    assert champion is not None and champion.release.release_id in second
+    assert CANARY not in second
+
+
+def test_prefects_pages_name_what_ran_and_show_what_came_of_it(
+    make_place: Callable[..., Workspace], tmp_path: Path
+) -> None:
+    place = make_place()
+    rows = [*people(), {"id": "x", "who": "bad", "what": "", "kind": "good"}]
+    ingest(str(place.root), str(write_csv(tmp_path / "people.csv", rows)))
+    train(str(place.root))
+    from prefect.client.orchestration import get_client
+
+    with get_client(sync_client=True) as client:
+        names = [run.name for run in client.read_flow_runs()]
+        shown = [(a.key, str(a.data)) for a in client.read_artifacts()]
+    assert any(name.startswith("ingest 20") for name in names)
+    assert any(name.startswith("train 20") for name in names)
+    assert any(key == "ingest" and "refused: " in told for key, told in shown)
+    assert any(key == "training" and "live depth" in told for key, told in shown)
