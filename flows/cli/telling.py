@@ -257,6 +257,10 @@ def render_erasure(d: "ErasureDocument") -> list[str]:
             else []
         ),
         *(f"  a copy outside the system, yours to destroy: {name}" for name in d["found_outside"]),
+        *(
+            f"  a checkpoint that is not where it was put, yours to replace: {name} (`s3t status`)"
+            for name in d.get("stale_exports", [])
+        ),
         *waiting,
         "Next: `s3t verify CERTIFICATE --key PUBLIC_KEY`, `s3t status`.",
         _render_next(d["next"]),

@@ -103,6 +103,7 @@ class Step(TypedDict):
 
 class ErasureDocument(TypedDict):
     """`s3t erase`. `retrain`: what came of the full retrain; `healed`: as reconciling.Healed;
+    `stale_exports`: checkpoints that are the operator's to replace;
     `ids_lost`: of how many requests the ids could not be searched for."""
 
     version: str | None
@@ -112,6 +113,7 @@ class ErasureDocument(TypedDict):
     retrain: str
     problem: str
     found_outside: list[str]
+    stale_exports: NotRequired[list[str]]
     ids_lost: int
     documents: dict[str, Any]
     healed: dict[str, Any]

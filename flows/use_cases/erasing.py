@@ -115,6 +115,7 @@ def erase_pending(
         "retrain": outcome,
         "problem": problem,
         "found_outside": list(eraser.outside),
+        "stale_exports": [e.export for e in state.exports.values() if e.stale],
         "ids_lost": sum(eraser.ids_lost),
         "documents": asdict(documents),
         "healed": asdict(healed),

@@ -1,6 +1,7 @@
 """The version that serves as an ordinary Hugging Face checkpoint, put outside the workspace, on the
 record; and what a checkpoint is, held against the ledger."""
 
+import os
 import uuid
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -46,7 +47,8 @@ def export_champion(
     Raises UsageError when nothing serves, an erasure is open, or the architecture's own class means
     something else (learning.plain); NoLiveShard; GuaranteeError.
     """
-    place = directory.absolute()
+    place = Path(os.path.normpath(directory.absolute()))
+    place = place.parent.resolve() / place.name  # one spelling: the ledger compares them
     access.check_outside(workspace, place)
     _check_name(place)
     with access.changing(workspace) as held, current().spinner("Exporting") as say:
@@ -196,11 +198,10 @@ class _Told:
         live = [release.live_depth(shard) for shard in release.shards()]
         most = max(map(len, (r.sequence for r in release.replicas)), default=0)
         measured = f"{score.name} {score.told()}" if score else "not measured"
-        base = self.base.partition("@")[0]
+        known = f"base_model: {self.base.partition('@')[0]}\n" if "@" in self.base else ""
         return f"""---
 library_name: transformers
-base_model: {base}
-tags: [s3t, machine-unlearning]
+{known}tags: [s3t, machine-unlearning]
 ---
 
 # A model that can forget, as one checkpoint

@@ -83,6 +83,7 @@ def test_an_erasure_destroys_what_it_reaches_and_names_the_rest(
     take_requests(place, [CANARY])
     found = erase(str(place.root))
     [certificate] = [Path(each["path"]) for each in found["certificates"]]
+    assert found["stale_exports"] == [moved]
     assert _predicate(certificate)["exports"] == {"destroyed": [here], "stale": [moved]}
     assert verify_path(certificate, place.keys_dir / "signing.pub")["valid"]
     assert {p.name for p in (tmp_path / "here").iterdir()} == {exports.RECORD, "mine.txt"}
@@ -127,7 +128,8 @@ def test_a_new_export_takes_the_place_of_its_own_and_of_nothing_else(
     place: Workspace, tmp_path: Path
 ) -> None:
     first = export_champion(place, tmp_path / "plain")
-    second = export_champion(place, tmp_path / "plain")
+    (tmp_path / "link").symlink_to(tmp_path)
+    second = export_champion(place, tmp_path / "link" / "nowhere" / ".." / "plain")
     assert second["replaced"] == [first["export"]]
     assert sorted(p.name for p in tmp_path.iterdir() if first["export"] in p.name) == []
     weights = [each["files"]["model.safetensors"] for each in (first, second)]

@@ -197,5 +197,5 @@ def _input(name: str, digest: str) -> "DatasetInput":
     """A slice as MLflow names what a run was given."""
     from mlflow.entities import Dataset, DatasetInput, InputTag
 
-    seen = Dataset(name, digest[:_DIGEST], "s3t", name)
+    seen = Dataset(name, digest[:_DIGEST], "s3t", "")  # where it lies is nobody else's business
     return DatasetInput(seen, [InputTag("mlflow.data.context", "training")])
