@@ -84,12 +84,21 @@ def read_ids(file: str, column: str = "", subject: str = "") -> IdFile:
     )
 
 
+def _is_wide(raw: bytes, text: str) -> bool:
+    """Whether the bytes look like UTF-16 or UTF-32 without a mark, and not like ids that have a
+    character of value zero themselves: every other character is one, or more are."""
+    zeros = [i for i, character in enumerate(text) if character == "\0"]
+    if 4 * len(zeros) <= len(text) or len(raw) % 2 or not text.strip("\0\r\n\t "):
+        return False
+    return len({i % 2 for i in zeros}) == 1 or (len(raw) % 4 == 0 and 2 * len(zeros) > len(text))
+
+
 def _text(file: str) -> str:
     try:
         raw = sys.stdin.buffer.read() if file == "-" else _bytes_of(Path(file))
         encoding = next((name for mark, name in _MARKS if raw.startswith(mark)), "utf-8-sig")
         text = raw.decode(encoding)
-        if text.count("\0") * 4 > len(text):  # one may be an id's
+        if _is_wide(raw, text):
             raise UsageError(
                 "expected a UTF-8 file of ids with --file, or UTF-16 with its mark, got characters "
                 "of value zero, as UTF-16 or UTF-32 without a mark has them; save the file as UTF-8"

@@ -133,6 +133,8 @@ def _walk(place: Workspace, source: Path) -> None:
 
 def shape_of(value: Any, name: str = "") -> Any:
     """The value, where keys, data and settings decide it; else what kind of value it is."""
+    if name == "profile" and isinstance(value, bool):
+        return "<bool>"  # whether the machine multiplies in bfloat16
     if isinstance(value, dict) and name in BY_REQUEST:
         each = [
             [_kind_of(k), shape_of(v, name if name in OF_ONE_RUN else k)] for k, v in value.items()

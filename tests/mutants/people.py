@@ -258,7 +258,7 @@ MUTANTS: tuple[Mutant, ...] = (
     Mutant(
         name="people: a file of UTF-16 without a mark is ids with zeros",
         where="flows/use_cases/id_files.py::_text",
-        takes="text.count('\\x00') * 4 > len(text)",
+        takes="_is_wide(raw, text)",
         puts="False",
         fails="tests/unit/use_cases/test_id_files.py::without_a_mark",
     ),

@@ -32,6 +32,13 @@ from s3t_core.errors import StorageError
 
 _NOBODYS = "collected"
 _AT_ONCE = 500
+_OURS = frozenset(
+    {
+        *("runs", "tags", "metrics", "latest_metrics", "params", "inputs"),
+        *("logged_models", "logged_model_metrics", "logged_model_params", "logged_model_tags"),
+    }
+)
+"""Tables whose rows are of runs and models. What others tell of ours elsewhere is theirs."""
 _LINKED = ("source_id", "destination_id")
 _NAME_A_RUN, _NAME_A_MODEL = ("run_uuid", "run_id", *_LINKED), ("model_id", *_LINKED)
 """Columns of MLflow's tables that say what a row is of."""
@@ -146,7 +153,7 @@ def _check_gone(
     left = 0
     with engine.connect() as connection:
         tables = inspect(connection)
-        for name in tables.get_table_names():
+        for name in _OURS.intersection(tables.get_table_names()):
             there = {str(known["name"]) for known in tables.get_columns(name)}
             for named, ids in ((_NAME_A_RUN, runs), (_NAME_A_MODEL, models)):
                 for each in there.intersection(named):
