@@ -672,8 +672,8 @@ def _render_export(d: "ExportDocument") -> list[str]:
         f"{d['export']}: version {d['version']}, release {d['release']}, in {d['directory']} "
         f"({d['bytes'] / 1e6:.1f} MB).",
         *(f"  in the place of {name}" for name in d["replaced"]),
-        "README.md there says how to load it. An erasure that reaches it destroys it there; of a "
-        "copy, `s3t status` says when it is stale. Whether one serves: `s3t verify DIR`.",
+        "README.md there says how to load it. An erasure that reaches it destroys it there; copies "
+        "are yours to destroy. Whether one serves: `s3t verify DIR`.",
     ]
 
 
@@ -682,6 +682,7 @@ def _render_answer(text: str, answer: "Answer") -> list[str]:
 
 
 _ON_EXPORTS = {
+    "destroyed": " (copies of it are yours to destroy)",
     "stale": " (it learned from somebody who was erased since, and is not where it was put: "
     "destroy every copy of it, then `s3t export DIR --replaces` it)",
 }
@@ -720,7 +721,7 @@ def _render_status(d: "StatusDocument") -> list[str]:
         f"Exported, {e['standing']}{_ON_EXPORTS.get(e['standing'], '')}: {e['export']} in "
         f"{e['place']}"
         for e in d.get("exports", [])
-        if e["standing"] in ("serves", "superseded", "stale")
+        if e["standing"] != "replaced"
     ]
     if d["interrupted_erasure"]:
         lines.append("An erasure was interrupted: run `s3t erase` to finish it.")

@@ -71,6 +71,7 @@ def export_champion(
             files = exports.digests_of(made)
             size = sum(p.stat().st_size for p in made.iterdir())
             held.check()
+            replaced += exports.give_way(place, state.exports.values())
             workspace.ledger.append(
                 events.Exported(
                     time=workspace.now(),
@@ -78,10 +79,10 @@ def export_champion(
                     release=champion.release.release_id,
                     place=str(place),
                     files=dict(files),
-                    replaces=tuple(replaced),
+                    replaces=tuple(dict.fromkeys(replaced)),
                 )
             )
-            exports.put(made, place, export, state.exports.values())
+            exports.put(made, place, export)
     return {
         "export": export,
         "directory": str(place),
@@ -89,10 +90,7 @@ def export_champion(
         "version": champion.version,
         "files": files,
         "bytes": size,
-        "replaced": [
-            *replaced,
-            *(e.export for e in state.exports.values() if e.place == str(place)),
-        ],
+        "replaced": replaced,
     }
 
 

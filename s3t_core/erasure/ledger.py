@@ -380,9 +380,8 @@ def _step(state: State, event: events.StepDone) -> None:
 
 
 def _exported(state: State, event: events.Exported) -> None:
-    for record in list(state.exports.values()):
-        is_there = record.place == event.place
-        if is_there or record.export in event.replaces:
+    for record in [state.exports[name] for name in event.replaces]:
+        if not record.destroyed:
             state.exports[record.export] = replace(record, replaced=True, stale=False)
     state.exports[event.export] = ExportRecord(
         event.export, event.release, event.time, event.place, event.files

@@ -16,7 +16,7 @@ class ErasurePlan:
     the targets. `commitments`: keyed, of every stored row of each request. `texts`: how many texts
     of them were gathered to be looked for. `subjects`: by request that came with a hash, digests of
     the subjects whose id has it; `near`: what keeps those out under other spellings. `exports`:
-    exported checkpoints with a stage that saw a row of the targets.
+    exported checkpoints with a stage that saw a row of the targets, or of which nobody can say so.
     """
 
     plan_id: str

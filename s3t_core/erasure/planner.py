@@ -66,7 +66,8 @@ def plan_erasure(
     tainted = tuple(s for s in state.stages.values() if findings.tainted & set(s.slice_digests))
     keys = {s.key for s in tainted}
     touched = bool(tainted) or findings.held_out or bool(findings.slices)
-    exports = state.exports_that(lambda s: not findings.tainted.isdisjoint(s.slice_digests))
+    saw = state.exports_that(lambda s: not findings.tainted.isdisjoint(s.slice_digests))
+    exports = tuple(dict.fromkeys((*saw, *state.exports_in_doubt())))
     release = None
     if state.release is not None and touched:
         release = Release(

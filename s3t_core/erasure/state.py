@@ -63,8 +63,8 @@ class ExperimentRecord:
 class ExportRecord:
     """A checkpoint of the release with the id `release` that was exported. `place`: the directory
     that it was put in, on the machine that wrote it; `files`: SHA-256, hex, by name. At most one of
-    the last three: another one took its place; an erasure destroyed it there; an erasure that had
-    to did not find it there."""
+    the last three: another one took its place, where it was, or somebody said that nobody uses it;
+    an erasure destroyed it there; an erasure that had to did not find it there."""
 
     export: str
     release: str
@@ -247,6 +247,21 @@ class State:
             return "replaced"
         serves = self.release is not None and self.release.release_id == record.release
         return "serves" if serves else "superseded"
+
+    def exports_in_doubt(self) -> tuple[str, ...]:
+        """Exported checkpoints that may still be somewhere, and of which nobody can say whose rows
+        they saw: stale ones, and those of a slice version whose file is destroyed, or that never
+        was the data."""
+        stored = {
+            v.digest
+            for d in self.datasets
+            for v in d.slice_versions.values()
+            if v.md5 not in self.destroyed_objects
+        }
+        unknown = self.exports_that(lambda stage: not set(stage.slice_digests) <= stored)
+        found = (self.exports[name] for name in unknown)
+        stale = (e for e in self.exports.values() if e.stale)
+        return tuple(dict.fromkeys(e.export for e in (*stale, *found) if not e.replaced))
 
     def exports_that(self, saw: Callable[[StageRecord], bool]) -> tuple[str, ...]:
         """Exported checkpoints, but those that an erasure destroyed, in which a stage is that

@@ -155,7 +155,6 @@ def test_killed_before_it_is_in_its_place_an_export_is_on_record_and_reached(
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patched:
-        patched.setattr(exports, "remove_tree", cut)
         patched.setattr(exports, "sync_directory", cut)
         with pytest.raises(KeyboardInterrupt):
             export_champion(place, tmp_path / "plain")
@@ -166,6 +165,62 @@ def test_killed_before_it_is_in_its_place_an_export_is_on_record_and_reached(
     assert _standings(place) == {export: "destroyed"}
     assert not list(tmp_path.rglob(f"*{export}*/model.safetensors"))
     assert not (tmp_path / "plain" / "model.safetensors").exists()
+
+
+def _hidden(place: Path) -> None:
+    """Its weights lie elsewhere, and a link stands for them."""
+    weights = place / "model.safetensors"
+    weights.rename(place.parent / "weights")
+    weights.symlink_to(place.parent / "weights")
+
+
+def _linked(place: Path) -> None:
+    """Its weights have a second name."""
+    (place.parent / "weights").hardlink_to(place / "model.safetensors")
+
+
+def _apart(place: Path) -> None:
+    """Its weights lie elsewhere, all else is there."""
+    (place / "model.safetensors").rename(place.parent / "weights")
+
+
+def _elsewhere(place: Path) -> None:
+    """It lies elsewhere, and another one in its place since."""
+    place.rename(place.parent / "weights")
+
+
+@pytest.mark.parametrize("done", [_hidden, _linked, _apart, _elsewhere])
+def test_nobody_says_destroyed_of_weights_that_are_somewhere(
+    place: Workspace, tmp_path: Path, done: Callable[[Path], None]
+) -> None:
+    (tmp_path / "of").mkdir()
+    export = export_champion(place, tmp_path / "of" / "plain")["export"]
+    done(tmp_path / "of" / "plain")
+    if done is _elsewhere:
+        assert export_champion(place, tmp_path / "of" / "plain")["replaced"] == []
+    take_requests(place, [CANARY])
+    found = erase(str(place.root))
+    assert _standings(place)[export] == "stale" and found["stale_exports"] == [export]
+    assert (tmp_path / "of" / "weights").exists(), "nobody's to remove but the operator's"
+    take_requests(place, ["person-003"])
+    [certificate] = [Path(each["path"]) for each in erase(str(place.root))["certificates"]]
+    assert export in _predicate(certificate)["exports"]["stale"], "whoever is erased next"
+
+
+def test_what_bears_an_exports_names_and_is_not_it_stays(place: Workspace, tmp_path: Path) -> None:
+    """Another model in its directory, and a link by the name that it comes by."""
+    export = export_champion(place, tmp_path / "plain")["export"]
+    (tmp_path / "thesis").mkdir()
+    (tmp_path / "thesis" / "model.safetensors").write_text("years of work")
+    exports.beside(tmp_path / "plain", export).symlink_to(tmp_path / "thesis")
+    (tmp_path / "plain" / "model.safetensors").write_bytes(b"another's")
+    with pytest.raises(UsageError, match="nothing was changed"):
+        export_champion(place, tmp_path / "plain")
+    take_requests(place, [CANARY])
+    erase(str(place.root))
+    assert (tmp_path / "plain" / "model.safetensors").read_bytes() == b"another's"
+    assert (tmp_path / "thesis" / "model.safetensors").exists()
+    assert _standings(place) == {export: "stale"}
 
 
 def test_nothing_is_exported_while_an_erasure_is_cut_off(

@@ -20,6 +20,7 @@ from sqlalchemy import (
     column,
     create_engine,
     delete,
+    exists,
     func,
     inspect,
     or_,
@@ -136,12 +137,12 @@ def _remove_links(connection: Connection, ids: list[str]) -> None:
         found = connection.execute(
             select(_INPUTS.c.input_uuid, _INPUTS.c.source_id).where(links)
         ).all()
-        named = [str(link) for link, _ in found]
-        seen = {str(data) for _, data in found}
-        connection.execute(delete(_INPUT_TAGS).where(_INPUT_TAGS.c.input_uuid.in_(named)))
+        for named in _parts([str(link) for link, _ in found]):
+            connection.execute(delete(_INPUT_TAGS).where(_INPUT_TAGS.c.input_uuid.in_(named)))
         connection.execute(delete(_INPUTS).where(links))
-        needed = set(connection.scalars(select(_INPUTS.c.source_id)))
-        connection.execute(delete(_DATASETS).where(_DATASETS.c.dataset_uuid.in_(seen - needed)))
+        needed = exists().where(_INPUTS.c.source_id == _DATASETS.c.dataset_uuid)
+        for seen in _parts(sorted({str(data) for _, data in found})):
+            connection.execute(delete(_DATASETS).where(_DATASETS.c.dataset_uuid.in_(seen), ~needed))
 
 
 def _check_gone(
