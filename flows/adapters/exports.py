@@ -53,13 +53,19 @@ def record_in(folder: Path) -> dict[str, object] | None:
     return told if isinstance(told, dict) and told.get("format") == FORMAT else None
 
 
-def write_record(folder: Path, told: Mapping[str, object]) -> None:
+def write_record(
+    folder: Path,
+    told: Mapping[str, object],
+) -> None:
     """Write the record of what else is in a directory."""
     files = digests_of(folder)
     write_atomically(folder / RECORD, canonical_json({"format": FORMAT, **told, "files": files}))
 
 
-def check_place(place: Path, known: Iterable[ExportRecord]) -> ExportRecord | None:
+def check_place(
+    place: Path,
+    known: Iterable[ExportRecord],
+) -> ExportRecord | None:
     """That a checkpoint may be put there: nothing is there, or what is left of an earlier one, by
     digest, which is returned where its weights are. Raises UsageError."""
     if not place.parent.is_dir():
@@ -83,7 +89,10 @@ def check_place(place: Path, known: Iterable[ExportRecord]) -> ExportRecord | No
     )
 
 
-def give_way(place: Path, known: Iterable[ExportRecord]) -> list[str]:
+def give_way(
+    place: Path,
+    known: Iterable[ExportRecord],
+) -> list[str]:
     """Remove an earlier export from its place; its name, where its weights were there. Raises
     UsageError where something else is there, and StorageError."""
     earlier = check_place(place, known)
@@ -99,7 +108,11 @@ def give_way(place: Path, known: Iterable[ExportRecord]) -> list[str]:
     return [earlier.export] if earlier else []
 
 
-def put(made: Path, place: Path, export: str) -> None:
+def put(
+    made: Path,
+    place: Path,
+    export: str,
+) -> None:
     """Put a checkpoint in its place, where nothing is. Raises StorageError."""
     incoming = beside(place, export)
     try:
@@ -190,7 +203,12 @@ def _remove(path: Path, known: bool) -> None:
         return
 
 
-def _is(folder: Path, name: str, export: ExportRecord, alone: bool = False) -> bool:
+def _is(
+    folder: Path,
+    name: str,
+    export: ExportRecord,
+    alone: bool = False,
+) -> bool:
     """Whether a file is the export's, by digest, and no link; `alone`: under no other name too."""
     path = folder / name
     try:

@@ -91,7 +91,12 @@ class Runs:
             points = self._client.get_metric_history(run.info.run_id, _STEP_LOSS)
         return [point.value for point in sorted(points, key=lambda point: point.step)]
 
-    def _log_losses(self, run_id: str, losses: Sequence[float], time: int) -> None:
+    def _log_losses(
+        self,
+        run_id: str,
+        losses: Sequence[float],
+        time: int,
+    ) -> None:
         from mlflow.entities import Metric
 
         for begin in range(0, len(losses), _METRICS_AT_ONCE):
@@ -161,7 +166,12 @@ class Runs:
             )
         )
 
-    def _copy(self, run: "Run", copies: Mapping[str, str], losses: Sequence[float]) -> str:
+    def _copy(
+        self,
+        run: "Run",
+        copies: Mapping[str, str],
+        losses: Sequence[float],
+    ) -> str:
         from mlflow.entities import Metric, Param
 
         info, data = run.info, run.data
