@@ -152,6 +152,11 @@ def _write(
         workspace.store.get,
         folder,
     )
+    if any(path.is_dir() for path in folder.iterdir()):
+        raise UsageError(
+            "expected a tokenizer with one chat template at most, got several, which a checkpoint "
+            "keeps in a folder of their own; name one of them as its template"
+        )
 
 
 @dataclass(frozen=True)
