@@ -28,6 +28,7 @@ from sqlalchemy import (
     table,
     update,
 )
+from sqlalchemy.exc import SQLAlchemyError
 
 from s3t_core.errors import StorageError
 
@@ -82,12 +83,19 @@ def collect_deleted(
     from mlflow.cli import gc
 
     engine = create_engine(backend, poolclass=NullPool, hide_parameters=True)
-    with engine.begin() as connection:
-        gone_runs = _deleted(connection, _RUNS) if runs is None else list(runs)
-        gone_models = _deleted(connection, _MODELS) if models is None else list(models)
-        for of, ids in ((_RUNS, gone_runs), (_MODELS, gone_models)):
-            _name_nobodys_place(connection, of, ids, f"{location}/{_NOBODYS}")
-        _remove_links(connection, [*gone_runs, *gone_models])
+    try:
+        with engine.begin() as connection:
+            gone_runs = _deleted(connection, _RUNS) if runs is None else list(runs)
+            gone_models = _deleted(connection, _MODELS) if models is None else list(models)
+            for of, ids in ((_RUNS, gone_runs), (_MODELS, gone_models)):
+                _name_nobodys_place(connection, of, ids, f"{location}/{_NOBODYS}")
+            _remove_links(connection, [*gone_runs, *gone_models])
+    except SQLAlchemyError as error:
+        raise StorageError(
+            "expected the registry's database to let go of what is destroyed, got "
+            f"{type(error).__name__}; see that its user may change and remove rows, then run `s3t "
+            "erase` again"
+        ) from None
     told = [
         "--backend-store-uri",
         backend,
