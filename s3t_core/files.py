@@ -343,6 +343,12 @@ def md5_of(path: Path) -> str:
         return hashlib.file_digest(file, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
 
 
+def sha256_of(path: Path) -> str:
+    """The SHA-256 of a file's bytes, hex. Raises OSError for anything but a regular file."""
+    with open_regular(path) as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
 def sync_directory(path: Path) -> None:
     """fsync a directory: renames and unlinks in it are durable afterwards."""
     descriptor = os.open(path, os.O_RDONLY)

