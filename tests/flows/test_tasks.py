@@ -23,12 +23,13 @@ from flows.use_cases.requests import take_requests
 from flows.use_cases.status import status_of
 from flows.workspace.workspace import Workspace
 from s3t_core.conversations import turns_of
+from s3t_core.images import CUT, NO_IMAGE
 from s3t_core.learning.recipe import Recipe
 from s3t_core.learning.release import recipe_from_json
 from s3t_core.ports import Target
 from s3t_core.slicefile import read_rows
 from tests.flows.conftest import CANARY, CANARY_TEXT, people
-from tests.tiny import build_language_model
+from tests.tiny import build_language_model, build_vision, picture
 
 pytestmark = pytest.mark.slow
 
@@ -284,3 +285,51 @@ def test_pairs_of_texts_walk_to_their_certificate(
     take_requests(place, [CANARY])
     assert {f"w9 c{n}" for n in range(3)} <= set(_searched(place)), "the second text too"
     assert len(erase(str(place.root))["certificates"]) == 1
+
+
+def test_images_walk_to_their_certificate(
+    make_place: Callable[..., Workspace], tmp_path: Path
+) -> None:
+    """As base64 in a table; one that is cut is refused with the reason, and of an erased person no
+    image stays, in base64 or as the bytes of a file."""
+    place = make_place(
+        data={"content": "image"},
+        backbone={"model": str(build_vision(tmp_path / "sees", layers=2))},
+        adapter={"target_modules": ["q_proj", "v_proj"]},
+    )
+    rows = [{**row, "what": picture(i)} for i, row in enumerate(people(canary=True))]
+    hers = [row["what"] for row in rows if row["who"] == CANARY]
+    cut = base64.b64encode(base64.b64decode(hers[0])[:60]).decode()
+    rows += [
+        {**rows[0], "id": "x", "what": cut},
+        {**rows[0], "id": "y", "what": "a face, in words"},
+    ]
+    source = tmp_path / "people.jsonl"
+    source.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    taken = ingest(str(place.root), str(source))
+    assert taken["reasons"] == {CUT: 1, NO_IMAGE: 1}
+
+    done = train(str(place.root))
+    assert done["score"]["metric"] == "accuracy"
+    asked = [picture(100), picture(101)]
+    with place.registry.addressed():
+        loaded = mlflow.pyfunc.load_model("models:/tiny@champion")
+        served = loaded.predict(asked)
+    assert [set(answer) for answer in served] == [{"label", "probabilities"}] * 2
+    assert champion_of(place).predict(asked) == served
+    good = tmp_path / "good.jsonl"
+    good.write_text("".join(json.dumps(row) + "\n" for row in rows[:-2]))
+    assert predict_file(place, str(good), tmp_path / "out.csv")["rows"] == len(rows) - 2
+
+    take_requests(place, [CANARY])
+    assert set(hers) <= set(_searched(place))
+    assert len(erase(str(place.root))["certificates"]) == 1
+    needles = [needle for image in hers for needle in (image.encode(), base64.b64decode(image))]
+    kept = [
+        path
+        for path in place.root.rglob("*")
+        if path.is_file() and any(needle in path.read_bytes() for needle in needles)
+    ]
+    assert not kept
+    for path in (place.root / "data").rglob("slice=*.parquet"):
+        assert not set(hers) & {row.text for row in read_rows(path)}
