@@ -13,7 +13,7 @@ from flows.use_cases.steps import Step, Steps
 from flows.use_cases.training_case import Trainable, TrainingCase
 from flows.workspace.jobs import stage_job
 from s3t_core.canonical import sha256_hex
-from s3t_core.domain import ACCURACY, Score, StageRecord
+from s3t_core.domain import ACCURACY, Release, Score, StageRecord
 from s3t_core.erasure import events
 from s3t_core.errors import GuaranteeError, S3TError, TrainingError
 from s3t_core.learning.jobs import FileRef, StageJob, StageOutcome
@@ -31,6 +31,8 @@ class TrackedRun:
         self._workspace = workspace
         self._id = ""
         self.fresh: set[str] = set()
+        self._depths: list[float] = []
+        self._scores: dict[str, float | None] = {}
 
     def begin(self, plan: TrainingPlan) -> None:
         """Begin it, and tell the ledger so that a run of a killed process is known; the second time
@@ -80,15 +82,23 @@ class TrackedRun:
         )
         return run_id
 
+    def came_to(self, release: Release, score: Score | None) -> None:
+        """What serves after it, and how well: shown when it is closed."""
+        self._depths = [float(release.live_depth(shard)) for shard in release.shards()]
+        self._scores = _measured(score)
+
     def finish(self, failed: bool) -> None:
         """Close it."""
         self._workspace.registry.runs.finish(
-            self._id, {"stages_trained": float(len(self.fresh))}, failed
+            self._id,
+            {"stages_trained": float(len(self.fresh)), **self._scores},
+            failed,
+            self._depths,
         )
 
 
 def _measured(score: Score | None) -> dict[str, float | None]:
-    """A stage's score as MLflow's metrics, with its interval."""
+    """A score as MLflow's metrics, with its interval."""
     if score is None:
         return {f"held_out_{ACCURACY}": None}
     name = f"held_out_{score.metric}"

@@ -88,6 +88,8 @@ def run_training(workspace: Trainable, case: TrainingCase, steps: Steps) -> Trai
             stages = train_stages(workspace, case, description, tracked, steps)
             if not stages.has_moved:
                 served = register(workspace, case, stages.plan, stages.done, steps)
+        if (release := workspace.ledger.state().release) is not None:
+            tracked.came_to(release, served.score)
     workspace.signing.write_checkpoint()
     _show(workspace, stages, served, len(tracked.fresh), steps)
     wanted, fresh = stages.plan.keys(), len(tracked.fresh & stages.plan.keys())

@@ -425,7 +425,7 @@ class FakeBudget:
     """Tells how many stages there are."""
 
     def document(self, state: State) -> dict[str, Any] | None:
-        return {"live": len(state.stages)}
+        return {"live": len(state.stages)} if state.release else None
 
     def tags(self, state: State) -> dict[str, str]:
         del state

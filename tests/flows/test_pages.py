@@ -53,6 +53,21 @@ def test_a_stages_run_shows_what_it_was_given_and_how_it_went(place: Workspace) 
             assert all(name.startswith("shard=") for name in names)
 
 
+def test_the_training_shows_the_depth_of_each_shard_and_the_score(place: Workspace) -> None:
+    """The parent of the stages' runs."""
+    (parent,) = {run.data.tags["mlflow.parentRunId"] for run in _stages(place)}
+    release = place.ledger.state().release
+    assert release is not None
+    with place.registry.addressed():
+        client = mlflow.MlflowClient()
+        points = client.get_metric_history(parent, "live_depth")
+        told = client.get_run(parent).data.metrics
+    assert {p.step: p.value for p in points} == {
+        n: release.live_depth(shard) for n, shard in enumerate(release.shards())
+    }
+    assert told["held_out_accuracy_low"] <= told["held_out_accuracy"]
+
+
 def test_a_destroyed_stages_curve_and_inputs_go_with_it(place: Workspace) -> None:
     before = {run.info.run_id for run in _stages(place)}
     seen = len(_rows(place, "SELECT dataset_uuid FROM datasets"))

@@ -17,6 +17,8 @@ KIND_TAG = "s3t.kind"
 COPY_TAG = "s3t.copy_of"
 _PARENT_TAG = "mlflow.parentRunId"
 _STEP_LOSS = "loss_of_step"
+_CURVES = (_STEP_LOSS, "live_depth")
+"""Metrics of several points."""
 _METRICS_AT_ONCE = 1000
 """What MLflow takes in one batch."""
 _DIGEST = 36
@@ -77,31 +79,33 @@ class Runs:
                 [Metric(k, v, now, 0) for k, v in metrics.items() if v is not None],
                 [Param(k, str(v)) for k, v in params.items()],
             )
-            self._log_losses(run.info.run_id, losses, now)
+            self._log_curve(run.info.run_id, _STEP_LOSS, losses, now)
             if slices:
                 self._client.log_inputs(run.info.run_id, [_input(*each) for each in slices.items()])
             self._client.set_terminated(run.info.run_id)
             return str(run.info.run_id)
 
-    def losses(self, run: "Run") -> list[float]:
-        """Of each step of a stage's training."""
-        if _STEP_LOSS not in run.data.metrics:
-            return []
-        with self._connection.guarded():
-            points = self._client.get_metric_history(run.info.run_id, _STEP_LOSS)
-        return [point.value for point in sorted(points, key=lambda point: point.step)]
+    def curves(self, run: "Run") -> dict[str, list[float]]:
+        """The values of a run's metrics of several points, from the first on."""
+        found = {}
+        for name in run.data.metrics.keys() & set(_CURVES):
+            with self._connection.guarded():
+                points = self._client.get_metric_history(run.info.run_id, name)
+            found[name] = [point.value for point in sorted(points, key=lambda point: point.step)]
+        return found
 
-    def _log_losses(
+    def _log_curve(
         self,
         run_id: str,
-        losses: Sequence[float],
+        name: str,
+        values: Sequence[float],
         time: int,
     ) -> None:
         from mlflow.entities import Metric
 
-        for begin in range(0, len(losses), _METRICS_AT_ONCE):
-            part = enumerate(losses[begin : begin + _METRICS_AT_ONCE], begin)
-            points = [Metric(_STEP_LOSS, loss, time, step) for step, loss in part]
+        for begin in range(0, len(values), _METRICS_AT_ONCE):
+            part = enumerate(values[begin : begin + _METRICS_AT_ONCE], begin)
+            points = [Metric(name, value, time, step) for step, value in part]
             self._client.log_batch(run_id, points)
 
     def finish(
@@ -109,9 +113,12 @@ class Runs:
         run_id: str,
         metrics: Mapping[str, float | None],
         failed: bool = False,
+        live_depths: Sequence[float] = (),
     ) -> None:
-        """Close a parent run."""
+        """Close a parent run. `live_depths`: of each shard of what serves, shown as a curve over
+        the shards."""
         with self._connection.guarded():
+            self._log_curve(run_id, "live_depth", live_depths, int(time.time() * 1000))
             for key, value in metrics.items():
                 if value is not None:
                     self._client.log_metric(run_id, key, value)
@@ -130,7 +137,7 @@ class Runs:
             parents_first = sorted(theirs, key=lambda run: _PARENT_TAG in run.data.tags)
             for run in parents_first:
                 if run.info.run_id not in here:
-                    here[run.info.run_id] = self._copy(run, here, other.losses(run))
+                    here[run.info.run_id] = self._copy(run, here, other.curves(run))
             return {run.info.run_id: here[run.info.run_id] for run in theirs}
 
     def there(self) -> "list[Run]":
@@ -170,7 +177,7 @@ class Runs:
         self,
         run: "Run",
         copies: Mapping[str, str],
-        losses: Sequence[float],
+        curves: Mapping[str, Sequence[float]],
     ) -> str:
         from mlflow.entities import Metric, Param
 
@@ -187,11 +194,12 @@ class Runs:
             [
                 Metric(k, v, info.end_time or info.start_time, 0)
                 for k, v in data.metrics.items()
-                if k != _STEP_LOSS
+                if k not in _CURVES
             ],
             [Param(k, v) for k, v in data.params.items()],
         )
-        self._log_losses(made, losses, info.end_time or info.start_time)
+        for name, values in curves.items():
+            self._log_curve(made, name, values, info.end_time or info.start_time)
         if run.inputs and run.inputs.dataset_inputs:
             self._client.log_inputs(made, run.inputs.dataset_inputs)
         self._client.set_terminated(
