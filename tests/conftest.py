@@ -2,6 +2,7 @@
 
 import os
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -25,6 +26,23 @@ os.environ.update(
         "PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS": "120",
     }
 )
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _tables_of_mlflow() -> Iterator[None]:
+    """See tests/mlflow_tables.py. MLflow is imported only where a test has a registry."""
+    from flows.adapters.registry.connection import Connection
+    from tests.mlflow_tables import make_them_once
+
+    begin = Connection.__init__
+
+    def connect(self: Connection, uri: str, name: str) -> None:
+        make_them_once()
+        begin(self, uri, name)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Connection, "__init__", connect)
+        yield
 
 
 @pytest.hookimpl(tryfirst=True)  # before -m chooses

@@ -5,18 +5,21 @@
 2. It comes to its place by a name beside it that follows from its own (`beside`), whole or not at
    all. A process that is killed in between leaves that, which an erasure finds.
 3. What is there gives way only where it is an earlier export of ours, file by file, by digest.
-   Nothing else is removed, no link is followed, and no directory goes with what is in it.
+   Nothing else is removed, and no directory goes with what is in it. An erasure follows no link,
+   be it the place itself or a directory above it (`_opened`). Files that a backbone has byte for
+   byte, its tokenizer's, go only beside the record of their own export.
 4. Destroyed is one whose weights lay in its place, each whole and under no second name, and were
    removed there by us: `RECORD` says so before the first of them goes. Of any other nobody knows
    where it is.
 """
 
+import contextlib
 import errno
 import json
 import os
 import shutil
 import stat
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
 from s3t_core.canonical import canonical_json, sha256_hex
@@ -147,33 +150,66 @@ class ExportedFiles:
         whole = [each for each in doomed if _is_whole(each)]  # before any goes: two may have bytes
         for each in doomed:
             _remove_incoming(each)
-            for name in each.files:
-                path = Path(each.place, name)
-                _remove(path, known=name != RECORD and _is(path.parent, name, each))
+            _remove_placed(each)
         return [each.export for each in whole if _has_gone(each)]
+
+
+@contextlib.contextmanager
+def _opened(place: Path) -> Iterator[Path | None]:
+    """A directory as it was recorded, held open: None where there is none, or where it is, or lies
+    below, a link: what a link leads to was never ours."""
+    descriptor = os.open("/", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        for name in place.parts[1:]:
+            flags = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+            inner = os.open(name, flags, dir_fd=descriptor)
+            os.close(descriptor)
+            descriptor = inner
+        held = Path(f"/proc/self/fd/{descriptor}")
+        found: Path | None = held if held.is_dir() else place  # not every system shows descriptors
+    except OSError:
+        found = None
+    try:
+        yield found
+    finally:
+        os.close(descriptor)
 
 
 def _is_whole(export: ExportRecord) -> bool:
     """Whether its weights are in its place, or were when an erasure came to it, by what its record
     says, which is written here."""
-    place = Path(export.place)
-    try:
-        if place.is_symlink() or not place.is_dir():
+    with _opened(Path(export.place)) as place:
+        try:
+            if place is None:
+                return False
+            told = record_in(place) or {}
+            if told.get("export") == export.export and _DESTROYED in told:
+                return True
+            weights = (_is(place, name, export, alone=True) for name in _weights(export))
+            if not _is(place, RECORD, export) or not all(weights):
+                return False
+            write_atomically(place / RECORD, canonical_json({**told, _DESTROYED: True}))
+        except (OSError, S3TError):
             return False
-        told = record_in(place) or {}
-        if told.get("export") == export.export and _DESTROYED in told:
-            return True
-        weights = (_is(place, name, export, alone=True) for name in _weights(export))
-        if not _is(place, RECORD, export) or not all(weights):
-            return False
-        write_atomically(place / RECORD, canonical_json({**told, _DESTROYED: True}))
-    except (OSError, S3TError):
-        return False
-    return True
+        return True
+
+
+def _remove_placed(export: ExportRecord) -> None:
+    """The weights that are there, and beside the export's own record the other files too: alone
+    they may be a backbone's."""
+    with _opened(Path(export.place)) as place:
+        if place is None:
+            return
+        is_its_own = (record_in(place) or {}).get("export") == export.export
+        for name in set(export.files) - {RECORD} if is_its_own else _weights(export):
+            _remove(place / name, known=_is(place, name, export))
 
 
 def _has_gone(export: ExportRecord) -> bool:
-    return not any(os.path.lexists(Path(export.place, name)) for name in _weights(export))
+    with _opened(Path(export.place)) as place:
+        return place is not None and not any(
+            os.path.lexists(place / name) for name in _weights(export)
+        )
 
 
 def _weights(export: ExportRecord) -> set[str]:
@@ -183,15 +219,16 @@ def _weights(export: ExportRecord) -> set[str]:
 def _remove_incoming(export: ExportRecord) -> None:
     """What a killed process left on the way: files of the recorded names, half-written perhaps, in
     a directory that bears the export's name."""
-    folder = beside(Path(export.place), export.export)
-    if folder.is_symlink() or not folder.is_dir():
-        return
-    for name in export.files:
-        _remove(folder / name, known=_is_file(folder / name))
-    try:
-        folder.rmdir()
-    except OSError:
-        return  # there is more in it, which is not ours
+    incoming = beside(Path(export.place), export.export)
+    with _opened(incoming) as folder:
+        if folder is None:
+            return
+        for name in export.files:
+            _remove(folder / name, known=_is_file(folder / name))
+    with _opened(incoming.parent) as folder:
+        if folder is not None:
+            with contextlib.suppress(OSError):  # there is more in it, which is not ours
+                (folder / incoming.name).rmdir()
 
 
 def _remove(path: Path, known: bool) -> None:

@@ -17,7 +17,7 @@ from flows.workspace.parts import HasRegistry, HasStages, Lockable
 from s3t_core.config import Config
 from s3t_core.domain import Release, StageRecord
 from s3t_core.erasure import events
-from s3t_core.erasure.state import State, VersionRecord
+from s3t_core.erasure.state import ExportRecord, State, VersionRecord
 from s3t_core.errors import UsageError
 from s3t_core.learning.recipe import Recipe
 from s3t_core.learning.release import recipe_from_json
@@ -319,7 +319,7 @@ def verify_checkpoint(path: Path, state: State) -> CheckpointDocument:
     ]
     if not found:
         return _known_as(path, "", "", _strange(path, state, bool(weights)))
-    export = found[0]
+    export = _likeliest(found, path)
     changed = sorted(n for n, d in export.files.items() if there.get(n) != d)
     more = sorted(set(there) - set(export.files))
     problems = [f"expected {n} as it was exported, got another or none" for n in changed]
@@ -332,6 +332,16 @@ def verify_checkpoint(path: Path, state: State) -> CheckpointDocument:
             f"does not ({standing}); export again: s3t export DIR"
         )
     return _known_as(path, export.export, export.release, problems, serves)
+
+
+def _likeliest(
+    exports_of_it: list[ExportRecord],
+    path: Path,
+) -> ExportRecord:
+    """Of several exports with the same weights, newest first, the one that the record in the
+    directory names; else the newest."""
+    told = exports.record_in(path) or {}
+    return next((e for e in exports_of_it if e.export == told.get("export")), exports_of_it[0])
 
 
 def _weights(files: Mapping[str, str]) -> dict[str, str]:

@@ -211,10 +211,10 @@ def _column_of(text: str, table: _Table) -> Iterator[tuple[int, str]]:
 
 def _refuse_table(text: str, subject: str) -> None:
     """Raises UsageError where lines look like the rows of a table: several, with equally many cells
-    by one delimiter, and none of them in quotes as a whole. Each row would be taken for the id of
+    by one delimiter, and not every one in quotes as a whole. Each row would be taken for the id of
     somebody whom nobody knows."""
     lines = [line for line in (each.strip() for each in text.split("\n")) if line]
-    if len(lines) < 2 or any(map(_QUOTED.fullmatch, lines)):
+    if len(lines) < 2 or all(map(_QUOTED.fullmatch, lines)):
         return
     for delimiter in _DELIMITERS:
         cells = {line.count(delimiter) + 1 for line in lines}

@@ -1,5 +1,6 @@
 """`s3t.toml` read, written with every key explained, and merged with what servers need."""
 
+import json
 import tomllib
 
 from pydantic import ValidationError
@@ -104,8 +105,8 @@ def render_value(value: object) -> str:
     if isinstance(value, bool):
         return "true" if value else "false"
     if isinstance(value, str):
-        escaped = value.replace("\\", "\\\\").replace('"', '\\"')
-        return f'"{escaped}"'
+        quoted = json.dumps(value, ensure_ascii=False)  # a basic string of TOML 1.0, but for DEL
+        return quoted.replace("\x7f", "\\u007f")
     if isinstance(value, tuple):
         inner = ", ".join(render_value(v) for v in value)
         if len(inner) < 90:

@@ -1,14 +1,17 @@
 """s3t.toml: every key explained, every wrong value refused with what was expected."""
 
+import tomllib
 from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
+from pydantic import ValidationError
 
 from flows.examples import example_config
 from s3t_core.config import Config, DataConfig, parse_config, render_config
+from s3t_core.config.text import merge_config, render_value
 from s3t_core.errors import ConfigError
 
 
@@ -157,6 +160,36 @@ def test_what_this_release_brings_is_read() -> None:
 def test_any_printable_column_name_survives_the_file(name: str) -> None:
     config = Config(data=DataConfig(text=name))
     assert parse_config(render_config(config)) == config
+
+
+def _texts() -> list[tuple[str, str]]:
+    """Every setting that takes a text."""
+    return [
+        (section, key)
+        for section, table in Config()
+        for key, value in table
+        if isinstance(value, str)
+    ]
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.text(st.characters(exclude_categories=["Cs"]), min_size=1))
+def test_any_text_that_a_setting_takes_survives_the_file(told: str) -> None:
+    """Line breaks of a template, a delimiter that is a tab, what no editor shows."""
+    assert tomllib.loads(f"v = {render_value((told, told))}")["v"] == [told, told]
+    for section, key in _texts():
+        try:
+            config = Config.model_validate({section: {key: told}})
+        except ValidationError:
+            continue
+        assert parse_config(render_config(config)) == config
+
+
+def test_a_template_of_several_lines_is_merged_with_what_servers_need() -> None:
+    data = {"labels": [], "response": "answer", "prompt": "### Asked:\n{what}\n\x7f\t### Answer:\n"}
+    config = Config.model_validate({"task": {"kind": "generation"}, "data": data})
+    merged = merge_config(config, "[store]\nurl = '/srv/store'\n", "servers.toml")
+    assert merged.data == config.data and merged.store.url == "/srv/store"
 
 
 @pytest.mark.parametrize(

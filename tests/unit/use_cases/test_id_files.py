@@ -196,6 +196,7 @@ def test_utf_16_without_a_mark_is_refused_and_not_quoted(tmp_path: Path, encodin
         "a\tb\nc\td\n\n",
         "a|b\r\nc|d\r\n",
         'Name;Mail\n"Doe, Ann";a@x.org\n',
+        '"Doe, Ann"\nBob,b@x.org\n',
     ],
 )
 def test_lines_that_look_like_a_table_are_not_taken_for_ids(tmp_path: Path, content: str) -> None:
