@@ -126,14 +126,22 @@ def constants() -> bytes:
 
 
 def _texts(tree: ast.AST) -> Iterator[str]:
-    told = {id(node.value) for node in ast.walk(tree) if isinstance(node, ast.Expr)}
-    for node in ast.walk(tree):
-        if isinstance(node, ast.Constant) and isinstance(node.value, str) and id(node) not in told:
-            yield node.value
-        elif isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name):
-            yield node.target.id
-        elif isinstance(node, ast.keyword) and node.arg:
-            yield node.arg
+    """Of a module, in one pass: each erasure takes it over the whole code."""
+    nodes: list[object] = [tree]
+    while nodes:
+        node = nodes.pop()
+        if isinstance(node, list):
+            nodes += node
+        elif isinstance(node, ast.Constant):
+            if isinstance(node.value, str):
+                yield node.value
+        elif isinstance(node, ast.AST):
+            if isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name):
+                yield node.target.id
+            elif isinstance(node, ast.keyword) and node.arg:
+                yield node.arg
+            is_docstring = isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant)
+            nodes += () if is_docstring else vars(node).values()
 
 
 def _schemas(folder: Path, erased: NeedleSet) -> Iterator[bytes]:
