@@ -7,7 +7,8 @@ imports nothing that takes time.
    beside the keys. Nor from an entry of PYTHONPATH that is empty or relative, which is that
    directory again, or one in it: a colon too many is enough (`PYTHONPATH=/x:$PYTHONPATH`). What the
    first Python of a command loads before any code of ours, `sitecustomize` among it, is out of
-   reach.
+   reach. Programs that it starts (git) and libraries that its children load are no more looked for
+   there: an empty or relative entry of PATH or LD_LIBRARY_PATH is dropped too.
 2. A process that crashes leaves no image of its memory, in which rows and keys stand. A limit of
    one byte also stops the kernel from handing the image to a program (`core_pattern` with a pipe);
    of zero it would not (Linux, fs/coredump.c).
@@ -26,9 +27,21 @@ def harden() -> None:
     """See to both, for this process and those that it starts. Idempotent."""
     os.environ["PYTHONSAFEPATH"] = "1"
     _keep_to_absolute_paths()
+    for name in ("PATH", "LD_LIBRARY_PATH"):
+        _drop_relative(name)
     _, most = resource.getrlimit(resource.RLIMIT_CORE)
     least = 1 if most == resource.RLIM_INFINITY else min(1, most)
     resource.setrlimit(resource.RLIMIT_CORE, (least, most))
+
+
+def _drop_relative(name: str) -> None:
+    """Of a variable that lists directories, for this process's own look-ups and its children."""
+    entries = os.environ.get(name, "").split(os.pathsep)
+    kept = [entry for entry in entries if Path(entry).is_absolute()]
+    if kept != entries:
+        os.environ[name] = os.pathsep.join(kept)
+    if not kept:
+        os.environ.pop(name, None)
 
 
 def _keep_to_absolute_paths() -> None:

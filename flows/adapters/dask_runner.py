@@ -134,6 +134,9 @@ class DaskRunner:
         self._running: set[Any] = set()
         self._stopped = False
 
+    def begin(self) -> None:
+        """Nothing: workers begin what they fork from with their first job."""
+
     def describe(self, job: DescribeJob) -> Description:
         """What the backbone is, and the profile, on a worker."""
         return cast(Description, self._run(self._connected(), Task(job)))

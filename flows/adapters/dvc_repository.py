@@ -192,19 +192,32 @@ class DvcRepository:
     def opened(self) -> "Iterator[Repo]":
         """The repository as DVC opens it. Raises StorageError for whatever DVC cannot do."""
         from dvc.exceptions import DvcException
-        from dvc.repo import Repo
         from dvc_data.hashfile.db.local import LocalHashFileDB
 
         LocalHashFileDB.CACHE_MODE = OBJECT_MODE
         close_site()
         try:
-            with quiet(), Repo(str(self.root), config=self._overriding()) as repo:
+            with quiet(), self._repository() as repo:
                 yield repo
         except (DvcException, OSError, sqlite3.Error) as error:
             raise StorageError(
                 f"DVC could not do it ({type(error).__name__}); check .dvc/config, the remote and "
                 "free space, then run the command again"
             ) from error
+
+    def _repository(self) -> "Repo":
+        """Raises StorageError for configuration that DVC cannot take: it lets the errors of its
+        parser through."""
+        from dvc.repo import Repo
+
+        try:
+            return Repo(str(self.root), config=self._overriding())
+        except (TypeError, ValueError, LookupError, SyntaxError) as error:
+            raise StorageError(
+                f"expected configuration that DVC can read, got {type(error).__name__}; see "
+                ".dvc/config, .dvc/config.local and DVC's files of this user and machine, then run "
+                "the command again"
+            ) from None
 
 
 def close_site() -> None:
@@ -267,16 +280,27 @@ def init_repositories(root: Path, remote: str) -> None:
 
 def write_remote(root: Path, remote: str) -> None:
     """Write `.dvc/config`: where versions are pushed, no analytics. A path in it is relative to
-    `.dvc`."""
-    path = remote if is_bucket(remote) or Path(remote).is_absolute() else Path("..") / remote
-    write_atomically(
-        root / ".dvc" / "config",
-        (
-            "[core]\n    analytics = false\n    check_update = false\n    remote = s3t\n"
-            f"['remote \"{_REMOTE}\"']\n    url = {path}\n"
-        ).encode(),
-        SHARED_MODE,
-    )
+    `.dvc`. The library that DVC reads it with quotes what has to be. Raises StorageError for a
+    place that is read as another one."""
+    from configobj import ConfigObj, ConfigObjError
+
+    path = remote if is_bucket(remote) or Path(remote).is_absolute() else f"../{remote}"
+    told = {
+        "core": {"analytics": "false", "check_update": "false", "remote": _REMOTE},
+        f'remote "{_REMOTE}"': {"url": path},
+    }
+    content = io.BytesIO()
+    try:
+        ConfigObj(told, interpolation=False, indent_type="    ", encoding="utf-8").write(content)
+        read = ConfigObj(io.BytesIO(content.getvalue()), encoding="utf-8").dict()
+    except ConfigObjError:
+        read = {}
+    if read != told:
+        raise StorageError(
+            "expected a [dvc] remote that DVC's configuration can hold, got one that is read as "
+            "another; give the directory a plainer name"
+        )
+    write_atomically(root / ".dvc" / "config", content.getvalue(), SHARED_MODE)
 
 
 def commit_files(root: Path, names: list[str], message: str) -> None:

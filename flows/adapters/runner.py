@@ -7,10 +7,12 @@ a rerun continues from there. An order to end this process (SIGINT, SIGTERM) end
 and so does its death (kill -9).
 """
 
+import contextlib
 import multiprocessing
 import os
 import signal
 import threading
+from multiprocessing import forkserver
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 from pathlib import Path
@@ -43,6 +45,12 @@ class ProcessRunner:
         self._lock = threading.Lock()
         self._running: set[BaseProcess] = set()
         self._stopped = False
+
+    def begin(self) -> None:
+        """Begin the process that jobs are forked from, which imports for seconds, beside whatever
+        comes before the first job. What is wrong with it, a job says."""
+        with contextlib.suppress(OSError):
+            forkserver.ensure_running()
 
     def describe(self, job: DescribeJob) -> Description:
         """What the backbone is."""

@@ -201,7 +201,7 @@ def repair(
 ) -> None:
     """Train again what erasures deactivated, the worst shards first, within a time limit."""
     opened = open_workspace(workspace)
-    done: TrainingDocument = run_flow(opened, "repair", minutes)
+    done: TrainingDocument = run_flow(opened, "repair", minutes, trains=True)
     from flows.use_cases.next_steps import why_unmeasured
 
     done["unmeasured"] = why_unmeasured(opened.ledger.state(), opened.config)
@@ -616,7 +616,7 @@ def _show_trained(as_json: bool, opened: "Workspace", flow: str) -> None:
     from flows.workspace.workspace import require_data
 
     require_data(opened.ledger.state())  # told before Prefect starts
-    done: TrainingDocument = run_flow(opened, flow)
+    done: TrainingDocument = run_flow(opened, flow, trains=True)
     from flows.use_cases.next_steps import thin_data, why_unmeasured
 
     state = opened.ledger.state()

@@ -124,10 +124,11 @@ def console() -> "Console":
     return Console(stderr=True)
 
 
-def run_flow(opened: "Workspace", name: str, *arguments: Any) -> Any:
+def run_flow(opened: "Workspace", name: str, *arguments: Any, trains: bool = False) -> Any:
     """Run the flow of this name (flows.prefect_flows.NAME) on the workspace. Where the workspace's
     Prefect server is not there yet, it starts beside the imports of this process, once it is clear
-    that this is a workspace with its keys. Raises UsageError for a path that Prefect's API does
+    that this is a workspace with its keys; so does what jobs are forked from, for a flow that
+    `trains`. Raises UsageError for a path that Prefect's API does
     not take."""
     _check_told([str(opened.root), *arguments])
     opened.keys  # noqa: B018  # read, or it is said why not
@@ -135,6 +136,8 @@ def run_flow(opened: "Workspace", name: str, *arguments: Any) -> Any:
     from flows.settings import begin_prefect
 
     with standing_in(opened.root):
+        if trains:
+            opened.runner.begin()
         with current().spinner("Starting Prefect"):
             wait = begin_prefect(opened.root, opened.config.prefect.idle_minutes)
             flow = getattr(importlib.import_module(f"flows.prefect_flows.{name}"), name)

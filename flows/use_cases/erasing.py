@@ -196,6 +196,8 @@ class _Run:
                 plan = self.steps.run("plan", self._planned)
             if plan is None:
                 return
+            if plan.release is not None:
+                self.workspace.runner.begin()  # what serves after it is measured
             asked = self.workspace.requests.get(plan.requests)
             self.alike |= look_alikes(self.workspace, asked)  # while the ids as given are there
             for step in STEPS:

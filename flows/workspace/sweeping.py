@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from flows.adapters.loading import sweep_unused
-from flows.adapters.local import close_to_others
+from flows.adapters.local import close_files_to_others, close_to_others
 from flows.workspace.change import Change
 from flows.workspace.parts import Sweepable
 from s3t_core.files import (
@@ -35,6 +35,7 @@ def sweep(workspace: Sweepable, held: Change) -> None:
         *workspace.store_folder(),
     ):
         close_to_others(folder)
+    close_files_to_others(workspace.root / "data")
     opened = open_files()
     for folder in _written_folders(workspace):
         remove_half_written(folder, lambda path: is_written(path, opened))

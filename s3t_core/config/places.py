@@ -53,7 +53,16 @@ class DatabaseConfig(Section):
 
 
 def _place(value: str) -> str:
-    """A directory, or s3://BUCKET/PREFIX."""
+    """A directory, or s3://BUCKET/PREFIX, of which every tool that it is told to reads the same."""
+    if not value.isprintable() or value != value.strip():
+        raise ValueError(
+            "expected a place without line breaks, tabs or blanks at its ends; name it otherwise"
+        )
+    if "%(" in value or ("'" in value and '"' in value):
+        raise ValueError(
+            "expected a place without '%(' and without both kinds of quotes, which configuration "
+            "of DVC cannot hold; name it otherwise"
+        )
     if "://" in value and not value.startswith("s3://"):
         raise ValueError(
             f"expected a directory or s3://BUCKET/PREFIX, got {value.partition('://')[0]}://..."

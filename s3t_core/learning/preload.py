@@ -16,6 +16,8 @@ from s3t_core.learning.pins import pin
 with contextlib.suppress(GuaranteeError):
     pin(os.environ)
 
+import scipy.stats  # noqa: F401  # of a score's interval
+import transformers.conversion_mapping
 import transformers.models.auto.modeling_auto
 import transformers.models.auto.tokenization_auto
 
@@ -24,3 +26,5 @@ import s3t_core.learning.stage  # noqa: F401
 
 transformers.logging.set_verbosity_error()
 transformers.utils.logging.disable_progress_bar()
+# patterns by which names in old checkpoints are read: compiled here, else by each process
+transformers.conversion_mapping.get_checkpoint_conversion_mapping("")

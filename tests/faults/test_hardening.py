@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from flows.hardening import harden
+
 ROOT = Path(__file__).parents[2]
 _STANDARD = ("struct", "selectors", "multiprocessing", "socket", "pickle", "signal", "threading")
 """Modules of Python that a child imports as it starts, and that may lie where one stands."""
@@ -115,6 +117,21 @@ def test_the_command_line_begins_so(tmp_path: Path) -> None:
     )
     done = _run(script, tmp_path)
     assert f"['1', {_least()}]" in done.stdout, done.stderr[-500:]
+
+
+@pytest.mark.parametrize("name", ["PATH", "LD_LIBRARY_PATH"])
+@pytest.mark.parametrize("told", [":{}", "{}:", "{}::.", "bin:{}", "./:{}"])
+def test_nothing_is_looked_for_where_one_stands(
+    monkeypatch: pytest.MonkeyPatch, name: str, told: str
+) -> None:
+    """A colon too many (`PATH=:$PATH`): programs, and libraries of children."""
+    kept = os.pathsep.join(("/usr/bin", "/bin"))
+    monkeypatch.setenv(name, told.format(kept))
+    harden()
+    assert os.environ[name] == kept
+    monkeypatch.setenv(name, ".")
+    harden()
+    assert name not in os.environ
 
 
 def _least() -> int:

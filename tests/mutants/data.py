@@ -19,7 +19,7 @@ MUTANTS: tuple[Mutant, ...] = (
     ),
     Mutant(
         name="places: versions go where DVC's configuration says",
-        where="flows/adapters/dvc_repository.py::DvcRepository.opened",
+        where="flows/adapters/dvc_repository.py::DvcRepository._repository",
         takes="self._overriding()",
         puts="{}",
         fails="tests/flows/test_dvcs_places.py::settings_say",

@@ -4,6 +4,34 @@ from tests.mutants.mutant import Mutant, TextMutant
 
 MUTANTS: tuple[Mutant, ...] = (
     Mutant(
+        name="hardening: programs are looked for where one stands",
+        where="flows/hardening.py::harden",
+        takes="_drop_relative(name)",
+        puts="pass",
+        fails="tests/faults/test_hardening.py::nothing_is_looked_for",
+    ),
+    Mutant(
+        name="dvc: what its configuration cannot hold is written",
+        where="flows/adapters/dvc_repository.py::write_remote",
+        takes="read != told",
+        puts="False",
+        fails="tests/unit/adapters/test_dvc_config.py::is_not_written",
+    ),
+    Mutant(
+        name="dvc: an error of its parser is a traceback",
+        where="flows/adapters/dvc_repository.py::DvcRepository._repository",
+        takes="(TypeError, ValueError, LookupError, SyntaxError)",
+        puts="RecursionError",
+        fails="tests/unit/adapters/test_dvc_config.py::told_in_a_sentence",
+    ),
+    Mutant(
+        name="data: files that others may read stay so",
+        where="flows/workspace/sweeping.py::sweep",
+        takes="close_files_to_others(workspace.root / 'data')",
+        puts="",
+        fails="tests/flows/test_half_written.py::its_owners_alone",
+    ),
+    Mutant(
         name="children: they take code from where one stands",
         where="flows/hardening.py::harden",
         takes="os.environ['PYTHONSAFEPATH'] = '1'",
