@@ -21,30 +21,40 @@ from flows.use_cases.reporting import write_report
 from flows.use_cases.requests import take_requests
 from flows.use_cases.status import status_of
 from flows.use_cases.verifying import state_of_ledger, verify_path
+from flows.workspace.creating import create_workspace
 from flows.workspace.workspace import Workspace
 from s3t_core.errors import UsageError
-from tests.flows.conftest import CANARY
+from tests.flows.conftest import CANARY, tiny_config
+from tests.flows.prepared import Kept
 from tests.flows.test_tasks import _chats
 from tests.tiny import build_language_model
 
 pytestmark = pytest.mark.slow
 
 
-@pytest.fixture
-def place(make_place: Callable[..., Workspace], tmp_path: Path) -> Workspace:
-    """A language model that was trained."""
-    opened = make_place(
+@pytest.fixture(scope="module")
+def _kept(tmp_path_factory: pytest.TempPathFactory, prefect_server: None) -> Kept:
+    folder = tmp_path_factory.mktemp("exporting")
+    config = tiny_config(
+        build_language_model(folder / "writer", layers=2),
         task={"kind": "generation"},
         data={"labels": [], "messages": "chat"},
-        backbone={
-            "model": str(build_language_model(tmp_path / "writer", layers=2)),
-            "max_length": 32,
-        },
+        backbone={"max_length": 32},
         adapter={"target_modules": ["q_proj", "v_proj"]},
     )
-    ingest(str(opened.root), str(_chats(tmp_path / "people.jsonl")))
-    train(str(opened.root))
-    return opened
+
+    def make(root: Path) -> None:
+        create_workspace(root, config, b"\x05" * 32)
+        ingest(str(root), str(_chats(folder / "people.jsonl")))
+        train(str(root))
+
+    return Kept(folder, make)
+
+
+@pytest.fixture
+def place(_kept: Kept) -> Workspace:
+    """A language model that was trained."""
+    return _kept.fresh()
 
 
 def _seen(place: Workspace, folder: Path) -> CheckpointDocument:

@@ -22,7 +22,7 @@ from tests.flows.conftest import CANARY, CANARY_TEXT, people, write_csv
 from tests.flows.test_cli import S3T, _json, environment
 
 pytestmark = pytest.mark.slow
-KILLS = int(os.environ.get("S3T_TEST_KILLS", "10"))
+KILLS = int(os.environ.get("S3T_TEST_KILLS", "6"))
 WHOLE_KILLS = int(os.environ.get("S3T_TEST_WHOLE_KILLS", "1"))
 SEED = int(os.environ.get("S3T_TEST_SEED", "0")) or random.SystemRandom().randrange(1, 2**31)
 
