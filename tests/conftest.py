@@ -45,6 +45,13 @@ def _tables_of_mlflow() -> Iterator[None]:
         yield
 
 
+def pytest_configure(config: pytest.Config) -> None:
+    """See tests/ordering.py."""
+    from tests.ordering import LongestFirst
+
+    config.pluginmanager.register(LongestFirst(), "longest-first")
+
+
 @pytest.hookimpl(tryfirst=True)  # before -m chooses
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """All variants of a test that is `long_but_first`, save its first one, are `long`."""

@@ -157,6 +157,7 @@ def tiny_job(runner: Any, backbone: Path, folder: Path) -> Any:
 
 
 @pytest.mark.slow
+@pytest.mark.minutes
 def test_two_shells_with_other_variables_get_the_same_profile_key_and_bytes(
     wide_backbone: Path,
 ) -> None:

@@ -11,7 +11,7 @@ import pytest
 
 from benchmarks.report import Line, at_least, at_most, table
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.minutes]
 _BED = ["--rows", "60", "--shards", "2", "--slices", "2", "--budget", "1", "--epochs", "1"]
 
 

@@ -96,6 +96,7 @@ def _erase_now(place: Workspace) -> None:
             pass
 
 
+@pytest.mark.minutes
 def test_a_workspace_driven_to_exhaustion_retrains_by_itself_exactly_once_and_serves_throughout(
     trained: Make, make_place: Make, tmp_path: Path
 ) -> None:

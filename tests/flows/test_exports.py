@@ -29,7 +29,7 @@ from tests.flows.prepared import Kept
 from tests.flows.test_tasks import _chats
 from tests.tiny import build_language_model
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.minutes]
 
 
 @pytest.fixture(scope="module")

@@ -46,6 +46,7 @@ def _canary_left(place: Workspace) -> list[str]:
     ]
 
 
+@pytest.mark.minutes
 def test_killed_at_random_times_the_eraser_ends_as_if_it_never_was(
     make_place: Callable[..., Workspace], tmp_path: Path
 ) -> None:

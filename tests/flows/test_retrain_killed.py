@@ -21,7 +21,7 @@ from s3t_core.capacity.assignment import place as where
 from tests.flows.conftest import people, write_csv
 from tests.flows.test_cli import S3T, _json, environment
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.minutes]
 
 
 def _kill_when_wanted(place: Workspace) -> None:

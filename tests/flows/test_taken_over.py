@@ -27,7 +27,7 @@ from tests.flows.conftest import CANARY, write_csv
 from tests.flows.prepared import forget_connections
 from tests.flows.test_cli import environment
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.slow, pytest.mark.minutes, pytest.mark.timeout(300)]
 ROOT = Path(__file__).parents[2]
 OTHER_MACHINE = """
 import contextlib, sys

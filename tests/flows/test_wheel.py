@@ -12,7 +12,7 @@ import pytest
 from tests.flows.conftest import people, write_csv
 from tests.flows.test_cli import _settle, environment
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.minutes]
 ROOT = Path(__file__).parents[2]
 
 
