@@ -500,6 +500,13 @@ MUTANTS: tuple[Mutant, ...] = (
         fails="tests/exactness/test_profile.py::whatever_the_tokenizer",
     ),
     Mutant(
+        name="runner: each job imports what a score needs",
+        where="s3t_core/learning/preload.py",
+        takes="import scipy.stats",
+        puts="",
+        fails="tests/unit/adapters/test_runner.py::is_there_when",
+    ),
+    Mutant(
         name="profile: a shell chooses kernels",
         where="s3t_core/learning/preload.py",
         takes="pin(os.environ)",

@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,6 +31,47 @@ def _sleep(job: Sleeping) -> None:
 
 
 JOBS[Sleeping] = _sleep  # type: ignore[index]
+
+
+@dataclass(frozen=True)
+class Looking:
+    """A job that says what is there when it begins."""
+
+
+def _look(job: Looking) -> dict[str, object]:
+    import transformers.conversion_mapping as mapping
+
+    return {
+        "modules": set(sys.modules),
+        "patterns": mapping._checkpoint_conversion_mapping_cache is not None,
+        "threads": threading.active_count(),
+    }
+
+
+JOBS[Looking] = _look  # type: ignore[index]
+
+
+def test_what_every_job_needs_is_there_when_it_begins() -> None:
+    """Else each of hundreds of stages imports it anew, for longer than it trains. No thread of
+    Python's but its own and the one that watches its parent is."""
+    asks = (
+        "from flows.adapters.runner import ProcessRunner; "
+        "from tests.unit.adapters.test_runner import Looking\n"
+        "if __name__ == '__main__':\n"
+        "    runner = ProcessRunner(); runner.begin(); runner.begin()\n"
+        "    found = runner._run(Looking())\n"
+        "    needed = {'torch', 'peft', 'scipy.stats', 'transformers.modeling_utils'}\n"
+        "    print(sorted(needed - found['modules']), found['patterns'], found['threads'])"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", asks],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=120,
+    )
+    assert done.stdout.split("\n")[0] == "[] True 2"
 
 
 def test_a_job_ends_when_whoever_asked_for_it_is_killed(tmp_path: Path) -> None:
