@@ -169,6 +169,7 @@ def test_several_documents_are_verified_at_once_and_a_copy_counts_for_none(tmp_p
 
 @pytest.mark.slow
 @pytest.mark.minutes
+@pytest.mark.timeout(1500)  # some thirty commands; others run beside it
 def test_the_whole_walk_on_data_of_ones_own(tmp_path: Path, tiny_backbone: Path) -> None:
     source = write_csv(tmp_path / "people.csv", people(canary=True))
     _bring_a_key(tmp_path / "W")

@@ -27,7 +27,7 @@ from tests.flows.conftest import prefect_server  # noqa: F401  # a fixture
 from tests.flows.prepared import Kept
 from tests.flows.test_cli import environment
 
-pytestmark = pytest.mark.minutes
+pytestmark = [pytest.mark.minutes, pytest.mark.timeout(1500)]
 BEGINNING = "1de268cf5198fc2a49a7024825e60f1c05f0c654"
 """The commit whose workspaces every later build opens."""
 ROOT = Path(__file__).parents[2]
@@ -72,7 +72,7 @@ def before(tmp_path_factory: pytest.TempPathFactory) -> Before:
             capture_output=True,
             text=True,
             check=False,
-            timeout=600,
+            timeout=1200,
         )
         assert done.returncode == 0, done.stderr[-3000:]
 
