@@ -58,11 +58,6 @@ def _place(value: str) -> str:
         raise ValueError(
             "expected a place without line breaks, tabs or blanks at its ends; name it otherwise"
         )
-    if "%(" in value or ("'" in value and '"' in value):
-        raise ValueError(
-            "expected a place without '%(' and without both kinds of quotes, which configuration "
-            "of DVC cannot hold; name it otherwise"
-        )
     if "://" in value and not value.startswith("s3://"):
         raise ValueError(
             f"expected a directory or s3://BUCKET/PREFIX, got {value.partition('://')[0]}://..."
@@ -157,4 +152,9 @@ class DvcConfig(Section):
     @field_validator("remote")
     @classmethod
     def _remote(cls, value: str) -> str:
+        if "%(" in value or ("'" in value and '"' in value):
+            raise ValueError(
+                "expected a place without '%(' and without both kinds of quotes, which "
+                "configuration of DVC cannot hold; name it otherwise"
+            )
         return _place(value)
