@@ -38,7 +38,7 @@ GRANT UPDATE ON writer TO s3t_requests, s3t_eraser;  -- to lock its row, which a
 -- would wait as well. Sessions of accounts that only look, which keep a transaction open, are ended before.
 SET lock_timeout = '10s';
 DO $$
-DECLARE form constant text := '1';  -- another one, when a policy below is another
+DECLARE form constant text := '2';  -- another one, when a policy below is another
 BEGIN
     IF EXISTS (SELECT FROM pg_policy p JOIN pg_class c ON c.oid = p.polrelid
                WHERE c.relname = 'ledger' AND c.relrowsecurity AND p.polname = 'ask'
@@ -54,7 +54,7 @@ BEGIN
     DROP POLICY IF EXISTS erase ON ledger;
     CREATE POLICY read ON ledger FOR SELECT USING (true);
     CREATE POLICY ask ON ledger FOR INSERT TO s3t_requests WITH CHECK (convert_from(leaf, 'UTF8')::json ->> 'type' IN (
-        'request', 'repeated', 'spelt', 'approved', 'hold', 'closed', 'clock'));
+        'request', 'repeated', 'spelt', 'approved', 'extended', 'hold', 'closed', 'clock'));
     CREATE POLICY erase ON ledger FOR INSERT TO s3t_eraser WITH CHECK (true);
     EXECUTE format('COMMENT ON POLICY ask ON ledger IS %L', form);
 END $$;

@@ -2,8 +2,9 @@
 machine stretches."""
 
 import time
+from calendar import monthrange
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import MAXYEAR, datetime, timedelta
 
 from s3t_core.errors import GuaranteeError
 
@@ -37,6 +38,19 @@ def later(moment: datetime, **span: float) -> datetime:
             f"{rfc3339(moment)}; set this machine's clock, or the setting that says so much, then "
             "run the command again"
         ) from None
+
+
+def months_later(moment: datetime, months: int) -> datetime:
+    """Returns the same day and time so many months on, or that month's last day where it has no
+    such day. Raises GuaranteeError where the calendar ends before."""
+    years, month = divmod(moment.month - 1 + months, 12)
+    if moment.year + years > MAXYEAR:
+        raise GuaranteeError(
+            f"expected a time before the year 10000, got one that is {months} months after "
+            f"{rfc3339(moment)}; set this machine's clock, then run the command again"
+        )
+    last = monthrange(moment.year + years, month + 1)[1]
+    return moment.replace(year=moment.year + years, month=month + 1, day=min(moment.day, last))
 
 
 def _told(span: dict[str, float]) -> str:

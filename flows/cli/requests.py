@@ -1,5 +1,5 @@
-"""The commands about requests: take, list, approve, hold, withdraw, reject, let a person return,
-and carry out what is pending. What they say stands in telling.py."""
+"""The commands about requests: take, list, approve, hold, extend, withdraw, reject, let a person
+return, and carry out what is pending. What they say stands in telling.py."""
 
 import sys
 from collections.abc import Mapping
@@ -181,6 +181,28 @@ def approve(
     )
 
 
+def extend(
+    request_id: RequestArgument,
+    reason: ReasonOption,
+    by: ByOption,
+    months: Annotated[
+        int, typer.Option("--months", help="By how many months: 1 or 2, once (GDPR 12(3)).")
+    ] = 2,
+    workspace: WorkspaceOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Give a request more time, once, before it is due. Tell whoever asked, with the reason."""
+    opened = open_workspace(workspace)
+    from flows.use_cases.requests import extend as act
+
+    due = act(opened, request_id, reason, by, months)
+    _done(
+        as_json,
+        {"request": request_id, "due": due},
+        f"{request_id} is due {due} now. Tell whoever asked, with the reason, before it was due.",
+    )
+
+
 def withdraw(
     request_id: RequestArgument,
     by: Annotated[
@@ -301,7 +323,7 @@ def erase(workspace: WorkspaceOption = None, as_json: JsonOption = False) -> Non
         sys.exit(1)
 
 
-COMMANDS = (request, requests, approve, withdraw, reject, hold, release, lift, erase)
+COMMANDS = (request, requests, approve, extend, withdraw, reject, hold, release, lift, erase)
 
 
 def _done(as_json: bool, document: Mapping[str, object], told: str) -> None:

@@ -191,7 +191,7 @@ def _request_row(r: RequestEntry) -> tuple[Cell, ...]:
     return (
         Cell(r.id),
         Cell(_moment(r.received)),
-        Cell(_moment(r.due)),
+        Cell(_moment(r.due) + (" (extended)" if r.extended_from else "")),
         Cell(outcome),
         Cell(_moment(r.closed) if r.closed else "-"),
         met,

@@ -60,12 +60,14 @@ class HeldDocument(TypedDict):
 class RequestListed(RequestTold):
     """A request as `s3t requests` lists it: days until it is due, negative once that has passed,
     None for a closed one; rows that were erased; "subject" or "record"; how many other spellings of
-    the id are in the data, None where nobody can say."""
+    the id are in the data, None where nobody can say; when it was due before its time was extended,
+    None where nobody did."""
 
     days_left: float | None
     rows: int
     scope: str
     others: NotRequired[int | None]
+    extended_from: NotRequired[str | None]
 
 
 class RequestsDocument(TypedDict):

@@ -1,4 +1,5 @@
-"""Deletion requests: taken, listed, approved, held, withdrawn, rejected; and a person who returns.
+"""Deletion requests: taken, listed, approved, held, given more time, withdrawn, rejected; and a
+person who returns.
 
 A request is durable, and a checkpoint tells of it, before it is acknowledged. The id as given goes
 to a 0600 file, nowhere else. Whatever happens to a request is a ledger event.
@@ -29,12 +30,14 @@ from s3t_core.erasure.closing import (
     as_counted,
     as_told,
     check_reason,
+    check_words,
     closing_of,
     view_of,
 )
 from s3t_core.erasure.events import LedgerEvent
 from s3t_core.erasure.evidence_documents import CLOSING_TYPE
 from s3t_core.erasure.outcome import ErasureOutcome
+from s3t_core.erasure.rules import MOST_MONTHS
 from s3t_core.erasure.state import RequestRecord, State
 from s3t_core.erasure.vocabulary import ClosingKind
 from s3t_core.errors import LedgerError, S3TError, UsageError
@@ -50,7 +53,7 @@ from s3t_core.keys import keyed_digest
 from s3t_core.ports import Closing, NewRequest
 from s3t_core.records import record_digest, subject_digest
 from s3t_core.snapshot import form_digest, near_digests, suppression_digest
-from s3t_core.times import later, rfc3339
+from s3t_core.times import later, months_later, parse_time, rfc3339
 
 _WAIT_SECONDS = 60
 _WHO_ASKED = "the person who asked"
@@ -228,6 +231,7 @@ def list_requests(
             "days_left": v.days_left,
             "rows": v.rows,
             "scope": "record" if v.request.record else "subject",
+            "extended_from": known.requests[v.request.request_id].extended_from or None,
         }
         for v in sorted(found, key=lambda v: (v.days_left is None, v.request.due))
     ]
@@ -253,6 +257,45 @@ def approve(workspace: Asking, request_ids: list[str], by: str) -> None:
             )
 
 
+def extend(
+    workspace: Asking, request_id: str, reason: str, by: str, months: int = MOST_MONTHS
+) -> str:
+    """Give an open request one or two more months, once, with a reason that names nobody; returns
+    the new due time (RFC 3339). Whoever asked has to be told, with the reason, before the old one
+    (GDPR article 12(3)): that is the caller's to do. Raises UsageError for one that is overdue or
+    closed, or whose time was extended before."""
+    if months not in range(1, MOST_MONTHS + 1):
+        raise UsageError(
+            f"expected 1 to {MOST_MONTHS} months (GDPR article 12(3)), got {months}; nothing was "
+            "changed"
+        )
+    ids = _ids_asked_with(workspace, request_id, "extend it")
+    who, why = _name(workspace, by, ids), _clean(workspace, check_words(reason, ids), ids)
+    with _changing(workspace) as state:
+        request = _known_request(workspace, request_id)
+        asked = state.requests[request_id]
+        if request.certificate:
+            raise _closed_already(state, request_id)
+        if asked.extended_from:
+            raise UsageError(
+                f"expected a request whose time was not extended before, got {request_id}, which "
+                f"was due {asked.extended_from} and is due {asked.due}; nothing was changed"
+            )
+        if workspace.now() > asked.due:
+            raise UsageError(
+                f"expected a request that is not due yet, got {request_id}, which was due "
+                f"{asked.due}: its time could only have been extended before; carry it out with "
+                "`s3t erase`; nothing was changed"
+            )
+        due = rfc3339(months_later(parse_time(asked.due), months))
+        workspace.ledger.append(
+            events.DeadlineExtended(
+                time=workspace.now(), request=request_id, due=due, reason=why, by=who
+            )
+        )
+    return due
+
+
 def withdraw(workspace: Asking, request_id: str, by: str = "") -> None:
     """Close a request because whoever asked took it back. `by`: a role, as what stays must not name
     the person. Raises UsageError once it is being carried out."""
@@ -264,18 +307,7 @@ def reject(workspace: Asking, request_id: str, basis: str, reason: str, by: str)
     """Close a request without an erasure, on a legal basis (`closing.BASES`), with a reason that
     names nobody. Raises UsageError also where the ids that were asked with are lost: nobody could
     say whether the reason quotes them."""
-    ids = workspace.needles.ids_of(request_id)
-    asked = workspace.ledger.state().requests.get(request_id)
-    if (
-        asked is not None
-        and workspace.ledger.state().is_open(request_id)
-        and not set(asked.ids) <= {workspace.needles.digest_of(request_id, i) for i in ids}
-    ):
-        raise UsageError(
-            "expected the ids that this request was asked with, got fewer: a restore lost them, "
-            "and nobody can say whether the reason quotes them; ask again with the same ids, then "
-            "reject it, or withdraw it; nothing was changed"
-        )
+    ids = _ids_asked_with(workspace, request_id, "reject it, or withdraw it")
     _close(
         workspace,
         request_id,
@@ -421,18 +453,27 @@ def _changing(workspace: Asking) -> Iterator[State]:
         workspace.signing.write_checkpoint()
 
 
-def _open_request(workspace: Asking, state: State, request_id: str) -> DeletionRequest:
+def _known_request(workspace: Asking, request_id: str) -> DeletionRequest:
     found = next((r for r in workspace.requests.all() if r.request_id == request_id), None)
     if found is None:
         raise UsageError(
             "expected the id of a request (`s3t requests` lists them), got another; nothing was "
             "changed"
         )
+    return found
+
+
+def _closed_already(state: State, request_id: str) -> UsageError:
+    return UsageError(
+        f"expected an open request, got {request_id}, which is closed already "
+        f"({state.closed.get(request_id, 'by a certificate')}); nothing was changed"
+    )
+
+
+def _open_request(workspace: Asking, state: State, request_id: str) -> DeletionRequest:
+    found = _known_request(workspace, request_id)
     if found.certificate:
-        raise UsageError(
-            f"expected an open request, got {request_id}, which is closed already "
-            f"({state.closed.get(request_id, 'by a certificate')}); nothing was changed"
-        )
+        raise _closed_already(state, request_id)
     if request_id in state.begun:
         raise UsageError(
             f"expected a request that is not being carried out, got {request_id}, whose erasure "
@@ -481,9 +522,30 @@ def _name(workspace: Asking, by: str, ids: Collection[str] = ()) -> str:
 
 def _reason(workspace: Asking, basis: str, reason: str, ids: Collection[str]) -> str:
     """The reason, as it can be kept. Raises UsageError."""
-    clean = check_reason(basis, reason, ids)
-    check_quotes_nobody(workspace, clean, "a reason", ids)
-    return clean
+    return _clean(workspace, check_reason(basis, reason, ids), ids)
+
+
+def _clean(workspace: Asking, reason: str, ids: Collection[str]) -> str:
+    check_quotes_nobody(workspace, reason, "a reason", ids)
+    return reason
+
+
+def _ids_asked_with(workspace: Asking, request_id: str, then: str) -> list[str]:
+    """The ids as given of a request, against which a reason is held. Raises UsageError where a
+    restore lost some of an open one's; `then`: what to do once they are there again."""
+    ids, state = workspace.needles.ids_of(request_id), workspace.ledger.state()
+    asked = state.requests.get(request_id)
+    if (
+        asked is not None
+        and state.is_open(request_id)
+        and not set(asked.ids) <= {workspace.needles.digest_of(request_id, i) for i in ids}
+    ):
+        raise UsageError(
+            "expected the ids that this request was asked with, got fewer: a restore lost them, "
+            "and nobody can say whether the reason quotes them; ask again with the same ids, then "
+            f"{then}; nothing was changed"
+        )
+    return ids
 
 
 def _check_ids(workspace: Asking, subjects: list[str], record: str) -> None:

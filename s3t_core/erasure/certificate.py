@@ -166,6 +166,7 @@ def _asked(
         clock_corrected=asked.clock_corrected,
         jurisdiction=jurisdiction,
         approver=state.approved.get(request.request_id, ""),
+        extended_from=asked.extended_from or None,
     )
 
 

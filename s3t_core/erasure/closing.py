@@ -65,6 +65,12 @@ def check_reason(
     reason that is missing, too long, or quotes an id as given: it stands in signed documents."""
     if basis not in BASES:
         raise UsageError(f"expected a legal basis, one of {', '.join(BASES)}, got another")
+    return check_words(reason, ids)
+
+
+def check_words(reason: str, ids: Iterable[str] = ()) -> str:
+    """The reason, when it can be kept. Raises UsageError for one that is missing, too long, or
+    quotes an id as given."""
     clean = " ".join(reason.split())
     if not clean or len(clean) > _MOST_REASON or not clean.isprintable():
         raise UsageError(

@@ -385,6 +385,18 @@ class RequestApproved(LedgerEvent):
 
 
 @dataclass(frozen=True, kw_only=True)
+class DeadlineExtended(LedgerEvent):
+    """`due`: until when, instead of what held before. By whom, and why: whoever asked is told so
+    (GDPR article 12(3))."""
+
+    type = "extended"
+    request: str
+    due: str
+    reason: str
+    by: str
+
+
+@dataclass(frozen=True, kw_only=True)
 class HoldSet(LedgerEvent):
     """Of a subject, by digest, on a legal basis (closing.BASES), told under that rule for ids."""
 

@@ -60,6 +60,8 @@ class Subject(Part):
 class RequestAsked(Part):
     """The request, its deadline and who approved it."""
 
+    left_out = ("extended_from",)
+
     id: str
     received: str
     due: str
@@ -71,6 +73,9 @@ class RequestAsked(Part):
     clock_corrected: bool
     jurisdiction: str
     approver: str
+    extended_from: str | None = Field(
+        default=None, description="when it was due before its time was extended (GDPR 12(3))"
+    )
 
 
 class Committed(Part):

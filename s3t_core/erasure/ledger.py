@@ -24,6 +24,7 @@ has its `time`; one that was written under a lease, its `lease`.
 | repeated | an open request was asked again, with another idempotency key, which stands for it too |
 | spelt | a pending request was asked again, by other spellings of the id |
 | approved | a request may be carried out; by whom |
+| extended | a request is due later than it was: until when, by whom, and why |
 | hold | a subject's erasure is stopped for a legal reason (`set`), or no more (`released`) |
 | closed | a request ended without an erasure: withdrawal or rejection |
 | key | another key signs from now on; the old one, which is in it, signed its id, unless it was lost |
@@ -436,6 +437,11 @@ def _approved(state: State, event: events.RequestApproved) -> None:
     state.approved[event.request] = event.by
 
 
+def _extended(state: State, event: events.DeadlineExtended) -> None:
+    asked = state.requests[event.request]
+    state.requests[event.request] = replace(asked, due=event.due, extended_from=asked.due)
+
+
 def _hold(state: State, event: events.HoldSet | events.HoldReleased) -> None:
     if isinstance(event, events.HoldSet):
         state.holds[event.subject] = event
@@ -590,6 +596,7 @@ _HANDLERS: dict[str, Callable[[State, Any], None]] = {
     "key": _key,
     "healed": _ignore,
     "approved": _approved,
+    "extended": _extended,
     "hold": _hold,
     "closed": _closed,
     "planned": _planned,

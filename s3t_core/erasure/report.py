@@ -177,6 +177,9 @@ class _Seen:
     def _approved(self, event: events.RequestApproved) -> None:
         self.requests[event.request].approver = event.by
 
+    def _extended(self, event: events.DeadlineExtended) -> None:
+        self._acted(event, "deadline extended", f"{event.request}, until {event.due}")
+
     def _closed(self, event: events.RequestClosed) -> None:
         asked = self.requests[event.request]
         asked.closed, asked.outcome, asked.document = (
@@ -345,6 +348,7 @@ def _request_entry(
         seconds_to_certificate=_seconds(known.received, asked.closed) if timed else None,
         document_sha256=asked.document,
         document=document,
+        extended_from=known.extended_from or None,
     )
 
 

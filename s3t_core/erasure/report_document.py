@@ -33,6 +33,8 @@ class Period(Part):
 class RequestEntry(Part):
     """One request that was open at some time of the period."""
 
+    left_out = ("extended_from",)
+
     id: str
     scope: Scope
     received: str
@@ -58,6 +60,9 @@ class RequestEntry(Part):
     seconds_to_certificate: int | None
     document_sha256: str
     document: Document = Field(description="the closing document on disk, held against the ledger")
+    extended_from: str | None = Field(
+        default=None, description="when it was due before its time was extended (GDPR 12(3))"
+    )
 
 
 class Timing(Part):
@@ -206,6 +211,7 @@ class Act(Part):
     kind: Literal[
         "hold set",
         "hold released",
+        "deadline extended",
         "suppression lifted",
         "signing key changed",
         "signing key lost",

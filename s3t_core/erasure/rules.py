@@ -25,6 +25,7 @@ than was trained.
 | repeated | the request is open, and the key is new |
 | spelt | the request is open and not being carried out; the spellings are new |
 | approved | the request is open and not being carried out |
+| extended | the request is open, not due yet, and not extended before; by two months at most |
 | hold | set: none of the subject's requests is being carried out; released: it was set |
 | closed | the request is open and not being carried out |
 | key | it replaces the key that signs, which vouches for it unless it was lost; no erasure is open |
@@ -67,8 +68,10 @@ from s3t_core.erasure.vocabulary import (
     STEPS,
 )
 from s3t_core.identity import HASHES
-from s3t_core.times import CLOCK_TOLERANCE, parse_time
+from s3t_core.times import CLOCK_TOLERANCE, months_later, parse_time
 
+MOST_MONTHS = 2
+"""So many months may a request's time be extended by, once (GDPR article 12(3))."""
 _TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ")
 
 
@@ -331,6 +334,20 @@ def _approved(state: State, event: events.RequestApproved) -> None:
     open_and_waiting(state, event.request)
 
 
+def _extended(state: State, event: events.DeadlineExtended) -> None:
+    want(state.is_open(event.request), "a request that is open")
+    asked = state.requests[event.request]
+    want(not asked.extended_from, "a request whose time was not extended before")
+    want(event.time <= asked.due, "a request that is not due yet")
+    want(_TIME.fullmatch(event.due) is not None, "a due time in UTC with whole seconds")
+    latest = months_later(parse_time(asked.due), MOST_MONTHS)
+    want(
+        parse_time(asked.due) < parse_time(event.due) <= latest,
+        f"a later due time, by {MOST_MONTHS} months at most",
+    )
+    want(bool(event.by) and bool(event.reason), "who extends it, and why")
+
+
 def _hold(state: State, event: events.HoldSet | events.HoldReleased) -> None:
     if isinstance(event, events.HoldReleased):
         want(event.subject in state.holds, "a hold that is set")
@@ -445,6 +462,7 @@ _RULES: dict[str, Callable[[State, Any], None]] = {
     "measured": _measured,
     "request": _request,
     "approved": _approved,
+    "extended": _extended,
     "hold": _hold,
     "closed": _closed,
     "key": _key,

@@ -87,7 +87,8 @@ class RequestRecord:
     by one of its hashes, of which nobody can say the id. By a hash, `forms` are those of the
     identity index to look for, of the id itself first, and `subjects` the digests of whom its
     erasure found by them. `ids` are keyed digests of the ids as given, in all their spellings: what
-    a scan must have to look for.
+    a scan must have to look for. `extended_from` is when it was due before somebody extended its
+    time, "" where nobody did.
     """
 
     subject: str
@@ -104,11 +105,12 @@ class RequestRecord:
     forms: tuple[str, ...] = ()
     subjects: tuple[str, ...] = ()
     ids: tuple[str, ...] = ()
+    extended_from: str = ""
 
     @property
     def clock_corrected(self) -> bool:
-        """Whether its times are other than those that were told."""
-        return (self.received, self.due) != self.told
+        """Whether it came at another time than was told."""
+        return self.received != self.told[0]
 
     @property
     def scope(self) -> Scope:

@@ -13,6 +13,7 @@ from flows.use_cases.evidence import write_bundle
 from flows.use_cases.id_files import read_ids
 from flows.use_cases.requests import (
     approve,
+    extend,
     hold,
     lift,
     lift_hold,
@@ -26,7 +27,9 @@ from flows.workspace.composing import erase_policy
 from flows.workspace.creating import create_workspace
 from flows.workspace.workspace import Workspace
 from s3t_core.config import Config
+from s3t_core.erasure.closing import as_told
 from s3t_core.errors import StorageError, UsageError
+from s3t_core.times import later, months_later, parse_time, rfc3339
 from tests.faults.carried import carry_out, plan_for
 
 PUB = "signing.pub"
@@ -147,6 +150,37 @@ def test_where_config_asks_a_request_waits_for_approval(place: Workspace) -> Non
     with pytest.raises(UsageError, match="the id of a request"):
         approve(place, [second.request_id, "req-0"], "privacy officer")
     assert _states(place)[second.request_id] == "awaiting approval"  # all or none
+
+
+def test_a_request_is_given_more_time_once_and_before_it_is_due(
+    place: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first, second = take_requests(place, ["person 17", "person 18"])
+    due = extend(place, first.request_id, "many letters at once", "privacy officer")
+    assert parse_time(due) == months_later(parse_time(first.due), 2)
+    listed = {r["id"]: r for r in list_requests(place)}
+    assert listed[first.request_id]["due"] == due
+    assert listed[first.request_id]["extended_from"] == first.due
+    assert listed[second.request_id]["extended_from"] is None
+    assert as_told(first, place.ledger.state()).due == due
+    with pytest.raises(UsageError, match="was not extended before"):
+        extend(place, first.request_id, "more letters", "privacy officer", 1)
+    for months in (0, 3, -1):
+        with pytest.raises(UsageError, match="1 to 2 months"):
+            extend(place, second.request_id, "many letters", "privacy officer", months)
+    with pytest.raises(UsageError, match="the id of a request"):
+        extend(place, "req-0", "many letters", "privacy officer")
+    for reason in ("", " ", "x" * 301, "person 18 has written again"):
+        with pytest.raises(UsageError):
+            extend(place, second.request_id, reason, "privacy officer")
+    withdraw(place, first.request_id)
+    with pytest.raises(UsageError, match="closed already"):
+        extend(place, first.request_id, "many letters", "privacy officer")
+    late = rfc3339(later(parse_time(second.due), seconds=1))
+    monkeypatch.setattr(Workspace, "now", lambda _: late)
+    with pytest.raises(UsageError, match="not due yet"):
+        extend(place, second.request_id, "many letters", "privacy officer")
+    assert place.ledger.state().requests[second.request_id].due == second.due
 
 
 def test_the_same_key_is_the_same_request_also_when_it_is_closed(place: Workspace) -> None:

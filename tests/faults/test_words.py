@@ -24,6 +24,7 @@ from flows.use_cases.ingesting import ingest_source
 from flows.use_cases.reporting import write_report
 from flows.use_cases.requests import (
     approve,
+    extend,
     hold,
     lift,
     lift_hold,
@@ -478,12 +479,14 @@ BY = [
     ("withdraw", withdraw),
     ("approve", lambda p, r, text: approve(p, [r], text)),
     ("reject", lambda p, r, text: reject(p, r, "other", "a law", text)),
+    ("extend", lambda p, r, text: extend(p, r, "many letters", text)),
     ("hold", lambda p, r, text: hold(p, "somebody else", "other", "a law", text)),
     ("release", lambda p, r, text: lift_hold(p, SPACED, text)),
     ("lift", lambda p, r, text: lift(p, ANN, "", text)),
 ]
 REASON = [
     ("reject", lambda p, r, text: reject(p, r, "other", text, "clerk")),
+    ("extend", lambda p, r, text: extend(p, r, text, "clerk")),
     ("hold", lambda p, r, text: hold(p, "somebody else", "other", text, "clerk")),
 ]
 ACTS = [pytest.param(act, id=f"by of {name}") for name, act in BY] + [

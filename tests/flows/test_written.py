@@ -19,6 +19,7 @@ from flows.prefect_flows.retrain import retrain
 from flows.use_cases.replaying import replay
 from flows.use_cases.requests import (
     approve,
+    extend,
     hold,
     lift,
     lift_hold,
@@ -120,6 +121,7 @@ def _walk(place: Workspace, source: Path) -> None:
     take_hashed(place, ["sha256:" + "0" * 64])
     approve(place, [gone.request_id], "officer")
     hold(place, "person-005", "17(3)(e)", "a claim", "counsel")
+    extend(place, kept.request_id, "many letters", "officer")
     withdraw(place, other.request_id, "officer")
     reject(place, kept.request_id, "12(6)", "nobody could say who asked", "officer")
     erase(root)

@@ -180,9 +180,9 @@ MUTANTS: tuple[Mutant, ...] = (
     ),
     Mutant(
         name="words: a request is rejected whose ids are lost",
-        where="flows/use_cases/requests.py::reject",
+        where="flows/use_cases/requests.py::_ids_asked_with",
         takes=(
-            "asked is not None and workspace.ledger.state().is_open(request_id) and (not "
+            "asked is not None and state.is_open(request_id) and (not "
             "set(asked.ids) <= {workspace.needles.digest_of(request_id, i) for i in ids})"
         ),
         puts=(

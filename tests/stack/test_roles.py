@@ -121,7 +121,16 @@ def test_a_request_that_only_looks_closed_stops_everything(
 
 
 OWN = {
-    "clerk": {"request", "repeated", "spelt", "approved", "hold", "closed", "clock"},
+    "clerk": {
+        "request",
+        "repeated",
+        "spelt",
+        "approved",
+        "extended",
+        "hold",
+        "closed",
+        "clock",
+    },
     "eraser": KINDS,
     "auditor": set(),
 }

@@ -6,7 +6,7 @@ import pytest
 
 from flows.use_cases.reporting import parse_since
 from s3t_core.errors import GuaranteeError, UsageError
-from s3t_core.times import date_after, has_passed, later, rfc3339
+from s3t_core.times import date_after, has_passed, later, months_later, parse_time, rfc3339
 
 LAST = datetime(9999, 12, 31, 23, 59, 59, tzinfo=UTC)
 
@@ -54,3 +54,23 @@ def test_a_beginning_that_is_in_no_calendar_here_is_bad_usage(text: str) -> None
 def test_a_window_longer_than_the_calendar_is_all_there_is(text: str) -> None:
     assert parse_since(text, datetime(2026, 1, 1, tzinfo=UTC)) is None
     assert rfc3339(LAST.astimezone(timezone(timedelta(0)))) == "9999-12-31T23:59:59Z"
+
+
+@pytest.mark.parametrize(
+    ("told", "months", "expected"),
+    [
+        ("2026-11-29T14:00:01Z", 1, "2026-12-29T14:00:01Z"),
+        ("2026-11-29T14:00:01Z", 2, "2027-01-29T14:00:01Z"),
+        ("2026-12-31T00:00:00Z", 2, "2027-02-28T00:00:00Z"),
+        ("2027-12-31T00:00:00Z", 2, "2028-02-29T00:00:00Z"),
+        ("2026-10-31T23:59:59Z", 1, "2026-11-30T23:59:59Z"),
+        ("2026-12-01T00:00:00Z", 12, "2027-12-01T00:00:00Z"),
+    ],
+)
+def test_months_are_those_of_the_calendar(told: str, months: int, expected: str) -> None:
+    assert rfc3339(months_later(parse_time(told), months)) == expected
+
+
+def test_no_month_is_beyond_the_calendar() -> None:
+    with pytest.raises(GuaranteeError, match="2 months after"):
+        months_later(LAST, 2)

@@ -33,7 +33,7 @@ from s3t_core.erasure.report_document import REPORT_TYPE, Report
 from s3t_core.erasure.state import State
 from s3t_core.erasure.vocabulary import ReleaseCause
 from s3t_core.errors import UsageError
-from s3t_core.times import rfc3339
+from s3t_core.times import later, months_later, parse_time, rfc3339
 from tests.fakes import FakeClock
 from tests.unit.erasure.test_executor import World, make_world
 
@@ -79,6 +79,28 @@ def _report(
         _budget_of,
         1,
         {"s3t": "0.1.0"},
+    )
+
+
+def test_a_deadline_that_was_extended_is_met_by_the_new_one() -> None:
+    """The certificate and the report say when it was due before (GDPR 12(3))."""
+    world = make_world()
+    world.ask("req-0", "s01-2")
+    was = world.ledger.state().requests["req-0"].due
+    until = rfc3339(months_later(parse_time(was), 2))
+    world.tell(type="extended", request="req-0", due=until, reason="many letters", by="officer")
+    world.ports.clock.time = later(parse_time(was), days=3)  # type: ignore[attr-defined]
+    world.eraser().run()
+    files = world.ports.certificates.files  # type: ignore[attr-defined]
+    said = statement_of(files["req-0"])["predicate"]["request"]
+    assert (said["due"], said["extended_from"], said["met"]) == (until, was, True)
+    (entry,) = _report(world, now=later(parse_time(was), days=4)).requests
+    assert (entry.due, entry.extended_from, entry.met) == (until, was, True)
+    acts = _report(world, now=later(parse_time(was), days=4)).acts
+    assert [(a.kind, a.by) for a in acts] == [("deadline extended", "officer")]
+    jsonschema.validate(
+        json.loads(_report(world, now=later(parse_time(was), days=4)).model_dump_json()),
+        json.loads(SCHEMA.read_text()),
     )
 
 

@@ -49,6 +49,10 @@ def _release(name: str, *stages: StageRecord) -> Release:
     return Release(name, "d1", tuple(Replica(0, n, s.prefix, (s,)) for n, s in enumerate(stages)))
 
 
+def _extended(due: str) -> Event:
+    return {"type": "extended", "request": "q1", "due": due, "reason": "a reason", "by": "x"}
+
+
 def _registered(version: str, cause: str, release: Release) -> Event:
     return {
         "type": "release",
@@ -436,6 +440,22 @@ LEGAL: dict[str, tuple[Event, set[str]]] = {
     ),
     "an approval": ({"type": "approved", "request": "q1", "by": "x"}, {"asked", "held"}),
     "an approval of nothing known": ({"type": "approved", "request": "q9", "by": "x"}, set()),
+    "more time": (_extended("2026-04-01T00:00:00Z"), _states("asked", "scan")),
+    "a second more": (_extended("2026-02-01T00:00:01Z"), _states("asked", "scan")),
+    "more time than two months": (_extended("2026-04-01T00:00:01Z"), set()),
+    "no more time": (_extended(DUE), set()),
+    "less time": (_extended("2026-01-31T00:00:00Z"), set()),
+    "more time until no day": (_extended("2026-02-30T00:00:00Z"), set()),
+    "more time without a reason": ({**_extended("2026-04-01T00:00:00Z"), "reason": ""}, set()),
+    "more time that nobody gives": ({**_extended("2026-04-01T00:00:00Z"), "by": ""}, set()),
+    "more time for nothing known": (
+        {**_extended("2026-04-01T00:00:00Z"), "request": "q9"},
+        set(),
+    ),
+    "more time once it is late": (
+        {**_extended("2026-04-01T00:00:00Z"), "time": "2026-02-01T00:00:01Z"},
+        set(),
+    ),
     "a hold": (
         {"type": "hold", "state": "set", "subject": "subject of q1", "id_rule": []},
         _states("begun", "rotated") - OPEN,
@@ -668,6 +688,8 @@ def test_beside_an_uncertified_erasure_everything_goes_on_but_nothing_of_its_req
     more = {
         "an erasure that waits for nothing, resumed",
         "a request of an erasure asked again",  # it is open
+        "more time",
+        "a second more",
     }
     expected = what in more or ("done" in where and what not in refused)
     assert _takes(ASIDE, {"time": NOW, **event}) == expected
@@ -836,6 +858,14 @@ def test_while_a_move_is_begun_no_erasure_begins_and_each_end_of_it_leaves_a_pla
         assert state.moving is None and state.left == [("store", {"url": left})]
         assert _takes(state, {"time": NOW, "type": "planned", "plan": plan_for("q1", plan_id="p2")})
     assert begun.moving is not None and begun.left == []
+
+
+def test_more_time_is_given_once() -> None:
+    first = {"time": NOW, **_extended("2026-03-01T00:00:00Z")}
+    given = fold([*_history("asked"), first])
+    assert given.requests["q1"].due == "2026-03-01T00:00:00Z"
+    assert given.requests["q1"].extended_from == DUE and not given.requests["q1"].clock_corrected
+    assert not _takes(given, {"time": NOW, **_extended("2026-03-02T00:00:00Z")})
 
 
 @pytest.mark.parametrize("entry", [None, [], "x", {"type": []}, {"type": {}}, {"type": None}, {}])
