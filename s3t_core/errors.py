@@ -42,6 +42,15 @@ class UsageError(S3TError):
     exit_code = 2
 
 
+class NotThere(UsageError):
+    """What is asked for by its name is not there."""
+
+
+class NotNow(UsageError):
+    """What is asked for is well formed, and does not fit how things stand: a request that is closed
+    already, a time that has passed."""
+
+
 class ConfigError(UsageError):
     """`s3t.toml` holds a wrong value, or one that does not work yet."""
 

@@ -47,6 +47,14 @@ class Child:
         self._process.wait()
 
 
+def until_signalled() -> threading.Event:
+    """An event that is set when this process is asked to end."""
+    stop = threading.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: stop.set())
+    return stop
+
+
 def die_with_parent() -> None:
     """In the child: watch the pipe. Raises nothing; needs a process group of its own."""
     threading.Thread(target=_watch, daemon=True).start()

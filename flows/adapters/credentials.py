@@ -18,18 +18,22 @@ def new_secret() -> str:
     return secrets.token_urlsafe(32)
 
 
+def read_private(path: Path) -> bytes:
+    """The bytes of a file that only its owner can read. Raises WorkspaceError where others can, and
+    OSError where it is none that can be read."""
+    with open(path, "rb", opener=lambda name, flags: os.open(name, flags | os.O_NONBLOCK)) as file:
+        info = os.fstat(file.fileno())
+        _check_private(path, info)
+        if not stat.S_ISREG(info.st_mode):
+            raise OSError("not a regular file")
+        return file.read()
+
+
 def read_secret(path: Path) -> str:
     """The secret in a file. Raises WorkspaceError when there is none, or when others than its owner
     could read it."""
     try:
-        with open(
-            path, "rb", opener=lambda name, flags: os.open(name, flags | os.O_NONBLOCK)
-        ) as file:
-            info = os.fstat(file.fileno())
-            _check_private(path, info)
-            if not stat.S_ISREG(info.st_mode):
-                raise OSError("not a regular file")
-            text = file.read().decode("ascii").strip()
+        text = read_private(path).decode("ascii").strip()
     except (OSError, UnicodeDecodeError):
         raise WorkspaceError(
             f"expected a credential in {path.name}, got none that can be read; remove that file "

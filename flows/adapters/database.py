@@ -179,6 +179,9 @@ class Database:
         self.lease = ""
         """The token of the lease that is held: it stands in every entry that is written under
         it."""
+        self.tells = True
+        """False: whoever is worked for may not be told who is in the data, whatever account this
+        is."""
         self._known = Folded(0, b"", State())
 
     def exists(self) -> bool:
@@ -191,8 +194,10 @@ class Database:
             return begun and connection.execute(select(_LEDGER.c.seq)).first() is not None
 
     def may_erase(self) -> bool:
-        """Whether this account may put people on the suppression list: on a server not everybody
-        may (infra/roles.sql)."""
+        """Whether this account, and whoever it works for, may put people on the suppression list:
+        on a server not everybody may (infra/roles.sql)."""
+        if not self.tells:
+            return False
         if self._path is not None:
             return True
         with self.reading() as connection:

@@ -148,11 +148,13 @@ class Door:
         secret: str,
         open_paths: frozenset[str],
         realm: str = "",
+        knows: Callable[[bytes], bool] | None = None,
     ) -> Guard:
         """The application behind the guard, for who asks at this address; a browser is asked for
-        the credential where there is a `realm`."""
+        the credential where there is a `realm`. `knows` as Rules has it."""
         schemes = ("https",) if self.tls_cert else ("http", "https") if self.proxies else ("http",)
-        return Guard(app, Rules(self.hosts(port), scheme, secret, open_paths, schemes, realm))
+        hosts = self.hosts(port)
+        return Guard(app, Rules(hosts, scheme, secret, open_paths, schemes, realm, knows))
 
     def server(self, app: Guard) -> "Server":
         """A uvicorn server for it. It believes no header about where a request came from, and logs

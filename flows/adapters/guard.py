@@ -29,6 +29,7 @@ import hmac
 import json
 from collections.abc import Awaitable, Callable, MutableMapping
 from dataclasses import dataclass
+from http import HTTPStatus
 from typing import Any
 
 Scope = MutableMapping[str, Any]
@@ -57,7 +58,8 @@ class Rules:
     that GET and HEAD reach without it. `schemes`: what this server's own address may begin with in
     an Origin. `realm`: how a browser that comes without the credential is asked for it; "" where no
     pages are served. It then keeps it and sends it along for other pages too, whose requests are
-    refused by where they come from.
+    refused by where they come from. `knows`: where there are many credentials, instead of the one
+    `secret`, whether these bytes are one of them.
     """
 
     hosts: frozenset[str]
@@ -66,9 +68,11 @@ class Rules:
     open_paths: frozenset[str] = frozenset()
     schemes: tuple[str, ...] = ("http",)
     realm: str = ""
+    knows: Callable[[bytes], bool] | None = None
 
     def __post_init__(self) -> None:
-        if not self.secret or not self.hosts or self.scheme not in ("basic", "bearer"):
+        has_credential = bool(self.secret) != (self.knows is not None)
+        if not has_credential or not self.hosts or self.scheme not in ("basic", "bearer"):
             raise ValueError(
                 "expected a credential, its scheme and at least one host name, got less"
             )
@@ -110,6 +114,8 @@ class Rules:
     def is_secret(self, given: bytes) -> bool:
         """Whether these bytes are the secret, in a time that does not tell how much of it was
         right."""
+        if self.knows is not None:
+            return self.knows(given)
         return hmac.compare_digest(given, self.secret.encode())
 
 
@@ -136,7 +142,7 @@ class Guard:
         if status is None and not (self._rules.is_open(scope) or self._rules.is_authorised(scope)):
             status = 401
         if status is not None:
-            await _refuse(status, send, self._rules.realm)
+            await _refuse(status, send, self._rules.scheme, self._rules.realm)
         elif scope["method"] == "HEAD" and self._rules.is_open(scope):
             await self._app({**scope, "method": "GET"}, receive, _without_body(send))
         else:
@@ -267,8 +273,11 @@ def _without_body(send: Send) -> Send:
     return pass_on
 
 
-async def _refuse(status: int, send: Send, realm: str) -> None:
-    body = json.dumps({"exception_message": _TOLD[status]}).encode()
+async def _refuse(status: int, send: Send, scheme: str, realm: str) -> None:
+    title, told = HTTPStatus(status).phrase, _TOLD[status]
+    # members of a problem (RFC 9457), and what Prefect's client shows
+    problem = {"title": title, "status": status, "detail": told, "exception_message": told}
+    body = json.dumps(problem).encode()
     headers = [
         (b"content-type", b"application/json"),
         (b"content-length", str(len(body)).encode()),
@@ -276,6 +285,6 @@ async def _refuse(status: int, send: Send, realm: str) -> None:
         (b"cache-control", b"no-store"),
     ]
     if status == 401 and realm:
-        headers.append((b"www-authenticate", f'Basic realm="{realm}"'.encode()))
+        headers.append((b"www-authenticate", f'{scheme.title()} realm="{realm}"'.encode()))
     await send({"type": "http.response.start", "status": status, "headers": headers})
     await send({"type": "http.response.body", "body": body})

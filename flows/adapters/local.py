@@ -311,6 +311,10 @@ class Scope(Protocol):
         """Says whether a subject (digest) is somebody whose rows are kept."""
 
 
+LEDGER_ON_SERVER = "the ledger in its database"
+"""How a scan names it."""
+
+
 class WorkspaceResidue:
     """Scans a workspace and its stores. Fills the port `Residue`."""
 
@@ -324,10 +328,12 @@ class WorkspaceResidue:
         temporary: Path,
         written: frozenset[str],
         key: bytes,
+        entries: Callable[[], Iterable[bytes]] | None = None,
     ) -> None:
         """`buckets` are searched object by object, each brought to `temporary` meanwhile.
         `written`: addresses of those that the system itself writes to. `key`: of digests of what is
-        found."""
+        found. `entries`: of the ledger, where its database is none of the files."""
+        self._entries = entries
         self._scope = scope
         self._written = written
         self._key = key
@@ -377,10 +383,14 @@ class WorkspaceResidue:
         """Every object of the buckets, one at a time, with the file it was brought to. Unfinished
         uploads hold parts that nobody can read: they are thrown away where the system writes;
         elsewhere they may be somebody's."""
-        if not self._buckets:
+        if not self._buckets and self._entries is None:
             return
         with tempfile.TemporaryDirectory(dir=self._temporary, prefix="scan-") as folder:
             path = Path(folder) / "object"
+            if self._entries is not None:  # what somebody typed stands in them
+                with path.open("wb") as file:
+                    file.writelines(entry + b"\n" for entry in self._entries())
+                yield LEDGER_ON_SERVER, path
             for bucket in self._buckets:
                 if bucket.url in self._written:
                     bucket.abort_uploads()

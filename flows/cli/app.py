@@ -16,6 +16,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from flows.adapters.child import until_signalled
+from flows.cli import door as cli_door
 from flows.cli import evidence as cli_evidence
 from flows.cli import plan as cli_plan
 from flows.cli import requests as cli_requests
@@ -38,7 +40,6 @@ from flows.cli.base import (
     standing_in,
     told_answer,
     told_registry,
-    until_signalled,
     working,
 )
 from flows.hardening import harden
@@ -476,6 +477,8 @@ def export(
 
 
 app.command()(cli_plan.plan)
+app.command()(cli_door.api)
+app.add_typer(cli_door.tokens, name="token")
 
 
 for _name, _evidence in cli_evidence.COMMANDS.items():

@@ -5,9 +5,7 @@ import importlib
 import io
 import json
 import os
-import signal
 import sys
-import threading
 from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager, chdir
 from pathlib import Path
@@ -163,14 +161,6 @@ def _check_told(arguments: Iterable[object]) -> None:
                 f"expected a path whose name is UTF-8, got {told}; rename it, then run the command "
                 "again"
             )
-
-
-def until_signalled() -> threading.Event:
-    """An event that is set when this process is asked to end."""
-    stop = threading.Event()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda *_: stop.set())
-    return stop
 
 
 def meaning(error: Exception) -> S3TError | None:

@@ -1,7 +1,12 @@
 """What commands say with --json, member by member. Others script against the names: they stay, and
 new ones come beside them. Times are RFC 3339, shares and accuracies 0 to 1."""
 
-from typing import Any, NotRequired, TypedDict
+from typing import (
+    Any,
+    NotRequired,  # pydantic reads these alone
+)
+
+from typing_extensions import TypedDict
 
 from s3t_core.domain import Score
 from s3t_core.erasure.outcome import ErasureOutcome
@@ -49,6 +54,25 @@ class TakenDocument(TypedDict):
     found: list[PersonFound]
 
 
+class TokenTold(TypedDict):
+    """A token of the HTTP door: whose it is, what it is for, until when; `good`: whether it opens
+    anything now."""
+
+    id: str
+    name: str
+    roles: list[str]
+    made: str
+    expires: str
+    revoked: str | None
+    good: bool
+
+
+class TokenMade(TokenTold):
+    """`s3t token make`: with what its holder sends, this once."""
+
+    token: str
+
+
 class HeldDocument(TypedDict):
     """`s3t hold`: how many open requests wait."""
 
@@ -68,6 +92,24 @@ class RequestListed(RequestTold):
     scope: str
     others: NotRequired[int | None]
     extended_from: NotRequired[str | None]
+
+
+class HistoryEntry(TypedDict):
+    """Something that happened to a request: the kind of ledger entry, who decided it, and what else
+    it tells that names nobody."""
+
+    time: str
+    event: str
+    by: str
+    detail: str
+
+
+class RequestDocument(RequestListed):
+    """One request, with what happened to it, oldest first, and the digest of its closing document,
+    None while it is open."""
+
+    history: list[HistoryEntry]
+    document_sha256: str | None
 
 
 class RequestsDocument(TypedDict):
@@ -131,6 +173,18 @@ class ScoreTold(TypedDict):
     higher_is_better: bool
     low: float | None
     high: float | None
+
+
+class VersionTold(TypedDict):
+    """A model version as the ledger has it."""
+
+    version: str
+    release: str
+    cause: str
+    served_from: str
+    served_until: str | None
+    destroyed: bool
+    score: ScoreTold | None
 
 
 def told_score(score: Score | None) -> ScoreTold | None:

@@ -10,7 +10,7 @@ from flows.workspace.parts import HasSigning
 from flows.workspace.verified import Verifiable, check_whole
 from s3t_core.erasure.bundle import make_bundle
 from s3t_core.erasure.checkpoint import check_continues, export_ledger, read_checkpoint
-from s3t_core.errors import CertificateError, UsageError
+from s3t_core.errors import CertificateError, NotThere, UsageError
 from s3t_core.files import SHARED_MODE, read_regular, write_atomically
 
 _EPOCH = (1980, 1, 1, 0, 0, 0)
@@ -22,10 +22,17 @@ class Shown(Verifiable, HasSigning, Protocol):
 
 def write_bundle(workspace: Shown, target: Path, earlier: list[Path]) -> dict[str, object]:
     """Every certificate with its proofs, as a zip file. `earlier`: checkpoints that an auditor
-    kept; the bundle proves that the ledger continues them.
+    kept; the bundle proves that the ledger continues them. Raises as `bundle_of` does."""
+    bundle, told = bundle_of(workspace, earlier)
+    write_atomically(target, bundle, SHARED_MODE)
+    return {"bundle": str(target), **told}
 
-    Raises LedgerError when it does not, CertificateError when a certificate is not as the ledger
-    recorded it, UsageError when there is none.
+
+def bundle_of(workspace: Shown, earlier: list[Path]) -> tuple[bytes, dict[str, object]]:
+    """The bytes of that file, and what is told of it.
+
+    Raises LedgerError when the ledger does not continue an earlier checkpoint, CertificateError
+    when a certificate is not as the ledger recorded it, NotThere when there is none.
     """
     check_whole(workspace)
     leaves = workspace.ledger.leaves()
@@ -34,7 +41,7 @@ def write_bundle(workspace: Shown, target: Path, earlier: list[Path]) -> dict[st
         check_continues(checkpoint, leaves)
     state = workspace.ledger.state()
     if not state.certified and not state.closed:
-        raise UsageError(
+        raise NotThere(
             "expected at least one certificate, got none; `s3t request` and `s3t erase` make them"
         )
     certificates = {
@@ -42,9 +49,7 @@ def write_bundle(workspace: Shown, target: Path, earlier: list[Path]) -> dict[st
     }
     newest, signed = workspace.signing.write_checkpoint()
     files = make_bundle(certificates, newest, signed, workspace.ledger.events(), kept)
-    write_atomically(target, _zipped(files), SHARED_MODE)
-    return {
-        "bundle": str(target),
+    return _zipped(files), {
         "certificates": len(certificates),
         "ledger": newest.head.__dict__,
         "checkpoint": newest.time,

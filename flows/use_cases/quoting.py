@@ -64,6 +64,18 @@ def check_quotes_nobody(
         )
 
 
+def name_to_keep(workspace: Findable, by: str, ids: Collection[str] = ()) -> str:
+    """Who decides, as it can be kept. `ids`: of whom it is about. Raises UsageError."""
+    clean = " ".join(by.split())
+    if not clean or len(clean) > 100 or not clean.isprintable():
+        raise UsageError(
+            "expected who decides with --by, a name or role of 1 to 100 printable characters, got "
+            "something else"
+        )
+    check_quotes_nobody(workspace, clean, "who decides with --by, a name or role", ids)
+    return clean
+
+
 def _refused(what: str) -> UsageError:
     return UsageError(
         f"expected {what} that names nobody whose data is, was, or is asked to be erased here, got "

@@ -8,7 +8,7 @@ to a 0600 file, nowhere else. Whatever happens to a request is a ledger event.
 import hmac
 import secrets
 import uuid
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from typing import Protocol, get_args
@@ -16,7 +16,7 @@ from typing import Protocol, get_args
 from flows.adapters.footing import check_directory
 from flows.use_cases.documents import RequestListed, RequestsDocument, TakenDocument
 from flows.use_cases.finding import Findable, look_alikes, people_found, rule_of, spelt
-from flows.use_cases.quoting import check_quotes_nobody
+from flows.use_cases.quoting import check_quotes_nobody, name_to_keep
 from flows.workspace import access
 from flows.workspace.parts import HasCertificates, HasSigning, Lockable
 from flows.workspace.verified import discard_unrecorded
@@ -40,7 +40,7 @@ from s3t_core.erasure.outcome import ErasureOutcome
 from s3t_core.erasure.rules import MOST_MONTHS
 from s3t_core.erasure.state import RequestRecord, State
 from s3t_core.erasure.vocabulary import ClosingKind
-from s3t_core.errors import LedgerError, S3TError, UsageError
+from s3t_core.errors import LedgerError, NotNow, NotThere, S3TError, UsageError
 from s3t_core.identity import (
     EXACT,
     forms_of,
@@ -115,6 +115,87 @@ def told_ended(document: TakenDocument, record: str) -> str:
     return ""
 
 
+@dataclass(frozen=True)
+class Asked:
+    """What somebody asks to have erased: by ids as given, or by hashes of them; one record of one
+    subject; with an idempotency key."""
+
+    subjects: tuple[str, ...] = ()
+    hashed: tuple[str, ...] = ()
+    record: str = ""
+    key: str = ""
+
+
+@dataclass(frozen=True)
+class Taken:
+    """The requests that now stand for what was asked, in its order; ids of those that stood
+    before."""
+
+    requests: tuple[DeletionRequest, ...]
+    before: frozenset[str]
+
+
+def take_each(workspace: Asking, asked: Sequence[Asked]) -> list[Taken | S3TError]:
+    """Take what several people asked at the same time: one transaction and one checkpoint for all
+    of them, where nobody's stands in another's way. Whoever asked what cannot be taken gets the
+    error; the others' are taken. Raises what says that nothing can be taken from anybody, or that
+    what was taken cannot be acknowledged."""
+    check_directory(workspace.root, "needles")
+    answers: dict[int, Taken | S3TError] = {}
+    waiting: dict[int, list[_NewWithIds]] = {}
+    for number, each in enumerate(asked):
+        try:
+            waiting[number] = _new_of(workspace, each)
+        except UsageError as error:
+            answers[number] = error
+    while waiting:
+        together = _apart(waiting)
+        answers |= _taken_together(workspace, {n: waiting.pop(n) for n in together})
+    workspace.signing.write_checkpoint()
+    return [answers[number] for number in range(len(asked))]
+
+
+def _apart(waiting: "Mapping[int, list[_NewWithIds]]") -> list[int]:
+    """As many as may go into one transaction, the first among them: no two of them are about the
+    same person or record, and few enough."""
+    chosen, people, size = list[int](), set[str](), 0
+    for number, new in waiting.items():
+        mine = {each.new.request.suppression for each in new}
+        if chosen and (not people.isdisjoint(mine) or size + len(new) > _BATCH):
+            continue
+        chosen.append(number)
+        people |= mine
+        size += len(new)
+    return chosen
+
+
+def _taken_together(
+    workspace: Asking, each: "Mapping[int, list[_NewWithIds]]"
+) -> dict[int, Taken | S3TError]:
+    try:
+        return _told_apart(
+            each, _taken_in_parts(workspace, [n for new in each.values() for n in new])
+        )
+    except UsageError as error:
+        if len(each) == 1:
+            return dict.fromkeys(each, error)
+        return {n: _taken_together(workspace, {n: new})[n] for n, new in each.items()}
+
+
+def _told_apart(
+    each: "Mapping[int, list[_NewWithIds]]", taken: list[DeletionRequest]
+) -> dict[int, Taken | S3TError]:
+    found: dict[int, Taken | S3TError] = {}
+    rest = iter(taken)
+    for number, new in each.items():
+        mine = tuple(next(rest) for _ in new)
+        stood = {
+            r.request_id for n, r in zip(new, mine, strict=True) if r.request_id != n.request_id
+        }
+        found[number] = Taken(mine, frozenset(stood))
+    return found
+
+
 def take_requests(
     workspace: Asking, subjects: list[str], record: str = "", key: str = ""
 ) -> list[DeletionRequest]:
@@ -123,6 +204,23 @@ def take_requests(
 
     Raises UsageError for an empty or over-long id, or a record id where the data has none.
     """
+    return _take_all(workspace, _new_by_ids(workspace, subjects, record, key))
+
+
+def _new_of(workspace: Asking, asked: Asked) -> "list[_NewWithIds]":
+    """What is to be accepted of it. Raises UsageError."""
+    if not asked.hashed:
+        return _new_by_ids(workspace, list(asked.subjects), asked.record, asked.key)
+    if asked.subjects or asked.record:
+        raise UsageError(
+            "expected ids or hashes of ids, got both (or a record beside a hash); ask twice"
+        )
+    return _new_by_hashes(workspace, asked.hashed, asked.key)
+
+
+def _new_by_ids(
+    workspace: Asking, subjects: list[str], record: str, key: str
+) -> "list[_NewWithIds]":
     if not subjects:
         raise UsageError("expected at least one subject id, got none")
     _check_ids(workspace, subjects, record)
@@ -130,48 +228,50 @@ def take_requests(
     for given, subject in spelt(workspace, subjects).items():
         people.setdefault(subject, []).append(given)
     spelt_record = spelt_under(rule_of(workspace), record)
-    return _take_all(
-        workspace,
-        [
-            _new_by_id(
-                workspace,
-                given,
-                subject,
-                spelt_record,
-                key,
-                [record, spelt_record] if record else [*given, subject],
-            )
-            for subject, given in people.items()
-        ],
-    )
+    return [
+        _new_by_id(
+            workspace,
+            given,
+            subject,
+            spelt_record,
+            key,
+            [record, spelt_record] if record else [*given, subject],
+        )
+        for subject, given in people.items()
+    ]
 
 
 def take_hashed(workspace: Asking, hashed: list[str], key: str = "") -> list[DeletionRequest]:
     """A request for whoever has an id with one of these hashes (`sha256:HEX`, `sha1:`, `md5:`) when
     it is carried out. Where nobody has it as it is, who has it with blanks or in other letter case
     is meant. Raises UsageError for what is no such hash."""
+    return _take_all(workspace, _new_by_hashes(workspace, hashed, key))
+
+
+def _new_by_hashes(workspace: Asking, hashed: Iterable[str], key: str) -> "list[_NewWithIds]":
     if not hashed:
         raise UsageError("expected at least one hashed id, got none")
-    return _take_all(
-        workspace,
-        [
-            _new_by_hash(workspace, algorithm, digits, key)
-            for algorithm, digits in dict.fromkeys(map(parse_hashed, hashed))
-        ],
-    )
+    return [
+        _new_by_hash(workspace, algorithm, digits, key)
+        for algorithm, digits in dict.fromkeys(map(parse_hashed, hashed))
+    ]
 
 
 def _take_all(workspace: Asking, new: list["_NewWithIds"]) -> list[DeletionRequest]:
     check_directory(workspace.root, "needles")  # where the ids as given are kept
+    taken = _taken_in_parts(workspace, new)
+    workspace.signing.write_checkpoint()
+    return taken
+
+
+def _taken_in_parts(workspace: Asking, new: "list[_NewWithIds]") -> list[DeletionRequest]:
     if len(new) > _BATCH:
         _check_not_begun(workspace, new)
-    taken = [
+    return [
         request
         for begin in range(0, len(new), _BATCH)
         for request in _take(workspace, new[begin : begin + _BATCH])
     ]
-    workspace.signing.write_checkpoint()
-    return taken
 
 
 def states_of(workspace: Asking, requests: Iterable[DeletionRequest]) -> dict[str, str]:
@@ -240,7 +340,7 @@ def list_requests(
 def approve(workspace: Asking, request_ids: list[str], by: str) -> None:
     """Let requests be carried out. Raises UsageError for one that is unknown or closed, and for a
     name or role that quotes somebody's id."""
-    who = _name(workspace, by)
+    who = name_to_keep(workspace, by)
     with _changing(workspace) as state:
         requests = [_open_request(workspace, state, r) for r in request_ids]
         new = [r for r in requests if r.request_id not in state.approved]
@@ -270,19 +370,19 @@ def extend(
             "changed"
         )
     ids = _ids_asked_with(workspace, request_id, "extend it")
-    who, why = _name(workspace, by, ids), _clean(workspace, check_words(reason, ids), ids)
+    who, why = name_to_keep(workspace, by, ids), _clean(workspace, check_words(reason, ids), ids)
     with _changing(workspace) as state:
-        request = _known_request(workspace, request_id)
+        request = require_request(workspace, request_id)
         asked = state.requests[request_id]
         if request.certificate:
             raise _closed_already(state, request_id)
         if asked.extended_from:
-            raise UsageError(
+            raise NotNow(
                 f"expected a request whose time was not extended before, got {request_id}, which "
                 f"was due {asked.extended_from} and is due {asked.due}; nothing was changed"
             )
         if workspace.now() > asked.due:
-            raise UsageError(
+            raise NotNow(
                 f"expected a request that is not due yet, got {request_id}, which was due "
                 f"{asked.due}: its time could only have been extended before; carry it out with "
                 "`s3t erase`; nothing was changed"
@@ -299,7 +399,7 @@ def extend(
 def withdraw(workspace: Asking, request_id: str, by: str = "") -> None:
     """Close a request because whoever asked took it back. `by`: a role, as what stays must not name
     the person. Raises UsageError once it is being carried out."""
-    who = _name(workspace, by, workspace.needles.ids_of(request_id)) if by else _WHO_ASKED
+    who = name_to_keep(workspace, by, workspace.needles.ids_of(request_id)) if by else _WHO_ASKED
     _close(workspace, request_id, "withdrawal", who, "", "withdrawn by whoever asked")
 
 
@@ -312,7 +412,7 @@ def reject(workspace: Asking, request_id: str, basis: str, reason: str, by: str)
         workspace,
         request_id,
         "rejection",
-        _name(workspace, by, ids),
+        name_to_keep(workspace, by, ids),
         basis,
         _reason(workspace, basis, reason, ids),
     )
@@ -325,7 +425,7 @@ def hold(workspace: Asking, subject: str, basis: str, reason: str, by: str) -> i
     digest, clean, who = (
         _digest_of(workspace, subject),
         _reason(workspace, basis, reason, [subject]),
-        _name(workspace, by, [subject]),
+        name_to_keep(workspace, by, [subject]),
     )
     with _changing(workspace) as state:
         aside = set(state.set_aside)
@@ -352,10 +452,10 @@ def hold(workspace: Asking, subject: str, basis: str, reason: str, by: str) -> i
 def lift_hold(workspace: Asking, subject: str, by: str) -> None:
     """End a hold: what was asked for is carried out by the next erase run. Raises UsageError when
     there is none."""
-    digest, who = _digest_of(workspace, subject), _name(workspace, by, [subject])
+    digest, who = _digest_of(workspace, subject), name_to_keep(workspace, by, [subject])
     with _changing(workspace) as state:
         if digest not in state.holds:
-            raise UsageError(
+            raise NotNow(
                 "expected a subject with a legal hold, got one without; nothing was changed"
             )
         workspace.ledger.append(
@@ -371,13 +471,16 @@ def lift(workspace: Asking, subject: str, record: str, by: str) -> None:
     """Take a subject, or one record, off the suppression list because the person returned: later
     ingests may hold them again. Raises UsageError when they are not on it, or a request of theirs
     is open."""
-    digest, who = _digest_of(workspace, subject, record), _name(workspace, by, [subject, record])
+    digest, who = (
+        _digest_of(workspace, subject, record),
+        name_to_keep(workspace, by, [subject, record]),
+    )
     with _changing(workspace) as state:
         refuse_open_plan(state)
         waiting = (r.request_id for r in workspace.requests.pending())
         people = [{state.requests[r].subject, *state.people_of(r)} for r in waiting]
         if any(digest in each for each in people):
-            raise UsageError(
+            raise NotNow(
                 "expected no open request of this subject, got one; `s3t erase` or `s3t withdraw` "
                 "it first"
             )
@@ -393,7 +496,7 @@ def lift(workspace: Asking, subject: str, record: str, by: str) -> None:
                 ),
             )
         if not listed:
-            raise UsageError(
+            raise NotNow(
                 "expected a subject (or record) on the suppression list, got one that is not on it"
                 f"{_told_near(workspace, state, subject, record)}; nothing was changed"
             )
@@ -453,29 +556,30 @@ def _changing(workspace: Asking) -> Iterator[State]:
         workspace.signing.write_checkpoint()
 
 
-def _known_request(workspace: Asking, request_id: str) -> DeletionRequest:
+def require_request(workspace: Asking, request_id: str) -> DeletionRequest:
+    """The request of this id, closed or open. Raises NotThere."""
     found = next((r for r in workspace.requests.all() if r.request_id == request_id), None)
     if found is None:
-        raise UsageError(
+        raise NotThere(
             "expected the id of a request (`s3t requests` lists them), got another; nothing was "
             "changed"
         )
     return found
 
 
-def _closed_already(state: State, request_id: str) -> UsageError:
-    return UsageError(
+def _closed_already(state: State, request_id: str) -> NotNow:
+    return NotNow(
         f"expected an open request, got {request_id}, which is closed already "
         f"({state.closed.get(request_id, 'by a certificate')}); nothing was changed"
     )
 
 
 def _open_request(workspace: Asking, state: State, request_id: str) -> DeletionRequest:
-    found = _known_request(workspace, request_id)
+    found = require_request(workspace, request_id)
     if found.certificate:
         raise _closed_already(state, request_id)
     if request_id in state.begun:
-        raise UsageError(
+        raise NotNow(
             f"expected a request that is not being carried out, got {request_id}, whose erasure "
             "has begun; run `s3t erase` to finish it"
         )
@@ -506,18 +610,6 @@ def _close(
         )
         workspace.requests.close([Closing(request_id, digest, told)])
         workspace.needles.forget("", [request_id])
-
-
-def _name(workspace: Asking, by: str, ids: Collection[str] = ()) -> str:
-    """Who decides, as it can be kept. `ids`: of whom it is about. Raises UsageError."""
-    clean = " ".join(by.split())
-    if not clean or len(clean) > 100 or not clean.isprintable():
-        raise UsageError(
-            "expected who decides with --by, a name or role of 1 to 100 printable characters, got "
-            "something else"
-        )
-    check_quotes_nobody(workspace, clean, "who decides with --by, a name or role", ids)
-    return clean
 
 
 def _reason(workspace: Asking, basis: str, reason: str, ids: Collection[str]) -> str:
@@ -741,7 +833,7 @@ def _check_not_begun(
     for each in new:
         request_id = begun.get(each.new.request.suppression)
         if request_id and _new_spellings(workspace, each, request_id, state.requests[request_id]):
-            raise UsageError(
+            raise NotNow(
                 "expected the id as it was given before, got another spelling of it for "
                 f"{request_id}, whose erasure has begun; when `s3t erase` has ended, ask again. "
                 f"{others}"

@@ -100,6 +100,7 @@ def erase_ports(workspace: Erasable, held: Change) -> ErasePorts:
         workspace.temporary_dir,
         frozenset(written),
         workspace.keys.suppression,
+        None if workspace.config.database.url.startswith("sqlite") else workspace.ledger.entries,
     )
     return ErasePorts(
         ledger=workspace.ledger,

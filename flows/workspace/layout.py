@@ -6,9 +6,13 @@ from flows.settings import CONFIG_NAME
 from s3t_core.identity_index import IDENTITY_PATH
 from s3t_core.slicefile import HELD_OUT_PATH, slice_path
 
+TOKENS = "tokens.json"
+"""Under `.s3t`: who may ask at the HTTP door (adapters.tokens)."""
 _STATE_NAMES = (
     "s3t.db",
     "mlflow.db",
+    TOKENS,
+    "tokens.lock",
     "accepting.lock",
     "needles.lock",
     "activations/lock",

@@ -530,6 +530,27 @@ class PrefectConfig(Section):
         return _as_float(value)
 
 
+class ApiConfig(Section):
+    """The HTTP door (docs/http.md). `s3t serve` opens it once there is a token, on this machine."""
+
+    port: int = Field(4280, ge=1, le=65535, description="where `s3t serve` opens it")
+    per_minute: int = Field(
+        1200, ge=1, le=10_000_000, description="requests of one token in a minute, on average"
+    )
+    most_megabytes: int = Field(8, ge=1, le=1024, description="of one request's body")
+    most_seconds: float = Field(
+        30.0, gt=0, le=600, description="for a request to come, and to be answered"
+    )
+
+    @field_validator(
+        "most_seconds",
+        mode="before",
+    )
+    @classmethod
+    def _float(cls, value: object) -> object:
+        return _as_float(value)
+
+
 class TiersConfig(Section):
     """Slices of their own for subjects who are likely to ask, told by an attribute that never
     changes."""

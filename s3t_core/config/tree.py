@@ -6,6 +6,7 @@ from s3t_core.config.data import DataConfig
 from s3t_core.config.places import DatabaseConfig, DvcConfig, RegistryConfig, StoreConfig
 from s3t_core.config.sections import (
     AdapterConfig,
+    ApiConfig,
     AuditConfig,
     BackboneConfig,
     DeletionBudgetConfig,
@@ -38,6 +39,7 @@ class Config(Section):
     erasure: ErasureConfig = ErasureConfig()
     audit: AuditConfig = AuditConfig()
     prefect: PrefectConfig = PrefectConfig()
+    api: ApiConfig = ApiConfig()
     tiers: TiersConfig = TiersConfig()
     database: DatabaseConfig = DatabaseConfig()
     store: StoreConfig = StoreConfig()

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from flows.adapters.datasets.stored import is_parquet
-from flows.adapters.local import NeedleFiles, WorkspaceResidue
+from flows.adapters.local import LEDGER_ON_SERVER, NeedleFiles, WorkspaceResidue
 from flows.workspace.creating import create_workspace
 from flows.workspace.sweeping import sweep
 from s3t_core.config import Config
@@ -425,7 +425,7 @@ def test_an_object_of_ours_is_destroyed_in_every_remote_and_nothing_else_there_i
     assert other.exists() and not ours.exists()
 
 
-def _residue_of(folder: Path, buckets: Any) -> WorkspaceResidue:
+def _residue_of(folder: Path, buckets: Any, entries: Any = None) -> WorkspaceResidue:
     return WorkspaceResidue(
         folder,
         [],
@@ -435,7 +435,18 @@ def _residue_of(folder: Path, buckets: Any) -> WorkspaceResidue:
         folder / "tmp",
         frozenset({"s3://a/ours"}),
         b"k" * 32,
+        entries,
     )
+
+
+def test_what_the_ledger_says_is_searched_where_its_database_is_no_file(tmp_path: Path) -> None:
+    (tmp_path / "tmp").mkdir()
+    wanted = (["person-0417"], [], [])
+    entries = [b'{"type": "approved", "by": "the clerk"}', b'{"by": "for person-0417"}']
+    for told, found in ((entries[:1], False), (entries, True)):
+        residue = _residue_of(tmp_path, [], lambda told=told: told)
+        assert residue.scan(*wanted).residue == (LEDGER_ON_SERVER,) * found
+    assert not _residue_of(tmp_path, []).scan(*wanted).residue
 
 
 def test_unfinished_uploads_go_only_where_the_system_writes(tmp_path: Path) -> None:

@@ -6,9 +6,11 @@ import subprocess
 import sys
 import threading
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from flows.adapters import loading
 from flows.adapters.loading import folder_in_use, sweep_unused, wait_until_unused
 from flows.workspace.creating import create_workspace
 from flows.workspace.sweeping import sweep
@@ -97,6 +99,22 @@ def test_a_sweep_that_comes_between_making_and_locking_takes_nothing_from_anybod
     finally:
         ended.set()
         sweeping.join()
+
+
+def test_what_a_sweep_took_between_making_and_locking_is_made_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    locked, swept = loading._locked, list[Path]()
+
+    def sweeps_first(folder: Path, kind: int) -> Any:
+        if not swept:
+            swept.append(folder)
+            sweep_unused(tmp_path)
+        return locked(folder, kind)
+
+    monkeypatch.setattr(loading, "_locked", sweeps_first)
+    with folder_in_use(tmp_path) as folder:
+        assert folder.is_dir() and swept and swept != [folder]
 
 
 def test_a_link_goes_and_not_what_it_leads_to(tmp_path: Path) -> None:

@@ -4,6 +4,23 @@ from tests.mutants.mutant import Mutant
 
 MUTANTS: tuple[Mutant, ...] = (
     Mutant(
+        name="residue: a ledger on a server is not searched",
+        where="flows/adapters/local.py::WorkspaceResidue._objects",
+        takes="yield (LEDGER_ON_SERVER, path)",
+        puts="pass",
+        fails="tests/faults/test_leftovers.py::searched_where_its_database_is_no_file",
+    ),
+    Mutant(
+        name="residue: nobody tells the scan of the ledger on a server",
+        where="flows/workspace/composing.py::erase_ports",
+        takes=(
+            "None if workspace.config.database.url.startswith('sqlite') else "
+            "workspace.ledger.entries"
+        ),
+        puts="None",
+        fails="tests/stack/test_roles.py::quotes_of_somebody_is_found_there",
+    ),
+    Mutant(
         name="scan: what is just being written cannot be decoded",
         where="s3t_core/erasure/residue.py::_Searcher.patiently",
         takes="range(_LOOKS if own else 0)",

@@ -695,7 +695,7 @@ MUTANTS: tuple[Mutant, ...] = (
         where="flows/adapters/loading.py::folder_in_use",
         takes="held and os.path.lexists(name)",
         puts="True",
-        fails="tests/faults/test_loading.py::between_making_and_locking",
+        fails="tests/faults/test_loading.py::took_between_making_and_locking",
     ),
     Mutant(
         name="loading: what a link leads to",

@@ -106,6 +106,27 @@ def test_each_role_does_its_work_and_no_other(
     assert s3t(stack, place, "auditor", "verify", str(place.certificates_dir))[0] == 0
 
 
+def test_what_the_ledger_on_a_server_quotes_of_somebody_is_found_there(
+    stack: Stack, place: Workspace
+) -> None:
+    """Words that an older release took: no file of the workspace has them."""
+    code, asked = s3t(stack, place, "eraser", "request", CANARY)
+    assert code == 0
+    opened = Workspace(place.root)
+    with access.changing(opened):
+        opened.ledger.append(
+            {
+                "type": "approved",
+                "time": opened.now(),
+                "by": f"on behalf of {CANARY}",
+                "request": asked["requests"][0]["id"],
+            }
+        )
+    code, told = s3t(stack, place, "eraser", "erase")
+    assert code == 1 and not told["certificates"]
+    assert Workspace(place.root).ledger.state().set_aside == [asked["requests"][0]["id"]]
+
+
 def test_a_request_that_only_looks_closed_stops_everything(
     stack: Stack, place: Workspace, database: str
 ) -> None:

@@ -1,0 +1,73 @@
+"""The application behind the door: addresses, errors, health."""
+
+from importlib.metadata import version
+from typing import Any
+
+from fastapi import FastAPI, Request, Response
+from fastapi.exceptions import RequestValidationError
+from starlette.exceptions import HTTPException
+
+from flows.api import evidence, problems, requests, standing
+from flows.api.bodies import Health
+from flows.api.callers import Callers
+from flows.api.desk import Desk
+from flows.api.problems import Problem, Refused
+from s3t_core.errors import S3TError
+
+LIVE, READY = "/health/live", "/health/ready"
+_PREFIX = "/api/v1"
+_ERRORS: dict[int | str, dict[str, Any]] = {
+    code: {"model": Problem, "content": {problems.MEDIA_TYPE: {}}, "description": told}
+    for code, told in {
+        400: "no JSON, or no plain request",
+        401: "no token, or one that opens nothing",
+        403: "a token of another role, or a request from another web page",
+        404: "nothing of that name is there",
+        408: "the request came too slowly",
+        409: "well formed, and does not fit how things stand",
+        413: "the body is too large",
+        421: "a Host that is not this server's",
+        422: "other members or values than described",
+        429: "too many requests of one token",
+        503: "it cannot be done now: a lock is held, a place is away. Ask again",
+    }.items()
+}
+
+
+def make_app(desk: Desk, callers: Callers) -> FastAPI:
+    """The application: everything below /api/v1 wants a token, health does not."""
+    app = FastAPI(
+        title="S3T",
+        version=version("s3t"),
+        description="Deletion requests, decisions and evidence of one workspace. Send "
+        "`Authorization: Bearer TOKEN`; `s3t token make` makes one.",
+        openapi_url=f"{_PREFIX}/openapi.json",
+        docs_url=None,  # pages that load code from elsewhere
+        redoc_url=None,
+        redirect_slashes=False,
+    )
+    app.state.desk, app.state.callers = desk, callers
+    for part in (requests.router, evidence.router, standing.router):
+        app.include_router(part, prefix=_PREFIX, responses=_ERRORS)
+    app.add_exception_handler(S3TError, problems.of_error)
+    app.add_exception_handler(Refused, problems.of_refusal)
+    app.add_exception_handler(RequestValidationError, problems.of_body)
+    app.add_exception_handler(HTTPException, problems.of_http)
+    app.add_exception_handler(Exception, problems.of_unexpected)
+
+    @app.get(LIVE, tags=["health"])
+    async def live() -> Health:
+        """That the door answers."""
+        return {"ready": True}
+
+    @app.get(READY, tags=["health"], responses={503: {"model": Health}})
+    async def ready(request: Request, response: Response) -> Health:
+        """Whether it can take a request: ledger and database are there and whole."""
+        try:
+            await request.app.state.desk.read(lambda workspace: workspace.ledger.beginning())
+        except (S3TError, Refused):
+            response.status_code = 503
+            return {"ready": False}
+        return {"ready": True}
+
+    return app

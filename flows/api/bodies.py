@@ -1,0 +1,161 @@
+"""What is sent to the door and what it answers, where that is not what commands say with --json
+(flows.use_cases.documents). Times are RFC 3339 in UTC."""
+
+from typing import Annotated, Any
+
+from pydantic import BaseModel, ConfigDict, Field
+from typing_extensions import TypedDict
+
+from flows.use_cases.documents import HistoryEntry, PersonFound, RequestTold, VersionTold
+from s3t_core.erasure.closing import BASES
+
+_MOST_IDS = 100_000
+_MOST_ID = 10_000
+
+Id = Annotated[str, Field(min_length=1, max_length=_MOST_ID)]
+
+
+class Body(BaseModel):
+    """A JSON object with these members and no other."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Ask(Body):
+    """Whom to erase: ids as in the data, or hashes of them; or one record of one subject."""
+
+    subjects: list[Id] = Field(
+        [],
+        max_length=_MOST_IDS,
+        description="ids as in the data; each is a request of its own",
+        examples=[["person-004"]],
+    )
+    hashed: list[Annotated[str, Field(max_length=200)]] = Field(
+        [],
+        max_length=_MOST_IDS,
+        description="instead of ids: `sha256:HEX`, `sha1:HEX` or `md5:HEX` of the id",
+    )
+    record: str = Field(
+        "", max_length=_MOST_ID, description="only this record of the one subject", examples=[""]
+    )
+
+
+class Reason(Body):
+    """Why, in a sentence that names nobody: it stands in evidence for ever."""
+
+    reason: str = Field(min_length=1, max_length=1000, examples=["many letters at once"])
+
+
+class Extension(Reason):
+    """More time for one request (GDPR article 12(3))."""
+
+    months: int = Field(2, ge=1, le=2)
+
+
+class Rejection(Reason):
+    """No erasure, on a legal basis."""
+
+    basis: str = Field(max_length=20, description=f"one of {', '.join(BASES)}", examples=["12(6)"])
+
+
+class Hold(Rejection):
+    """No erasure of this subject until it is released."""
+
+    subject: Id = Field(examples=["person-004"])
+
+
+class Subject(Body):
+    """Whom it is about."""
+
+    subject: Id = Field(examples=["person-004"])
+
+
+class Return(Subject):
+    """Whom it is about, or which record of theirs."""
+
+    record: str = Field("", max_length=_MOST_ID, examples=[""])
+
+
+class ReportAsked(Body):
+    """Since when: a day, a time, or how far back; "" is the beginning."""
+
+    since: str = Field("", max_length=40, examples=["30d"])
+
+
+class PlanAsked(Body):
+    """What `s3t plan` is asked, by the names of its options without their dashes."""
+
+    settings: dict[Annotated[str, Field(max_length=40)], str | int | float | bool] = Field(
+        {}, max_length=30, examples=[{"shards": "3", "slices": "3", "budget": "3"}]
+    )
+
+
+class Accepted(TypedDict):
+    """What stands for what was asked, durable and under a signed checkpoint; ids of those that
+    were open before; who is in the data, None for whoever may not be told."""
+
+    requests: list[RequestTold]
+    open_before: list[str]
+    found: list[PersonFound] | None
+
+
+class RequestShown(RequestTold):
+    """A request. `state` is "closed" for one that an erasure ended, and rows and digest are None,
+    for whoever may ask and not erase: else they would learn who was in the data. `history`: of one
+    that is asked for by its id."""
+
+    scope: str
+    days_left: float | None
+    extended_from: str | None
+    rows: int | None
+    history: list[HistoryEntry] | None
+    document_sha256: str | None
+
+
+class Page(TypedDict):
+    """Requests, open ones first, by due time. `next`: the cursor of the next page, None for the
+    last."""
+
+    requests: list[RequestShown]
+    next: str | None
+
+
+class Held(TypedDict):
+    """Whether a subject is held, and how many of its open requests wait."""
+
+    held: bool
+    waiting: int
+
+
+class Lifted(TypedDict):
+    """That a subject or record is off the suppression list."""
+
+    lifted: bool
+
+
+class Versions(TypedDict):
+    """Model versions, newest first."""
+
+    versions: list[VersionTold]
+
+
+class ReportFiles(TypedDict):
+    """A report by its day, with the names of its files."""
+
+    report: str
+    files: list[str]
+
+
+class Reports(TypedDict):
+    """Reports, newest first."""
+
+    reports: list[ReportFiles]
+
+
+class Health(TypedDict):
+    """That the door answers; `ready`: that it can do what it is for."""
+
+    ready: bool
+
+
+JsonObject = dict[str, Any]

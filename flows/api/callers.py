@@ -1,0 +1,66 @@
+"""Who asks: the token that came, and whether its roles open the address."""
+
+from collections.abc import Awaitable, Callable
+from typing import Annotated
+
+from fastapi import Depends, Request
+from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
+
+from flows.adapters.tokens import Role, Token, TokenBook
+from flows.api.limits import Rate
+from flows.api.problems import Refused
+from s3t_core.ports import Clock
+
+_BEARER = HTTPBearer(
+    auto_error=False, scheme_name="token", description="A token that `s3t token make` showed."
+)
+_Sent = Annotated[HTTPAuthorizationCredentials | None, Depends(_BEARER)]
+
+
+class Callers:
+    """The tokens of a door, and how often each may ask."""
+
+    def __init__(self, book: TokenBook, clock: Clock, per_minute: int) -> None:
+        self._book, self._clock, self._rate = book, clock, Rate(per_minute)
+
+    def knows(self, sent: bytes) -> bool:
+        """Whether these bytes are a token that opens anything now."""
+        return self._book.holder(sent, self._clock.now()) is not None
+
+    def caller(self, sent: str, roles: frozenset[Role]) -> Token:
+        """Whose token it is. Raises Refused where it opens nothing (401), not this (403), or asks
+        too often (429)."""
+        token = self._book.holder(sent.encode(), self._clock.now())
+        if token is None:
+            raise Refused(
+                401,
+                "NoToken",
+                "expected a token that is good, got none. Send `Authorization: Bearer TOKEN`; "
+                "`s3t token make` makes one",
+                {"www-authenticate": 'Bearer realm="s3t"'},
+            )
+        self._rate.take(token.id)
+        if roles and roles.isdisjoint(token.roles):
+            raise Refused(
+                403,
+                "OtherRole",
+                f"expected a token for {' or '.join(sorted(roles))}, got one for "
+                f"{', '.join(sorted(token.roles))}. Ask with another, or have one made",
+            )
+        return token
+
+
+def whoever(*roles: Role) -> Callable[..., Awaitable[Token]]:
+    """A dependency that gives the token of who asks, where it has one of these roles; any, where
+    none is named."""
+
+    async def found(request: Request, sent: _Sent) -> Token:
+        callers: Callers = request.app.state.callers
+        return callers.caller(sent.credentials if sent else "", frozenset(roles))
+
+    return found
+
+
+def may_be_told(token: Token) -> bool:
+    """Whether its holder is told who is in the data: who may erase them."""
+    return "erases" in token.roles

@@ -1,0 +1,201 @@
+"""Who works behind the door: threads that each have the workspace to themselves.
+
+A workspace remembers what it read, so no two threads share one. One reads, one decides, one takes
+requests: what several people ask while a transaction runs goes into the next one together, and one
+checkpoint acknowledges all of it. It is opened anew when its settings, keys or database changed.
+"""
+
+import asyncio
+import queue
+import threading
+from collections.abc import Callable
+from concurrent.futures import Future
+from contextlib import suppress
+from pathlib import Path
+from typing import TypeVar
+
+from flows.api.problems import Refused
+from flows.settings import CONFIG_NAME
+from flows.use_cases.requests import Asked, Taken, take_each
+from flows.workspace.workspace import Workspace
+from s3t_core.errors import S3TError, UsageError, WorkspaceError
+
+T = TypeVar("T")
+_MOST_TOGETHER = 500
+"""So many people's requests at most are taken at a time."""
+_WAITING = 2000
+"""So many wait at most for each thread: who comes then is told to come again."""
+_Job = tuple[Callable[[Workspace], object], "Future[object]"]
+
+
+class Desk:
+    """The threads of one door. Close it in the end."""
+
+    def __init__(self, root: Path, seconds: float) -> None:
+        """`seconds`: how long somebody is kept waiting for an answer."""
+        self._seconds = seconds
+        self._reads, self._reads_closed = _Seat(root), _Seat(root, tells=False)
+        self._decides, self._decides_closed = _Seat(root), _Seat(root, tells=False)
+        self._plans, self._takes = _Seat(root), _Intake(root)
+        self._seats = (
+            self._reads,
+            self._reads_closed,
+            self._decides,
+            self._decides_closed,
+            self._plans,
+            self._takes,
+        )
+
+    async def read(self, act: Callable[[Workspace], T], tells: bool = False) -> T:
+        """What it finds. `tells`: for somebody who may be told who is in the data."""
+        return await self._wait((self._reads if tells else self._reads_closed).put(act))
+
+    async def decide(self, act: Callable[[Workspace], T], tells: bool = False) -> T:
+        """What it did: one after the other, each under the workspace's lock."""
+        return await self._wait((self._decides if tells else self._decides_closed).put(act))
+
+    async def reckon(self, act: Callable[[Workspace], T]) -> T:
+        """What takes its time and changes nothing."""
+        return await self._wait(self._plans.put(act))
+
+    async def take(self, asked: Asked) -> Taken:
+        """The requests, once they and a signed checkpoint of them are durable."""
+        taken = await self._wait(self._takes.ask(asked))
+        if isinstance(taken, S3TError):
+            raise taken
+        return taken
+
+    def close(self) -> None:
+        """Let each thread end what it does."""
+        for seat in self._seats:
+            seat.close()
+
+    async def _wait(self, answer: "Future[T]") -> T:
+        try:
+            return await asyncio.wait_for(asyncio.wrap_future(answer), self._seconds)
+        except TimeoutError:
+            raise Refused(
+                503,
+                "TooLate",
+                "expected an answer in time ([api] most_seconds), got none yet. What was asked may "
+                "still be done: ask again with the same idempotency key",
+                {"retry-after": "10"},
+            ) from None
+
+
+class _Seat:
+    """A thread with a workspace of its own."""
+
+    def __init__(self, root: Path, tells: bool = True) -> None:
+        self._root, self._tells = root, tells
+        self._jobs: queue.Queue[_Job | None] = queue.Queue(_WAITING)
+        self._opened: tuple[tuple[object, ...], Workspace] | None = None
+        self._thread = threading.Thread(target=self._run, daemon=True)
+        self._thread.start()
+
+    def put(self, act: Callable[[Workspace], T]) -> "Future[T]":
+        """Have it done. Raises Refused where too many wait."""
+        answer: Future[T] = Future()
+        try:
+            self._jobs.put_nowait((act, answer))  # type: ignore[arg-type]
+        except queue.Full:
+            raise Refused(
+                503,
+                "TooMany",
+                "expected fewer who wait at once, got more. Ask again in a while",
+                {"retry-after": "10"},
+            ) from None
+        return answer
+
+    def close(self) -> None:
+        """After what is being done."""
+        with suppress(queue.Full):
+            self._jobs.put_nowait(None)
+        self._thread.join(timeout=5)
+
+    def _run(self) -> None:
+        while (job := self._jobs.get()) is not None:
+            self._do([job])
+
+    def _do(self, jobs: list[_Job]) -> None:
+        for act, answer in jobs:
+            if answer.set_running_or_notify_cancel():
+                try:
+                    answer.set_result(act(self._workspace()))
+                except BaseException as error:
+                    answer.set_exception(error)
+                    self._forget_after(error)
+
+    def _forget_after(self, error: BaseException) -> None:
+        """Open the workspace anew where what it remembers may be what is wrong."""
+        if not isinstance(error, UsageError) or isinstance(error, WorkspaceError):
+            self._opened = None
+
+    def _workspace(self) -> Workspace:
+        now = _signs_of(self._root)
+        if self._opened is None or self._opened[0] != now:
+            workspace = Workspace(self._root)
+            workspace.database.tells = self._tells
+            self._opened = (now, workspace)
+        return self._opened[1]
+
+
+class _Intake(_Seat):
+    """The one that takes requests, all that wait at a time."""
+
+    def __init__(self, root: Path) -> None:
+        self._asked: dict[int, Asked] = {}
+        super().__init__(root, tells=False)
+
+    def ask(self, asked: Asked) -> "Future[Taken | S3TError]":
+        """Have it taken with the next."""
+        return self.put(_Take(asked))
+
+    def _run(self) -> None:
+        while (job := self._jobs.get()) is not None:
+            jobs: list[_Job] = [job]
+            with suppress(queue.Empty):
+                while len(jobs) < _MOST_TOGETHER:
+                    another = self._jobs.get_nowait()
+                    if another is None:
+                        self._jobs.put_nowait(None)
+                        break
+                    jobs.append(another)
+            self._do(jobs)
+
+    def _do(self, jobs: list[_Job]) -> None:
+        live = [(act, answer) for act, answer in jobs if answer.set_running_or_notify_cancel()]
+        asked = [act.asked for act, _ in live if isinstance(act, _Take)]
+        try:
+            taken = take_each(self._workspace(), asked)
+        except BaseException as error:
+            self._forget_after(error)
+            for _, answer in live:
+                answer.set_exception(error)
+            return
+        for (_, answer), each in zip(live, taken, strict=True):
+            answer.set_result(each)
+
+
+class _Take:
+    """A request in the queue of the one that takes them."""
+
+    def __init__(self, asked: Asked) -> None:
+        self.asked = asked
+
+    def __call__(self, workspace: Workspace) -> "Taken | S3TError":
+        return take_each(workspace, [self.asked])[0]
+
+
+def _signs_of(root: Path) -> tuple[object, ...]:
+    """What changes when a workspace has to be opened anew."""
+    signs: list[object] = []
+    for name in (CONFIG_NAME, ".s3t/keys", ".s3t/s3t.db", ".s3t/migration.json"):
+        try:
+            info = (root / name).stat()
+        except OSError as error:
+            signs.append(type(error).__name__)
+            continue
+        is_database = name.endswith(".db")  # which is another file after a restore or a move
+        signs.append((info.st_ino, None if is_database else info.st_mtime_ns))
+    return tuple(signs)

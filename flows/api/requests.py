@@ -1,0 +1,274 @@
+"""Requests at the door: taken, listed, decided on."""
+
+import base64
+import binascii
+import json
+from collections.abc import Callable
+from functools import partial
+from typing import Annotated, cast, get_args
+
+from fastapi import APIRouter, Depends, Header, Path, Query, Request, Response
+
+from flows.adapters.tokens import Token
+from flows.api.bodies import (
+    Accepted,
+    Ask,
+    Extension,
+    Held,
+    Hold,
+    Lifted,
+    Page,
+    Rejection,
+    RequestShown,
+    Return,
+    Subject,
+)
+from flows.api.callers import may_be_told, whoever
+from flows.api.desk import Desk
+from flows.api.problems import Refused
+from flows.use_cases import requests as use_cases
+from flows.use_cases.documents import RequestDocument, RequestListed
+from flows.use_cases.finding import people_found
+from flows.use_cases.history import request_document
+from flows.use_cases.requests import Asked, Taken
+from flows.workspace.workspace import Workspace
+from s3t_core.erasure.closing import as_counted
+from s3t_core.erasure.outcome import ErasureOutcome
+from s3t_core.erasure.vocabulary import ClosingKind
+
+router = APIRouter(tags=["requests"])
+
+Asks = Annotated[Token, Depends(whoever("asks"))]
+Decides = Annotated[Token, Depends(whoever("decides"))]
+Withdraws = Annotated[Token, Depends(whoever("asks", "decides"))]
+Erases = Annotated[Token, Depends(whoever("erases"))]
+Lists = Annotated[Token, Depends(whoever("decides", "erases", "audits"))]
+Looks = Annotated[Token, Depends(whoever("asks", "decides", "erases", "audits"))]
+RequestId = Annotated[
+    str, Path(pattern="^req-[0-9a-f]{16}$", description="as it was told when it was accepted")
+]
+Key = Annotated[
+    str | None,
+    Header(
+        alias="Idempotency-Key",
+        max_length=200,
+        description="a key of yours: asked again with it, the request is the same one, also when "
+        "it is closed",
+    ),
+]
+
+
+def desk_of(request: Request) -> Desk:
+    """Who works behind the door."""
+    desk: Desk = request.app.state.desk
+    return desk
+
+
+Desks = Annotated[Desk, Depends(desk_of)]
+
+
+@router.post("/requests", status_code=201)
+async def ask(
+    body: Ask, token: Asks, desk: Desks, response: Response, idempotency_key: Key = None
+) -> Accepted:
+    """Take deletion requests. They, and a signed checkpoint of them, are durable before this is
+    answered: 201 where one is new, 200 where each stood before, 409 where the key stands for a
+    request that was withdrawn or rejected."""
+    asked = Asked(tuple(body.subjects), tuple(body.hashed), body.record, idempotency_key or "")
+    taken = await desk.take(asked)
+    tells = may_be_told(token)
+    answer = await desk.read(partial(_accepted, asked=asked, taken=taken, tells=tells), tells)
+    if any(r["state"] in get_args(ClosingKind) for r in answer["requests"]):
+        raise Refused(
+            409,
+            "KeyIsSpent",
+            "expected a key whose request is open, got one whose request was withdrawn or "
+            "rejected, so nothing of it is pending. Ask anew with another key",
+        )
+    if len(taken.before) == len(taken.requests):
+        response.status_code = 200
+    return answer
+
+
+def _accepted(workspace: Workspace, asked: Asked, taken: Taken, tells: bool) -> Accepted:
+    state, now = workspace.ledger.state(), workspace.clock.now()
+    states = use_cases.states_of(workspace, taken.requests)
+    counted = [as_counted(r, state, now) for r in taken.requests]
+    ids = [r.request_id for r in counted]
+    return {
+        "requests": [
+            {
+                "id": r.request_id,
+                "received": r.received,
+                "due": r.due,
+                "state": states[r.request_id] if tells else _coarse(states[r.request_id]),
+            }
+            for r in counted
+        ],
+        "open_before": [i for i in ids if i in taken.before and state.is_open(i)],
+        "found": people_found(workspace, list(asked.subjects), asked.hashed, asked.record, ids)
+        if tells
+        else None,
+    }
+
+
+@router.get("/requests")
+async def list_requests(
+    token: Lists,
+    desk: Desks,
+    state: Annotated[str, Query(max_length=40)] = "",
+    due_within: Annotated[float | None, Query(ge=0, le=36600)] = None,
+    limit: Annotated[int, Query(ge=1, le=1000)] = 100,
+    cursor: Annotated[str, Query(max_length=300)] = "",
+) -> Page:
+    """Requests of a state, or due within so many days, page by page."""
+    after = _place_of(cursor)
+    listed = await desk.read(
+        lambda workspace: use_cases.list_requests(workspace, state, due_within)
+    )
+    rest = [r for r in sorted(listed, key=_sorted_by) if after is None or _sorted_by(r) > after]
+    page = rest[:limit]
+    shown = [_shown(r, token) for r in page]
+    return {"requests": shown, "next": _cursor(page[-1]) if len(rest) > limit else None}
+
+
+@router.get("/requests/{request_id}")
+async def show(request_id: RequestId, token: Looks, desk: Desks) -> RequestShown:
+    """One request, with what happened to it."""
+    return _shown(await desk.read(lambda w: request_document(w, request_id)), token)
+
+
+@router.post("/requests/{request_id}/approve")
+async def approve(request_id: RequestId, token: Decides, desk: Desks) -> RequestShown:
+    """Let it be carried out, where [erasure] needs_approval asks for it."""
+    return await _decided(
+        desk, request_id, token, lambda w: use_cases.approve(w, [request_id], token.name)
+    )
+
+
+@router.post("/requests/{request_id}/withdraw")
+async def withdraw(request_id: RequestId, token: Withdraws, desk: Desks) -> RequestShown:
+    """Close it because whoever asked took it back."""
+    return await _decided(
+        desk, request_id, token, lambda w: use_cases.withdraw(w, request_id, token.name)
+    )
+
+
+@router.post("/requests/{request_id}/reject")
+async def reject(
+    request_id: RequestId, body: Rejection, token: Decides, desk: Desks
+) -> RequestShown:
+    """Close it without an erasure, on a legal basis, in a signed document."""
+    return await _decided(
+        desk,
+        request_id,
+        token,
+        lambda w: use_cases.reject(w, request_id, body.basis, body.reason, token.name),
+    )
+
+
+@router.post("/requests/{request_id}/extend")
+async def extend(
+    request_id: RequestId, body: Extension, token: Decides, desk: Desks
+) -> RequestShown:
+    """Give it one or two more months, once, before it is due (GDPR article 12(3)). Telling whoever
+    asked, with the reason, is yours."""
+
+    def act(workspace: Workspace) -> None:
+        use_cases.extend(workspace, request_id, body.reason, token.name, body.months)
+
+    return await _decided(desk, request_id, token, act)
+
+
+@router.post("/holds")
+async def hold(body: Hold, token: Decides, desk: Desks) -> Held:
+    """A legal hold: no erasure of this subject until it is released."""
+
+    def act(workspace: Workspace) -> int:
+        return use_cases.hold(workspace, body.subject, body.basis, body.reason, token.name)
+
+    return {"held": True, "waiting": await desk.decide(act, may_be_told(token))}
+
+
+@router.post("/holds/release")
+async def release(body: Subject, token: Decides, desk: Desks) -> Held:
+    """End a legal hold: what was asked for is carried out by the next erase run."""
+    await desk.decide(
+        lambda w: use_cases.lift_hold(w, body.subject, token.name), may_be_told(token)
+    )
+    return {"held": False, "waiting": 0}
+
+
+@router.post("/returns")
+async def lift(body: Return, token: Erases, desk: Desks) -> Lifted:
+    """Take a person who returned, or one record, off the suppression list: later ingests may hold
+    them again."""
+    await desk.decide(
+        lambda w: use_cases.lift(w, body.subject, body.record, token.name), may_be_told(token)
+    )
+    return {"lifted": True}
+
+
+async def _decided(
+    desk: Desk, request_id: str, token: Token, act: Callable[[Workspace], None]
+) -> RequestShown:
+    def decide(workspace: Workspace) -> RequestDocument:
+        act(workspace)
+        return request_document(workspace, request_id)
+
+    return _shown(await desk.decide(decide, may_be_told(token)), token)
+
+
+def learns_outcomes(token: Token) -> bool:
+    """Whether its holder is told what an erasure came to: who may ask and not erase would learn by
+    it who was in the data."""
+    return may_be_told(token) or "asks" not in token.roles
+
+
+def _coarse(state: str) -> str:
+    if state in get_args(ErasureOutcome):
+        return "closed"
+    return "pending" if state in ("deferred", "uncertified") else state
+
+
+def _shown(listed: RequestListed | RequestDocument, token: Token) -> RequestShown:
+    whole = learns_outcomes(token)
+    more = cast("RequestDocument", listed) if whole and "history" in listed else None
+    return {
+        "id": listed["id"],
+        "received": listed["received"],
+        "due": listed["due"],
+        "state": listed["state"] if whole else _coarse(listed["state"]),
+        "scope": listed["scope"],
+        "days_left": listed["days_left"],
+        "extended_from": listed.get("extended_from"),
+        "rows": listed["rows"] if whole else None,
+        "history": more["history"] if more else None,
+        "document_sha256": more["document_sha256"] if more else None,
+    }
+
+
+_Place = tuple[bool, str, str]
+
+
+def _sorted_by(listed: RequestListed) -> _Place:
+    return listed["days_left"] is None, listed["due"], listed["id"]
+
+
+def _cursor(listed: RequestListed) -> str:
+    return base64.urlsafe_b64encode(json.dumps(_sorted_by(listed)).encode()).decode()
+
+
+def _place_of(cursor: str) -> _Place | None:
+    """Where the page before ended. Raises Refused for what is no cursor of ours."""
+    if not cursor:
+        return None
+    try:
+        closed, due, request_id = json.loads(base64.urlsafe_b64decode(cursor.encode()))
+        if (type(closed), type(due), type(request_id)) != (bool, str, str):
+            raise ValueError
+    except (ValueError, TypeError, binascii.Error, RecursionError):
+        raise Refused(
+            422, "Malformed", "expected the `next` of a page as its cursor, got another. Begin anew"
+        ) from None
+    return closed, due, request_id

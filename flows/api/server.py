@@ -1,0 +1,69 @@
+"""The door of one workspace: its port, what stands in front, what works behind. `s3t api`; beside
+the schedules, `s3t serve` starts it as a process of its own."""
+
+import threading
+from collections.abc import Callable
+from contextlib import closing
+
+from flows.adapters.doors import Door, listening
+from flows.adapters.guard import Guard
+from flows.api.app import LIVE, READY, make_app
+from flows.api.callers import Callers
+from flows.api.desk import Desk
+from flows.api.limits import Limits
+from flows.use_cases.tokens import book_of
+from flows.workspace.workspace import Workspace
+from s3t_core.errors import S3TError
+
+_LOOK_SECONDS = 0.5
+_OPEN = frozenset({LIVE, READY})
+_MEGABYTE = 2**20
+
+
+def serve(
+    workspace: Workspace,
+    door: Door,
+    stop: threading.Event,
+    began: Callable[[str], None] = lambda _: None,
+) -> None:
+    """Answer at this door until stopped; `began` gets the address. Raises UsageError for a port
+    that is taken, and whatever says that the workspace cannot be used."""
+    workspace.ledger  # noqa: B018  # refuse a workspace that nobody could ask
+    book_of(workspace).all()  # or it is said why nobody could be known
+    with (
+        listening(door) as bound,
+        closing(Desk(workspace.root, workspace.config.api.most_seconds)) as desk,
+    ):
+        port = bound.getsockname()[1]
+        server = door.server(guarded(workspace, desk, door, port))
+        thread = threading.Thread(target=server.run, kwargs={"sockets": [bound]})
+        thread.start()
+        try:
+            began(door.origin(port))
+            while thread.is_alive() and not stop.wait(_LOOK_SECONDS):
+                continue
+        finally:
+            server.should_exit = True
+            thread.join()
+
+
+def guarded(workspace: Workspace, desk: Desk, door: Door, port: int) -> Guard:
+    """The whole application, as it answers at this port."""
+    settings = workspace.config.api
+    callers = Callers(book_of(workspace), workspace.clock, settings.per_minute)
+    app = Limits(
+        make_app(desk, callers), settings.most_megabytes * _MEGABYTE, settings.most_seconds
+    )
+    return door.guarded(app, port, "bearer", "", _OPEN, "s3t", knows=_closed(callers))
+
+
+def _closed(callers: Callers) -> Callable[[bytes], bool]:
+    """Whether these bytes open anything; where nobody can say, they do not."""
+
+    def knows(sent: bytes) -> bool:
+        try:
+            return callers.knows(sent)
+        except S3TError:
+            return False
+
+    return knows

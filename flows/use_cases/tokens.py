@@ -1,0 +1,67 @@
+"""Tokens of the HTTP door: made, listed, taken back. A token's name stands in the ledger wherever
+its holder decides, so it quotes nobody who is known."""
+
+from collections.abc import Collection
+from typing import Protocol, cast
+
+from flows.adapters.tokens import ROLES, Role, Token, TokenBook
+from flows.use_cases.documents import TokenMade, TokenTold
+from flows.use_cases.finding import Findable
+from flows.use_cases.quoting import name_to_keep
+from flows.workspace.layout import TOKENS
+from flows.workspace.parts import HasClock, HasFolders
+from s3t_core.errors import UsageError
+
+MOST_DAYS = 3660
+
+
+class HasTokens(Findable, HasFolders, HasClock, Protocol):
+    """Where tokens are, and whose names they may not bear."""
+
+
+def book_of(workspace: HasFolders) -> TokenBook:
+    """The tokens of a workspace."""
+    return TokenBook(workspace.state_dir / TOKENS)
+
+
+def make_token(workspace: HasTokens, name: str, roles: Collection[str], days: float) -> TokenMade:
+    """A new token, and what its holder sends: nobody can be told that again. `name`: whose it is, a
+    role such as "privacy desk". Raises UsageError for an unknown role, no role, a name that quotes
+    somebody, or no time."""
+    unknown = [r for r in roles if r not in ROLES]
+    if unknown or not roles:
+        raise UsageError(
+            f"expected one or more roles, of {', '.join(ROLES)}, got "
+            f"{'none' if not roles else 'another'}; see docs/http.md for what each may do"
+        )
+    if not 0 < days <= MOST_DAYS:
+        raise UsageError(f"expected a time of up to {MOST_DAYS} days, got {days:g}")
+    clean = name_to_keep(workspace, name)
+    token, secret = book_of(workspace).make(
+        clean, cast("Collection[Role]", roles), workspace.clock.now(), days
+    )
+    return {**told_token(token, workspace), "token": secret}
+
+
+def list_tokens(workspace: HasTokens) -> list[TokenTold]:
+    """Every token there ever was, oldest first, without what its holder sends."""
+    return [told_token(token, workspace) for token in book_of(workspace).all()]
+
+
+def revoke_token(workspace: HasTokens, token_id: str) -> TokenTold:
+    """Take a token back: from now on it opens nothing. Raises UsageError for an id that is
+    none's."""
+    return told_token(book_of(workspace).revoke(token_id, workspace.clock.now()), workspace)
+
+
+def told_token(token: Token, workspace: HasClock) -> TokenTold:
+    """A token as JSON values."""
+    return {
+        "id": token.id,
+        "name": token.name,
+        "roles": sorted(token.roles),
+        "made": token.made,
+        "expires": token.expires,
+        "revoked": token.revoked or None,
+        "good": token.is_good(workspace.clock.now()),
+    }

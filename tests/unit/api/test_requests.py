@@ -1,0 +1,271 @@
+"""Requests at the door: what is accepted is durable and signed, who may not be told learns nothing,
+and every decision says whose token it was."""
+
+import json
+import threading
+from typing import Any
+
+import pytest
+
+from flows.adapters import database
+from flows.api.desk import Desk
+from flows.use_cases.requests import Asked, list_requests, take_each, take_requests
+from flows.workspace.signing import Signing
+from flows.workspace.workspace import Workspace
+from s3t_core.erasure.checkpoint import read_checkpoint
+from s3t_core.errors import NotNow, StorageError, UsageError
+from tests.faults.carried import carry_out
+from tests.unit.api.conftest import Client
+
+REQUESTS = "/api/v1/requests"
+
+
+def test_what_is_accepted_is_in_the_ledger_under_a_signed_checkpoint(
+    place: Workspace, client: Client
+) -> None:
+    answer = client("asks").post(REQUESTS, json={"subjects": ["person 17", "person 18"]})
+    assert answer.status_code == 201
+    told = answer.json()
+    ids = [r["id"] for r in told["requests"]]
+    assert told["open_before"] == [] and told["found"] is None and len(ids) == 2
+    fresh = Workspace(place.root)
+    assert [r.request_id for r in fresh.requests.pending()] == ids
+    signed = (place.state_dir / "checkpoint.json").read_bytes()
+    assert read_checkpoint(signed, *place.signing.public_keys()).head == fresh.ledger.head()
+    again = client("asks").post(REQUESTS, json={"subjects": ["person 17"]})
+    assert again.status_code == 200 and again.json()["open_before"] == ids[:1]
+
+
+def test_nothing_is_accepted_where_no_checkpoint_can_be_signed(
+    place: Workspace, client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It may be durable, and nobody was told so: asked again, it is the same one."""
+
+    def fails(_: Signing) -> None:
+        raise StorageError("expected room for a checkpoint, got none; make room")
+
+    monkeypatch.setattr(Signing, "write_checkpoint", fails)
+    answer = client("asks").post(
+        REQUESTS, json={"subjects": ["person 17"]}, headers={"Idempotency-Key": "ticket 9"}
+    )
+    assert answer.status_code == 503 and answer.headers["retry-after"]
+    assert "person" not in answer.text and "ticket" not in answer.text
+    monkeypatch.undo()
+    again = client("asks").post(
+        REQUESTS, json={"subjects": ["person 17"]}, headers={"Idempotency-Key": "ticket 9"}
+    )
+    assert again.status_code in (200, 201) and len(place.requests.pending()) == 1
+
+
+def test_what_many_ask_at_once_is_one_transaction_and_one_checkpoint(
+    place: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    signed: list[int] = []
+    write = Signing.write_checkpoint
+    monkeypatch.setattr(
+        Signing, "write_checkpoint", lambda self: (signed.append(1), write(self))[1]
+    )
+    begun: list[int] = []
+    accept = database.SqlRequestBook.accept
+    monkeypatch.setattr(
+        database.SqlRequestBook,
+        "accept",
+        lambda self, new: (begun.append(1), accept(self, new))[1],
+    )
+    taken = take_each(place, [Asked((f"person {n}",)) for n in range(40)])
+    assert (len(signed), len(begun)) == (1, 1)
+    assert len({t.requests[0].request_id for t in taken if not isinstance(t, Exception)}) == 40
+
+
+def test_what_two_ask_of_one_person_is_one_request(place: Workspace) -> None:
+    asked = [
+        Asked(("person 17",)),
+        Asked(("person 18", "person 17")),
+        Asked(("person 17",), key="ticket 9"),
+        Asked((), ("sha256:" + "0" * 64,)),
+        Asked((), ("sha256:" + "0" * 64,)),
+        Asked(("person 17",), record="r1"),
+    ]
+    taken = [t for t in take_each(place, asked) if not isinstance(t, Exception)]
+    first = taken[0].requests[0].request_id
+    assert [r.request_id for r in taken[1].requests][1] == first
+    assert taken[2].requests[0].request_id == first and taken[2].before == {first}
+    assert taken[3].requests == taken[4].requests and taken[4].before
+    assert taken[5].requests[0].record and len(place.requests.pending()) == 4
+    later = take_requests(place, ["person 17"], key="ticket 9")
+    assert later[0].request_id == first
+
+
+def test_what_cannot_be_taken_of_one_is_taken_of_the_others(place: Workspace) -> None:
+    (begun,) = take_requests(place, ["person 17"])
+    asked = [
+        Asked(("person 18",)),
+        Asked(()),
+        Asked(("x" * 2000,)),
+        Asked(("person 19",), ("sha256:" + "0" * 64,)),
+        Asked((), ("md6:00",)),
+        Asked(("person 20", "person 21"), record="r1"),
+        Asked(("person 22",)),
+    ]
+    taken = take_each(place, asked)
+    refused = [n for n, t in enumerate(taken) if isinstance(t, UsageError)]
+    assert refused == [1, 2, 3, 4, 5]
+    assert {r.request_id for r in place.requests.pending()} == {
+        begun.request_id,
+        *(r.request_id for t in (taken[0], taken[6]) for r in t.requests),  # type: ignore[union-attr]
+    }
+
+
+def test_one_whose_erasure_has_begun_stops_nobody_else(
+    place: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from flows.use_cases import requests
+
+    check = requests._check_not_begun
+
+    def begun(workspace: Any, new: Any, others: str = "") -> None:
+        if any("begun" in each.ids for each in new):
+            raise NotNow("expected the id as it was given before, got another spelling of it; ask")
+        check(workspace, new)
+
+    monkeypatch.setattr(requests, "_check_not_begun", begun)
+    taken = take_each(place, [Asked(("person 17",)), Asked(("begun",)), Asked(("person 18",))])
+    assert [isinstance(t, NotNow) for t in taken] == [False, True, False]
+    assert len(place.requests.pending()) == 2
+
+
+def test_many_at_once_through_the_door_lose_none(place: Workspace, client: Client) -> None:
+    asks, found = client("asks"), list[str]()
+
+    def ask(number: int) -> None:
+        answer = asks.post(REQUESTS, json={"subjects": [f"person {number}"]})
+        assert answer.status_code == 201, answer.text
+        found.append(answer.json()["requests"][0]["id"])
+
+    threads = [threading.Thread(target=ask, args=(n,)) for n in range(24)]
+    for each in threads:
+        each.start()
+    for each in threads:
+        each.join()
+    assert sorted(found) == sorted(r.request_id for r in place.requests.pending())
+    assert len(found) == 24
+
+
+def test_a_key_is_a_request_for_ever(place: Workspace, client: Client) -> None:
+    asks = client("asks")
+    key = {"Idempotency-Key": "ticket 9"}
+    first = asks.post(REQUESTS, json={"subjects": ["person 17"]}, headers=key).json()
+    request = first["requests"][0]["id"]
+    assert asks.post(f"{REQUESTS}/{request}/withdraw").json()["state"] == "withdrawal"
+    spent = asks.post(REQUESTS, json={"subjects": ["person 17"]}, headers=key)
+    assert spent.status_code == 409 and "another key" in spent.json()["do"]
+    assert not place.requests.pending()
+    assert asks.post(REQUESTS, json={"subjects": ["person 17"]}).status_code == 201
+
+
+def test_decisions_say_whose_token_it_was(place: Workspace, client: Client) -> None:
+    requests = take_requests(place, [f"person {n}" for n in range(4)])
+    first, second, third, fourth = (r.request_id for r in requests)
+    decides = client("decides", name="legal department")
+    approved = decides.post(f"{REQUESTS}/{first}/approve")
+    assert approved.status_code == 200 and [
+        (h["event"], h["by"]) for h in approved.json()["history"]
+    ] == [("request", ""), ("approved", "legal department")]
+    extended = decides.post(f"{REQUESTS}/{second}/extend", json={"reason": "many letters"})
+    assert extended.json()["extended_from"] == requests[1].due
+    assert "many letters" in extended.json()["history"][-1]["detail"]
+    again = decides.post(f"{REQUESTS}/{second}/extend", json={"reason": "many letters"})
+    assert again.status_code == 409
+    rejected = decides.post(
+        f"{REQUESTS}/{third}/reject", json={"basis": "12(6)", "reason": "nobody could say who"}
+    )
+    assert rejected.json()["state"] == "rejection"
+    held = decides.post(
+        "/api/v1/holds",
+        json={"subject": "person 3", "basis": "17(3)(e)", "reason": "a claim"},
+    )
+    assert held.json() == {"held": True, "waiting": 1}
+    assert decides.get(f"{REQUESTS}/{fourth}").json()["state"] == "held"
+    assert decides.post("/api/v1/holds/release", json={"subject": "person 3"}).status_code == 200
+    not_held = decides.post("/api/v1/holds/release", json={"subject": "person 3"})
+    assert not_held.status_code == 409
+    by = {e["type"]: e.get("by") for e in Workspace(place.root).ledger.events()}
+    assert by["approved"] == by["extended"] == by["hold"] == "legal department"
+    document = decides.get(f"{REQUESTS}/{third}/certificate")
+    assert document.status_code == 200 and "payload" in document.json()
+    assert decides.get(f"{REQUESTS}/{first}/certificate").status_code == 404
+
+
+def test_who_may_ask_and_not_erase_learns_of_nobody_whether_they_are_there(
+    place: Workspace, client: Client
+) -> None:
+    """Neither when asking, nor by what an erasure came to, nor by what is refused."""
+    (closed, other) = take_requests(place, ["person 17", "person 18"])
+    carry_out(place, closed)
+    desk = client("asks", "decides", "audits")
+    shown = desk.get(f"{REQUESTS}/{closed.request_id}").json()
+    assert shown["state"] == "closed" and shown["rows"] is None and shown["history"] is None
+    page = desk.get(REQUESTS).json()["requests"]
+    assert {r["state"] for r in page} == {"pending", "closed"}
+    assert all(r["rows"] is None for r in page)
+    assert desk.get(f"{REQUESTS}/{closed.request_id}/certificate").status_code == 403
+    quoting = desk.post(f"{REQUESTS}/{other.request_id}/extend", json={"reason": "about person 99"})
+    assert quoting.status_code == 422 and "letters alone" in quoting.json()["detail"]
+    eraser = client("erases", "asks")
+    told = eraser.get(f"{REQUESTS}/{closed.request_id}").json()
+    assert told["state"] not in ("closed", "pending") and told["rows"] is not None
+    asked = eraser.post(REQUESTS, json={"subjects": ["person 20"]}).json()
+    assert asked["found"][0]["subject"] == "person 20"
+
+
+def test_pages_have_every_request_once(place: Workspace, client: Client) -> None:
+    taken = take_requests(place, [f"person {n}" for n in range(25)])
+    audits = client("audits")
+    carry_out(place, taken[0])
+    found, cursor, pages = list[str](), "", 0
+    while cursor is not None:
+        page = audits.get(REQUESTS, params={"limit": 7, "cursor": cursor}).json()
+        found += [r["id"] for r in page["requests"]]
+        cursor, pages = page["next"], pages + 1
+    assert sorted(found) == sorted(r.request_id for r in taken) and pages == 4
+    assert len(audits.get(REQUESTS, params={"state": "pending"}).json()["requests"]) == 24
+    assert not audits.get(REQUESTS, params={"due_within": 1}).json()["requests"]
+    for wrong in ("x", "W10=", "bnVsbA==", "eyJhIjoxfQ==", "\u00e9"):
+        assert audits.get(REQUESTS, params={"cursor": wrong}).status_code == 422
+    assert audits.get(REQUESTS, params={"state": "gone"}).status_code == 422
+
+
+def test_ids_of_no_request_are_not_found(client: Client) -> None:
+    decides = client("decides", "asks", "erases")
+    nobody = f"{REQUESTS}/req-{'0' * 16}"
+    assert decides.get(nobody).status_code == 404
+    for act in ("approve", "withdraw"):
+        assert decides.post(f"{nobody}/{act}").status_code == 404
+    assert decides.get(f"{REQUESTS}/req-x").status_code == 422
+
+
+def test_settings_that_change_count_at_once(place: Workspace, client: Client) -> None:
+    asks = client("asks")
+    assert (
+        asks.post(REQUESTS, json={"subjects": ["person 17"]}).json()["requests"][0]["state"]
+        == "pending"
+    )
+    path = place.root / "s3t.toml"
+    path.write_text(path.read_text().replace("needs_approval = false", "needs_approval = true"))
+    assert (
+        asks.post(REQUESTS, json={"subjects": ["person 18"]}).json()["requests"][0]["state"]
+        == "awaiting approval"
+    )
+
+
+def test_what_came_too_late_is_not_called_accepted(
+    place: Workspace, monkeypatch: pytest.MonkeyPatch, desk: Desk, client: Client
+) -> None:
+    """The answer says that it may still be done, and how to find out."""
+    monkeypatch.setattr(desk, "_seconds", 0.0)
+    answer = client("asks").post(REQUESTS, json={"subjects": ["person 17"]})
+    assert answer.status_code == 503 and "same idempotency key" in answer.json()["do"]
+    monkeypatch.undo()
+    assert client("asks").post(REQUESTS, json={"subjects": ["person 17"]}).status_code in (200, 201)
+    assert len(list_requests(Workspace(place.root))) == 1
+    assert json.dumps(answer.json()).count("person") == 0
