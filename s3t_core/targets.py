@@ -5,6 +5,7 @@
 | classification | one of the declared labels | `up` |
 | multilabel | a JSON list of declared labels, each once, in the order of their declaration | `["up","new"]` |
 | regression | a number as `repr` spells a float, whole ones without a point (IEEE 754 binary64) | `3.5` |
+| generation | nothing: the row's texts are what is learnt | |
 
 One meaning has one spelling, so that equal rows have equal digests. What a number or a list means is
 decided by itself and by what is declared, never by other rows (hazard 7).

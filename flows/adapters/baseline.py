@@ -45,7 +45,7 @@ from s3t_core.files import read_regular
 if TYPE_CHECKING:
     from flows.adapters.registry import MlflowRegistry
 
-_UNWRITTEN = frozenset({"cli", "examples"})
+_UNWRITTEN = frozenset({"api", "cli", "examples"})
 """Rooms and modules that talk to people and write nothing; examples may name somebody."""
 _MD5 = re.compile(rb"(?<![0-9a-f])([0-9a-f]{2})([0-9a-f]{10})([0-9a-f]{20})(?![0-9a-f])")
 _FREE = frozenset({"by", "reason", "detail", "approver", "problem", "place"})

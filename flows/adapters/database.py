@@ -1,5 +1,5 @@
 """Requests, ledger and suppression list in a database (SQLAlchemy). Rows hold keyed digests and
-times, nothing else.
+times, and, in entries of the ledger, what somebody typed as a reason or a name, and paths.
 
 1. An entry of the ledger is appended only if its rules allow it (s3t_core.erasure.rules), in the
    transaction that changes what it tells of, with the lease it was written under, and after a
@@ -49,6 +49,7 @@ from sqlalchemy import (
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.pool import NullPool
 
+from flows.adapters import connecting
 from flows.migrations import HEAD, VERSION_TABLE, revision_of, upgrade
 from s3t_core.canonical import sha256_hex
 from s3t_core.domain import DeletionRequest
@@ -124,29 +125,6 @@ _CHUNK = 1000
 _SQLITE = "sqlite:///"
 _MAKING = 0x53335400
 """The advisory lock of whoever makes the tables, on PostgreSQL."""
-_NETWORK = {
-    "connect_timeout": 10,
-    "keepalives_idle": 10,
-    "keepalives_interval": 5,
-    "keepalives_count": 3,
-    "tcp_user_timeout": 30_000,
-}
-"""A server that is gone without a word is noticed in half a minute, not in hours."""
-_DIVERTED_SQLITE = """
-    SELECT tbl_name FROM sqlite_master WHERE type IN ('trigger', 'view') AND lower(tbl_name) IN ({names})"""  # noqa: E501
-_DIVERTED_POSTGRESQL = """
-    SELECT c.relname FROM pg_class c WHERE c.relname IN ({names}) AND pg_table_is_visible(c.oid) AND (
-        c.relkind <> 'r' OR EXISTS (SELECT 1 FROM pg_rewrite r WHERE r.ev_class = c.oid)
-        OR EXISTS (SELECT 1 FROM pg_trigger t WHERE t.tgrelid = c.oid AND NOT t.tgisinternal)
-        OR EXISTS (SELECT 1 FROM pg_policy p WHERE p.polrelid = c.oid AND p.polcmd IN ('r', '*')
-                   AND pg_get_expr(p.polqual, p.polrelid) <> 'true'))"""  # noqa: E501
-_POSTGRESQL = (
-    "synchronous_commit = on",
-    "lock_timeout = '30s'",
-    "idle_in_transaction_session_timeout = '20s'",
-)
-"""Acknowledged is on disk; nobody waits for ever; who stands still within a transaction loses
-it."""
 
 
 class Database:
@@ -167,10 +145,12 @@ class Database:
             else f"postgresql+psycopg://{url.partition('://')[2]}",
             poolclass=NullPool,
             hide_parameters=True,
-            connect_args={} if self._path else _NETWORK,
+            connect_args={} if self._path else connecting.NETWORK,
         )
         event.listen(
-            self.engine, "connect", _configure_sqlite if self._path else _configure_postgresql
+            self.engine,
+            "connect",
+            connecting.configure_sqlite if self._path else connecting.configure_postgresql,
         )
         self.sealing = sealing
         self.fence: Callable[[Connection], None] | None = None
@@ -430,9 +410,7 @@ def _refuse_diversions(connection: Connection) -> None:
     None of our revisions makes any. Raises LedgerError."""
     names = ", ".join(f"'{name}'" for name in METADATA.tables)
     found = connection.exec_driver_sql(
-        (
-            _DIVERTED_POSTGRESQL if connection.dialect.name == "postgresql" else _DIVERTED_SQLITE
-        ).format(names=names)
+        connecting.DIVERTED[connection.dialect.name].format(names=names)
     ).first()
     if found is not None:
         raise LedgerError(
@@ -457,24 +435,6 @@ def _begin_writing(connection: Connection) -> None:
             "have the tables' owner run `INSERT INTO writer VALUES (1)`, and find out who removed "
             "it"
         )
-
-
-def _configure_postgresql(connection: object, _: object) -> None:
-    with connection.cursor() as cursor:  # type: ignore[attr-defined]
-        for setting in _POSTGRESQL:
-            cursor.execute(f"SET {setting}")
-    connection.commit()  # type: ignore[attr-defined]
-
-
-def _configure_sqlite(connection: object, _: object) -> None:
-    connection.isolation_level = None  # type: ignore[attr-defined]  # transactions are begun by hand
-    for pragma in (
-        "busy_timeout = 30000",
-        "secure_delete = ON",
-        "synchronous = FULL",
-        "journal_mode = DELETE",
-    ):
-        connection.execute(f"PRAGMA {pragma}")  # type: ignore[attr-defined]
 
 
 @dataclass(frozen=True)

@@ -431,8 +431,8 @@ def workspace_lock(path: Path, wait_seconds: float = 0) -> Iterator[None]:
             held.enter_context(locked(path, wait_seconds))
         except TimeoutError:
             raise Busy(
-                "another s3t process is changing this workspace (ingest, train, retrain or erase); "
-                "wait for it to finish, then run the command again"
+                "another s3t process works on this workspace (a training, an erasure, a decision, "
+                "an export); wait for it to finish, then run the command again"
             ) from None
         yield
 

@@ -47,7 +47,10 @@ class Token(BaseModel):
     revoked: str = ""
     sha256: str
 
-    def is_good(self, now: datetime) -> bool:
+    def is_good(
+        self,
+        now: datetime,
+    ) -> bool:
         """Whether it opens anything now."""
         return not self.revoked and now < parse_time(self.expires)
 
@@ -63,13 +66,20 @@ class _Kept(BaseModel):
 class TokenBook:
     """The tokens of one workspace, whoever else makes or revokes them meanwhile."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(
+        self,
+        path: Path,
+    ) -> None:
         self._path = path
         self._seen: tuple[int, ...] = ()
         self._kept = _Kept()
 
     def make(
-        self, name: str, roles: Iterable[Role], now: datetime, days: float
+        self,
+        name: str,
+        roles: Iterable[Role],
+        now: datetime,
+        days: float,
     ) -> tuple[Token, str]:
         """A new token, and what its holder sends, which is nowhere kept."""
         secret = new_secret()
@@ -85,7 +95,11 @@ class TokenBook:
             self._write(_Kept(tokens=(*kept.tokens, token)))
         return token, f"{_PREFIX.decode()}_{token.id}_{secret}"
 
-    def revoke(self, token_id: str, now: datetime) -> Token:
+    def revoke(
+        self,
+        token_id: str,
+        now: datetime,
+    ) -> Token:
         """Take one back, for good; one that was, stays as it is. Raises UsageError for an id that
         is none's."""
         with self._changing() as kept:
@@ -103,7 +117,11 @@ class TokenBook:
         """Every token there ever was, oldest first. Raises WorkspaceError."""
         return self._read().tokens
 
-    def holder(self, sent: bytes, now: datetime) -> Token | None:
+    def holder(
+        self,
+        sent: bytes,
+        now: datetime,
+    ) -> Token | None:
         """The token that these bytes are, where it is good now. Raises WorkspaceError where nobody
         can say."""
         parts = sent.split(b"_", 2)
@@ -128,7 +146,10 @@ class TokenBook:
                 "run the command again"
             ) from None
 
-    def _write(self, kept: _Kept) -> None:
+    def _write(
+        self,
+        kept: _Kept,
+    ) -> None:
         write_atomically(self._path, kept.model_dump_json(indent=1).encode() + b"\n")
 
     def _read(self) -> _Kept:
@@ -150,7 +171,10 @@ class TokenBook:
         return self._kept
 
 
-def _unreadable(path: Path, got: str) -> WorkspaceError:
+def _unreadable(
+    path: Path,
+    got: str,
+) -> WorkspaceError:
     return WorkspaceError(
         f"expected {path.name} to hold this workspace's tokens, got {got}; restore it from its "
         f"backup, or remove it and make new ones with `s3t token make`"

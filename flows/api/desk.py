@@ -31,7 +31,11 @@ _Job = tuple[Callable[[Workspace], object], "Future[object]"]
 class Desk:
     """The threads of one door. Close it in the end."""
 
-    def __init__(self, root: Path, seconds: float) -> None:
+    def __init__(
+        self,
+        root: Path,
+        seconds: float,
+    ) -> None:
         """`seconds`: how long somebody is kept waiting for an answer."""
         self._seconds = seconds
         self._reads, self._reads_closed = _Seat(root), _Seat(root, tells=False)
@@ -46,19 +50,33 @@ class Desk:
             self._takes,
         )
 
-    async def read(self, act: Callable[[Workspace], T], tells: bool = False) -> T:
+    async def read(
+        self,
+        act: Callable[[Workspace], T],
+        tells: bool = False,
+    ) -> T:
         """What it finds. `tells`: for somebody who may be told who is in the data."""
         return await self._wait((self._reads if tells else self._reads_closed).put(act))
 
-    async def decide(self, act: Callable[[Workspace], T], tells: bool = False) -> T:
+    async def decide(
+        self,
+        act: Callable[[Workspace], T],
+        tells: bool = False,
+    ) -> T:
         """What it did: one after the other, each under the workspace's lock."""
         return await self._wait((self._decides if tells else self._decides_closed).put(act))
 
-    async def reckon(self, act: Callable[[Workspace], T]) -> T:
+    async def reckon(
+        self,
+        act: Callable[[Workspace], T],
+    ) -> T:
         """What takes its time and changes nothing."""
         return await self._wait(self._plans.put(act))
 
-    async def take(self, asked: Asked) -> Taken:
+    async def take(
+        self,
+        asked: Asked,
+    ) -> Taken:
         """The requests, once they and a signed checkpoint of them are durable."""
         taken = await self._wait(self._takes.ask(asked))
         if isinstance(taken, S3TError):
@@ -70,7 +88,10 @@ class Desk:
         for seat in self._seats:
             seat.close()
 
-    async def _wait(self, answer: "Future[T]") -> T:
+    async def _wait(
+        self,
+        answer: "Future[T]",
+    ) -> T:
         try:
             return await asyncio.wait_for(asyncio.wrap_future(answer), self._seconds)
         except TimeoutError:
@@ -86,14 +107,21 @@ class Desk:
 class _Seat:
     """A thread with a workspace of its own."""
 
-    def __init__(self, root: Path, tells: bool = True) -> None:
+    def __init__(
+        self,
+        root: Path,
+        tells: bool = True,
+    ) -> None:
         self._root, self._tells = root, tells
         self._jobs: queue.Queue[_Job | None] = queue.Queue(_WAITING)
         self._opened: tuple[tuple[object, ...], Workspace] | None = None
         self._thread = threading.Thread(target=self._run, daemon=True)
         self._thread.start()
 
-    def put(self, act: Callable[[Workspace], T]) -> "Future[T]":
+    def put(
+        self,
+        act: Callable[[Workspace], T],
+    ) -> "Future[T]":
         """Have it done. Raises Refused where too many wait."""
         answer: Future[T] = Future()
         try:
@@ -117,7 +145,10 @@ class _Seat:
         while (job := self._jobs.get()) is not None:
             self._do([job])
 
-    def _do(self, jobs: list[_Job]) -> None:
+    def _do(
+        self,
+        jobs: list[_Job],
+    ) -> None:
         for act, answer in jobs:
             if answer.set_running_or_notify_cancel():
                 try:
@@ -126,7 +157,10 @@ class _Seat:
                     answer.set_exception(error)
                     self._forget_after(error)
 
-    def _forget_after(self, error: BaseException) -> None:
+    def _forget_after(
+        self,
+        error: BaseException,
+    ) -> None:
         """Open the workspace anew where what it remembers may be what is wrong."""
         if not isinstance(error, UsageError) or isinstance(error, WorkspaceError):
             self._opened = None
@@ -143,11 +177,17 @@ class _Seat:
 class _Intake(_Seat):
     """The one that takes requests, all that wait at a time."""
 
-    def __init__(self, root: Path) -> None:
+    def __init__(
+        self,
+        root: Path,
+    ) -> None:
         self._asked: dict[int, Asked] = {}
         super().__init__(root, tells=False)
 
-    def ask(self, asked: Asked) -> "Future[Taken | S3TError]":
+    def ask(
+        self,
+        asked: Asked,
+    ) -> "Future[Taken | S3TError]":
         """Have it taken with the next."""
         return self.put(_Take(asked))
 
@@ -163,7 +203,10 @@ class _Intake(_Seat):
                     jobs.append(another)
             self._do(jobs)
 
-    def _do(self, jobs: list[_Job]) -> None:
+    def _do(
+        self,
+        jobs: list[_Job],
+    ) -> None:
         live = [(act, answer) for act, answer in jobs if answer.set_running_or_notify_cancel()]
         asked = [act.asked for act, _ in live if isinstance(act, _Take)]
         try:
@@ -180,10 +223,16 @@ class _Intake(_Seat):
 class _Take:
     """A request in the queue of the one that takes them."""
 
-    def __init__(self, asked: Asked) -> None:
+    def __init__(
+        self,
+        asked: Asked,
+    ) -> None:
         self.asked = asked
 
-    def __call__(self, workspace: Workspace) -> "Taken | S3TError":
+    def __call__(
+        self,
+        workspace: Workspace,
+    ) -> "Taken | S3TError":
         return take_each(workspace, [self.asked])[0]
 
 

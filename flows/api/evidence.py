@@ -36,7 +36,11 @@ _SAFE = {
     response_class=Response,
     responses={200: {"content": {_ENVELOPE: {}}, "description": "a signed envelope (DSSE)"}},
 )
-async def certificate(request_id: RequestId, token: Reads, desk: Desks) -> Response:
+async def certificate(
+    request_id: RequestId,
+    token: Reads,
+    desk: Desks,
+) -> Response:
     """The signed document that closed a request: a certificate, a withdrawal or a rejection."""
     if not learns_outcomes(token):
         raise Refused(
@@ -68,7 +72,10 @@ async def list_reports(desk: Desks) -> Reports:
 
 
 @router.post("/reports", status_code=201, dependencies=AUDITS)
-async def make_report(body: ReportAsked, desk: Desks) -> ReportFiles:
+async def make_report(
+    body: ReportAsked,
+    desk: Desks,
+) -> ReportFiles:
     """Make today's compliance report, in place of an earlier one of today."""
 
     def make(workspace: Workspace) -> str:
@@ -87,7 +94,11 @@ async def make_report(body: ReportAsked, desk: Desks) -> ReportFiles:
     response_class=Response,
     responses={200: {"content": {t: {} for t in _TYPES.values()}, "description": "the file"}},
 )
-async def report(day: Day, name: FileName, desk: Desks) -> Response:
+async def report(
+    day: Day,
+    name: FileName,
+    desk: Desks,
+) -> Response:
     """A file of a report: for people (HTML, PDF), or signed (JSON)."""
 
     def read(workspace: Workspace) -> bytes | None:

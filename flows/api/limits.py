@@ -19,10 +19,20 @@ _MOST_TOKENS = 10_000
 class Limits:
     """`app` for requests of at most `most_bytes`, whose body comes within `seconds`."""
 
-    def __init__(self, app: App, most_bytes: int, seconds: float) -> None:
+    def __init__(
+        self,
+        app: App,
+        most_bytes: int,
+        seconds: float,
+    ) -> None:
         self._app, self._most_bytes, self._seconds = app, most_bytes, seconds
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+    async def __call__(
+        self,
+        scope: Scope,
+        receive: Receive,
+        send: Send,
+    ) -> None:
         """One request."""
         if scope["type"] != "http":
             await self._app(scope, receive, send)
@@ -39,14 +49,25 @@ class Limits:
 class _Answer:
     """What goes out, and whether anything has."""
 
-    def __init__(self, send: Send) -> None:
+    def __init__(
+        self,
+        send: Send,
+    ) -> None:
         self._send, self._begun = send, False
 
-    async def send(self, message: Message) -> None:
+    async def send(
+        self,
+        message: Message,
+    ) -> None:
         self._begun = True
         await self._send(message)
 
-    async def instead(self, scope: Scope, receive: Receive, refused: Refused) -> None:
+    async def instead(
+        self,
+        scope: Scope,
+        receive: Receive,
+        refused: Refused,
+    ) -> None:
         """Tell of a refusal, where nothing else was told yet."""
         if not self._begun:
             headers = {**refused.headers, "connection": "close"}
@@ -57,7 +78,12 @@ class _Answer:
 class _Body:
     """What comes in, as long as it is not too much and does not come too slowly."""
 
-    def __init__(self, receive: Receive, most_bytes: int, seconds: float) -> None:
+    def __init__(
+        self,
+        receive: Receive,
+        most_bytes: int,
+        seconds: float,
+    ) -> None:
         self._receive, self._left = receive, most_bytes
         self._most, self._until = most_bytes, time.monotonic() + seconds
         self._whole = False
@@ -90,12 +116,19 @@ class Rate:
     """How often each token may ask: `per_minute`, in bursts of as many seconds' worth as fit into
     one of ten (a token bucket)."""
 
-    def __init__(self, per_minute: int) -> None:
+    def __init__(
+        self,
+        per_minute: int,
+    ) -> None:
         self._per_second = per_minute / 60
         self._most = max(1.0, per_minute / 6)
         self._there: MutableMapping[str, tuple[float, float]] = OrderedDict()
 
-    def take(self, token: str, now: float | None = None) -> None:
+    def take(
+        self,
+        token: str,
+        now: float | None = None,
+    ) -> None:
         """One request of this token. Raises Refused (429) where it asks too often."""
         at = time.monotonic() if now is None else now
         left, since = self._there.pop(token, (self._most, at))

@@ -69,7 +69,11 @@ Desks = Annotated[Desk, Depends(desk_of)]
 
 @router.post("/requests", status_code=201)
 async def ask(
-    body: Ask, token: Asks, desk: Desks, response: Response, idempotency_key: Key = None
+    body: Ask,
+    token: Asks,
+    desk: Desks,
+    response: Response,
+    idempotency_key: Key = None,
 ) -> Accepted:
     """Take deletion requests. They, and a signed checkpoint of them, are durable before this is
     answered: 201 where one is new, 200 where each stood before, 409 where the key stands for a
@@ -90,7 +94,12 @@ async def ask(
     return answer
 
 
-def _accepted(workspace: Workspace, asked: Asked, taken: Taken, tells: bool) -> Accepted:
+def _accepted(
+    workspace: Workspace,
+    asked: Asked,
+    taken: Taken,
+    tells: bool,
+) -> Accepted:
     state, now = workspace.ledger.state(), workspace.clock.now()
     states = use_cases.states_of(workspace, taken.requests)
     counted = [as_counted(r, state, now) for r in taken.requests]
@@ -133,13 +142,21 @@ async def list_requests(
 
 
 @router.get("/requests/{request_id}")
-async def show(request_id: RequestId, token: Looks, desk: Desks) -> RequestShown:
+async def show(
+    request_id: RequestId,
+    token: Looks,
+    desk: Desks,
+) -> RequestShown:
     """One request, with what happened to it."""
     return _shown(await desk.read(lambda w: request_document(w, request_id)), token)
 
 
 @router.post("/requests/{request_id}/approve")
-async def approve(request_id: RequestId, token: Decides, desk: Desks) -> RequestShown:
+async def approve(
+    request_id: RequestId,
+    token: Decides,
+    desk: Desks,
+) -> RequestShown:
     """Let it be carried out, where [erasure] needs_approval asks for it."""
     return await _decided(
         desk, request_id, token, lambda w: use_cases.approve(w, [request_id], token.name)
@@ -147,7 +164,11 @@ async def approve(request_id: RequestId, token: Decides, desk: Desks) -> Request
 
 
 @router.post("/requests/{request_id}/withdraw")
-async def withdraw(request_id: RequestId, token: Withdraws, desk: Desks) -> RequestShown:
+async def withdraw(
+    request_id: RequestId,
+    token: Withdraws,
+    desk: Desks,
+) -> RequestShown:
     """Close it because whoever asked took it back."""
     return await _decided(
         desk, request_id, token, lambda w: use_cases.withdraw(w, request_id, token.name)
@@ -156,7 +177,10 @@ async def withdraw(request_id: RequestId, token: Withdraws, desk: Desks) -> Requ
 
 @router.post("/requests/{request_id}/reject")
 async def reject(
-    request_id: RequestId, body: Rejection, token: Decides, desk: Desks
+    request_id: RequestId,
+    body: Rejection,
+    token: Decides,
+    desk: Desks,
 ) -> RequestShown:
     """Close it without an erasure, on a legal basis, in a signed document."""
     return await _decided(
@@ -169,7 +193,10 @@ async def reject(
 
 @router.post("/requests/{request_id}/extend")
 async def extend(
-    request_id: RequestId, body: Extension, token: Decides, desk: Desks
+    request_id: RequestId,
+    body: Extension,
+    token: Decides,
+    desk: Desks,
 ) -> RequestShown:
     """Give it one or two more months, once, before it is due (GDPR article 12(3)). Telling whoever
     asked, with the reason, is yours."""
@@ -181,7 +208,11 @@ async def extend(
 
 
 @router.post("/holds")
-async def hold(body: Hold, token: Decides, desk: Desks) -> Held:
+async def hold(
+    body: Hold,
+    token: Decides,
+    desk: Desks,
+) -> Held:
     """A legal hold: no erasure of this subject until it is released."""
 
     def act(workspace: Workspace) -> int:
@@ -191,7 +222,11 @@ async def hold(body: Hold, token: Decides, desk: Desks) -> Held:
 
 
 @router.post("/holds/release")
-async def release(body: Subject, token: Decides, desk: Desks) -> Held:
+async def release(
+    body: Subject,
+    token: Decides,
+    desk: Desks,
+) -> Held:
     """End a legal hold: what was asked for is carried out by the next erase run."""
     await desk.decide(
         lambda w: use_cases.lift_hold(w, body.subject, token.name), may_be_told(token)
@@ -200,7 +235,11 @@ async def release(body: Subject, token: Decides, desk: Desks) -> Held:
 
 
 @router.post("/returns")
-async def lift(body: Return, token: Erases, desk: Desks) -> Lifted:
+async def lift(
+    body: Return,
+    token: Erases,
+    desk: Desks,
+) -> Lifted:
     """Take a person who returned, or one record, off the suppression list: later ingests may hold
     them again."""
     await desk.decide(
@@ -210,7 +249,10 @@ async def lift(body: Return, token: Erases, desk: Desks) -> Lifted:
 
 
 async def _decided(
-    desk: Desk, request_id: str, token: Token, act: Callable[[Workspace], None]
+    desk: Desk,
+    request_id: str,
+    token: Token,
+    act: Callable[[Workspace], None],
 ) -> RequestShown:
     def decide(workspace: Workspace) -> RequestDocument:
         act(workspace)
@@ -231,7 +273,10 @@ def _coarse(state: str) -> str:
     return "pending" if state in ("deferred", "uncertified") else state
 
 
-def _shown(listed: RequestListed | RequestDocument, token: Token) -> RequestShown:
+def _shown(
+    listed: RequestListed | RequestDocument,
+    token: Token,
+) -> RequestShown:
     whole = learns_outcomes(token)
     more = cast("RequestDocument", listed) if whole and "history" in listed else None
     return {

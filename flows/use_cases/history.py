@@ -15,7 +15,10 @@ _SHOWN = ("cut over", "destroy")
 """Steps of an erasure that are of note to who asked."""
 
 
-def request_document(workspace: Asking, request_id: str) -> RequestDocument:
+def request_document(
+    workspace: Asking,
+    request_id: str,
+) -> RequestDocument:
     """One request, with its history. Raises NotThere for an id that is none's."""
     require_request(workspace, request_id)
     listed = next(r for r in list_requests(workspace) if r["id"] == request_id)
@@ -27,7 +30,10 @@ def request_document(workspace: Asking, request_id: str) -> RequestDocument:
     }
 
 
-def closing_document(workspace: Asking, request_id: str) -> bytes:
+def closing_document(
+    workspace: Asking,
+    request_id: str,
+) -> bytes:
     """The signed document that closed a request, as the ledger recorded it. Raises NotThere for an
     open one, CertificateError where the file is not what was recorded."""
     require_request(workspace, request_id)
@@ -65,7 +71,11 @@ def versions_of(state: State) -> list[VersionTold]:
     ]
 
 
-def _history(workspace: Asking, request_id: str, state: State) -> Iterator[HistoryEntry]:
+def _history(
+    workspace: Asking,
+    request_id: str,
+    state: State,
+) -> Iterator[HistoryEntry]:
     asked = state.requests[request_id]
     carried = ""
     for entry in workspace.ledger.events():
@@ -83,7 +93,10 @@ def _history(workspace: Asking, request_id: str, state: State) -> Iterator[Histo
             yield _entry(event)
 
 
-def _is_about(event: events.LedgerEvent, request_id: str) -> bool:
+def _is_about(
+    event: events.LedgerEvent,
+    request_id: str,
+) -> bool:
     """Whether it names the request, alone or among others."""
     named = getattr(event, "request", None)
     return named == request_id or request_id in getattr(event, "requests", ())

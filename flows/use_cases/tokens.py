@@ -24,7 +24,12 @@ def book_of(workspace: HasFolders) -> TokenBook:
     return TokenBook(workspace.state_dir / TOKENS)
 
 
-def make_token(workspace: HasTokens, name: str, roles: Collection[str], days: float) -> TokenMade:
+def make_token(
+    workspace: HasTokens,
+    name: str,
+    roles: Collection[str],
+    days: float,
+) -> TokenMade:
     """A new token, and what its holder sends: nobody can be told that again. `name`: whose it is, a
     role such as "privacy desk". Raises UsageError for an unknown role, no role, a name that quotes
     somebody, or no time."""
@@ -48,13 +53,19 @@ def list_tokens(workspace: HasTokens) -> list[TokenTold]:
     return [told_token(token, workspace) for token in book_of(workspace).all()]
 
 
-def revoke_token(workspace: HasTokens, token_id: str) -> TokenTold:
+def revoke_token(
+    workspace: HasTokens,
+    token_id: str,
+) -> TokenTold:
     """Take a token back: from now on it opens nothing. Raises UsageError for an id that is
     none's."""
     return told_token(book_of(workspace).revoke(token_id, workspace.clock.now()), workspace)
 
 
-def told_token(token: Token, workspace: HasClock) -> TokenTold:
+def told_token(
+    token: Token,
+    workspace: HasClock,
+) -> TokenTold:
     """A token as JSON values."""
     return {
         "id": token.id,

@@ -274,11 +274,11 @@ class TrainingConfig(Section):
     dtype: Literal["auto", "float32", "bfloat16"] = Field(
         "auto",
         description='"float32", "bfloat16" for frozen linear layers, or "auto": that where the CPU '
-        "has it",
+        "has it, float32 on a GPU",
     )
     device: str = Field(
         "cpu",
-        description='"cpu" or "cuda"',
+        description='"cpu", or "cuda", on which no test ran yet',
     )
     threads: Positive = Field(
         1, description="threads per stage; another number is another numeric profile"

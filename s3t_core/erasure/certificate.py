@@ -2,8 +2,8 @@
 and what is left.
 
 Its subject is the model version that serves after the erasure (or the data, where nothing serves).
-It holds no personal data: the data subject appears as a salted commitment, rows as counts. GDPR
-articles 5(2), 12(3), 17.
+It names nobody whose data it is about: the data subject appears as a salted commitment, rows as
+counts and commitments; who approved the request, as they typed it. GDPR articles 5(2), 12(3), 17.
 """
 
 from collections.abc import Iterable

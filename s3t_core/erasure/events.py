@@ -3,8 +3,9 @@
 What each kind says is in s3t_core.erasure.ledger, when it is taken in s3t_core.erasure.rules. An
 entry is the canonical JSON of `to_json`: members are named as the fields are, `type` and, of a
 step, `step` say which class it is. A field that may be left out is left out while it has its
-default. Times are RFC 3339 in UTC, digests are hexadecimal, nothing is personal data but what
-somebody typed as `by` or `reason`.
+default. Times are RFC 3339 in UTC, digests are hexadecimal. No entry has an id or a text of
+anybody's data: people are keyed digests, which are pseudonyms for whoever has the key; what
+somebody typed (`by`, `reason`) is held against the data before it is taken.
 """
 
 from collections.abc import Callable, Iterator

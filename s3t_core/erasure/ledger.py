@@ -11,6 +11,7 @@ has its `time`; one that was written under a lease, its `lease`.
 | clock | a clock that had run ahead was put right: what was told of it since is in doubt, deadlines begin again |
 | settled | settings that must stay, recorded before the first data |
 | cache | DVC keeps data in another directory from now on, which other projects share or not |
+| checkpoints | signed heads of this ledger are kept at another place outside from now on |
 | experiment | what the registry keeps of this workspace is in this experiment, whose files lie at this place |
 | training | a training began, whose run in the registry this is |
 | moving | a move to other places was begun, from where to where, or undone |

@@ -39,7 +39,8 @@ than was trained.
 | resumed | no erasure or move is open, and it is one without its certificates |
 | certified | the request is in the open erasure, whose scan is done, and has no document yet |
 | retrain | wanted: none is, or the last try ended; triggered, failed: it is wanted; finished: no erasure is open |
-| healed, retired | no erasure is open; what serves is not retired |
+| healed | always: what a restore brought back may be an open erasure's |
+| retired | what serves is not retired; where stages went with it, no erasure is open |
 """  # noqa: E501
 
 import math

@@ -1,6 +1,6 @@
 """The pretrained backbone: found by id, checked by digest, its layers addressed by parsed index.
 
-Hazard 1 (method.md): `layer.1` is also a substring of `layer.10`. Layers are found as the one
+Hazard 1 (docs/hazards.md): `layer.1` is also a substring of `layer.10`. Layers are found as the one
 ModuleList that holds them, and modules by exact name, so nothing here knows BERT: any Hugging Face
 model with one stack of layers works.
 """

@@ -105,8 +105,8 @@ def _shell_of(backbone: Backbone, recipe: Recipe) -> PreTrainedModel:
     kind = str(recipe.task.get("kind", "classification"))
     if kind not in _PROBLEMS:
         raise _otherwise(
-            f'[task] kind = "{kind}" keeps its answers within the declared range, which a plain '
-            "checkpoint does not"
+            f'[task] kind = "{kind}" answers otherwise than a plain checkpoint does (regression: '
+            "within the declared range)"
         )
     config.problem_type = _PROBLEMS[kind]
     config.id2label = dict(enumerate(recipe.labels))

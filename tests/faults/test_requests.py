@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from flows.adapters import database
+from flows.adapters import connecting
 from flows.use_cases.evidence import write_bundle
 from flows.use_cases.id_files import read_ids
 from flows.use_cases.requests import (
@@ -314,8 +314,8 @@ def test_a_request_that_failed_leaves_no_id_behind_a_certificate_for_the_same_pe
     place: Workspace, monkeypatch: pytest.MonkeyPatch, locked: str
 ) -> None:
     monkeypatch.setattr(
-        database,
-        "_configure_sqlite",
+        connecting,
+        "configure_sqlite",
         lambda connection, _: (
             setattr(connection, "isolation_level", None)
             or connection.execute("PRAGMA busy_timeout = 10")

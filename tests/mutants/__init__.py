@@ -6,7 +6,18 @@ by what they are about, a module for each area.
 
 from pathlib import Path
 
-from tests.mutants import core, data, erasure, flows, learning, people, residue, servers, state
+from tests.mutants import (
+    core,
+    data,
+    door,
+    erasure,
+    flows,
+    learning,
+    people,
+    residue,
+    servers,
+    state,
+)
 
 ROOT = Path(__file__).parents[2]
 MUTANTS = (
@@ -17,6 +28,7 @@ MUTANTS = (
     *data.MUTANTS,
     *state.MUTANTS,
     *servers.MUTANTS,
+    *door.MUTANTS,
     *people.MUTANTS,
     *flows.MUTANTS,
 )

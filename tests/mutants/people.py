@@ -214,7 +214,7 @@ MUTANTS: tuple[Mutant, ...] = (
     ),
     Mutant(
         name="needles: the first of many are accepted where one is refused",
-        where="flows/use_cases/requests.py::_take_all",
+        where="flows/use_cases/requests.py::_taken_in_parts",
         takes="_check_not_begun(workspace, new)",
         puts="pass",
         fails="tests/flows/test_cut_off.py::nothing_of_many",

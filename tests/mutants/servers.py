@@ -140,7 +140,7 @@ MUTANTS: tuple[Mutant, ...] = (
     Mutant(
         name="ports: nothing stands in front of metrics",
         where="flows/adapters/doors.py::Door.guarded",
-        takes="Guard(app, Rules(self.hosts(port), scheme, secret, open_paths, schemes, realm))",
+        takes="Guard(app, Rules(hosts, scheme, secret, open_paths, schemes, realm, knows))",
         puts="app",
         fails="tests/flows/test_doors.py::metrics_answer_the_token",
     ),

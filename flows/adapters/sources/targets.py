@@ -5,7 +5,7 @@ import ast
 import json
 from collections import Counter
 from collections.abc import Sequence
-from typing import Protocol
+from typing import Protocol, assert_never
 
 from flows.adapters.sources.cells import told
 from flows.adapters.sources.labels import NOT_DECLARED, Meanings
@@ -54,7 +54,9 @@ def reading_of(
         return Numbers(*task.range)
     if task.kind == "generation":
         return Nothing()
-    return Meanings(labels, names)
+    if task.kind == "classification":
+        return Meanings(labels, names)
+    assert_never(task.kind)
 
 
 class LabelSets:

@@ -15,6 +15,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from s3t_core.domain import DatasetVersion, Release, Replica, SliceId, SliceVersion, StageRecord
+from s3t_core.erasure import ledger, rules
 from s3t_core.erasure.dataset_json import dataset_to_json
 from s3t_core.erasure.events import from_json
 from s3t_core.erasure.expected import NotAllowed
@@ -872,6 +873,12 @@ def test_more_time_is_given_once() -> None:
 def test_what_is_no_entry_at_all_is_refused_as_one(entry: Any) -> None:
     with pytest.raises(LedgerError, match="known event at ledger entry 0"):
         fold([entry])
+
+
+@pytest.mark.parametrize("module", [rules, ledger], ids=["rules", "ledger"])
+def test_the_table_that_people_read_has_every_kind(module: Any) -> None:
+    rows = [line.split("|")[1] for line in module.__doc__.splitlines() if line.startswith("| ")]
+    assert {name.strip() for row in rows[1:] for name in row.split(",")} == KINDS
 
 
 def test_every_kind_of_event_is_in_the_table() -> None:

@@ -88,6 +88,7 @@ def test_every_command_that_anything_names_is_one() -> None:
     from flows.cli.app import app
 
     there = {c.name or c.callback.__name__ for c in app.registered_commands if c.callback}
+    there |= {str(group.name) for group in app.registered_groups}
     texts = [
         (path.relative_to(ROOT).as_posix(), each)
         for path in [*_CODE, *(ROOT / "docs").rglob("*.md"), ROOT / "README.md"]

@@ -1,0 +1,156 @@
+"""Mutants of the HTTP door: who is let in, what they are told, when "accepted" is said."""
+
+from tests.mutants.mutant import Mutant
+
+_REQUESTS = "tests/unit/api/test_requests.py"
+_PROBLEMS = "tests/unit/api/test_problems.py"
+
+MUTANTS = [
+    Mutant(
+        name="door: whoever comes is known",
+        where="flows/api/server.py::_closed",
+        takes="return callers.knows(sent)",
+        puts="return True",
+        fails=f"{_PROBLEMS}::every_address_wants",
+    ),
+    Mutant(
+        name="door: tokens that cannot be read open everything",
+        where="flows/api/server.py::_closed",
+        takes="return False",
+        puts="return True",
+        fails="tests/flows/test_api.py::without_a_token or cannot_be_read_open_nothing",
+    ),
+    Mutant(
+        name="door: any role does",
+        where="flows/api/callers.py::Callers.caller",
+        takes="roles and roles.isdisjoint(token.roles)",
+        puts="False",
+        fails=f"{_PROBLEMS}::open_to_its_roles",
+    ),
+    Mutant(
+        name="door: a token asks as often as it likes",
+        where="flows/api/callers.py::Callers.caller",
+        takes="self._rate.take(token.id)",
+        puts="",
+        fails=f"{_PROBLEMS}::who_asks_too_often",
+    ),
+    Mutant(
+        name="door: a token has no end",
+        where="flows/adapters/tokens.py::Token.is_good",
+        takes="not self.revoked and now < parse_time(self.expires)",
+        puts="not self.revoked",
+        fails=f"{_PROBLEMS}::once_it_is_revoked",
+    ),
+    Mutant(
+        name="door: a revoked token goes on",
+        where="flows/adapters/tokens.py::Token.is_good",
+        takes="not self.revoked and now < parse_time(self.expires)",
+        puts="now < parse_time(self.expires)",
+        fails=f"{_PROBLEMS}::once_it_is_revoked",
+    ),
+    Mutant(
+        name="door: the secret of a token is not asked for",
+        where="flows/adapters/tokens.py::TokenBook.holder",
+        takes="token.id.encode() == parts[1] and hmac.compare_digest(token.sha256, digest)",
+        puts="token.id.encode() == parts[1]",
+        fails=f"{_PROBLEMS}::kept_as_a_digest",
+    ),
+    Mutant(
+        name="door: others may read the tokens",
+        where="flows/adapters/tokens.py::TokenBook._read",
+        takes="read_private(self._path)",
+        puts="self._path.read_bytes()",
+        fails=f"{_PROBLEMS}::kept_as_a_digest",
+    ),
+    Mutant(
+        name="door: a token may quote somebody",
+        where="flows/use_cases/tokens.py::make_token",
+        takes="clean = name_to_keep(workspace, name)",
+        puts="clean = name",
+        fails=f"{_PROBLEMS}::quotes_nobody",
+    ),
+    Mutant(
+        name="door: accepted without a checkpoint",
+        where="flows/use_cases/requests.py::take_each",
+        takes="workspace.signing.write_checkpoint()",
+        puts="",
+        fails=f"{_REQUESTS}::under_a_signed_checkpoint",
+    ),
+    Mutant(
+        name="door: two who ask for one person are two requests",
+        where="flows/use_cases/requests.py::_apart",
+        takes="not people.isdisjoint(mine) or size + len(new) > _BATCH",
+        puts="size + len(new) > _BATCH",
+        fails=f"{_REQUESTS}::two_ask_of_one_person",
+    ),
+    Mutant(
+        name="door: one who cannot be taken stops the others",
+        where="flows/use_cases/requests.py::_taken_together",
+        takes="len(each) == 1",
+        puts="True",
+        fails=f"{_REQUESTS}::stops_nobody_else",
+    ),
+    Mutant(
+        name="door: who asks is told who is in the data",
+        where="flows/api/callers.py::may_be_told",
+        takes="return 'erases' in token.roles",
+        puts="return True",
+        fails=f"{_REQUESTS}::learns_of_nobody",
+    ),
+    Mutant(
+        name="door: who asks learns what it came to",
+        where="flows/api/requests.py::learns_outcomes",
+        takes="may_be_told(token) or 'asks' not in token.roles",
+        puts="True",
+        fails=f"{_REQUESTS}::learns_of_nobody",
+    ),
+    Mutant(
+        name="door: a refusal tells who is in the data",
+        where="flows/adapters/database.py::Database.may_erase",
+        takes="not self.tells",
+        puts="False",
+        fails=f"{_REQUESTS}::learns_of_nobody",
+    ),
+    Mutant(
+        name="door: a wrong body is quoted",
+        where="flows/api/problems.py::_of_member",
+        takes="(str(part) for part in wrong['loc'] if isinstance(part, int) or part in _OURS)",
+        puts="(str(part) for part in wrong['loc'])",
+        fails=f"{_PROBLEMS}::told_and_not_quoted",
+    ),
+    Mutant(
+        name="door: an unforeseen error is told whole",
+        where="flows/api/limits.py::Limits.__call__",
+        takes="print(f's3t: the door failed: {type(error).__name__}', file=sys.stderr)",
+        puts="print(f's3t: the door failed: {error}', file=sys.stderr)",
+        fails=f"{_PROBLEMS}::tells_its_kind_alone",
+    ),
+    Mutant(
+        name="door: a body has no end",
+        where="flows/api/limits.py::_Body.receive",
+        takes="self._left < 0",
+        puts="False",
+        fails=f"{_PROBLEMS}::cut_off_where_it_is_too_much",
+    ),
+    Mutant(
+        name="door: settings are read once",
+        where="flows/api/desk.py::_Seat._workspace",
+        takes="self._opened is None or self._opened[0] != now",
+        puts="self._opened is None",
+        fails=f"{_REQUESTS}::change_count_at_once",
+    ),
+    Mutant(
+        name="door: a page is left out",
+        where="flows/api/requests.py::list_requests",
+        takes="_sorted_by(r) > after",
+        puts="_sorted_by(r)[:2] > after[:2]",
+        fails=f"{_REQUESTS}::every_request_once",
+    ),
+    Mutant(
+        name="door: a closing document is not held against the ledger",
+        where="flows/use_cases/history.py::closing_document",
+        takes="sha256_hex(found) != recorded",
+        puts="not found",
+        fails="tests/unit/api/test_evidence.py::other_than_the_ledger",
+    ),
+]
