@@ -18,7 +18,7 @@ MUTANTS = [
         where="flows/api/server.py::_closed",
         takes="return False",
         puts="return True",
-        fails="tests/flows/test_api.py::without_a_token or cannot_be_read_open_nothing",
+        fails=f"{_PROBLEMS}::cannot_be_read_open_nothing",
     ),
     Mutant(
         name="door: any role does",

@@ -40,11 +40,12 @@ def _address(path: str) -> str:
 
 def test_every_address_wants_a_token_and_only_health_does_not(client: Client) -> None:
     nobody = client()
-    for route in ROUTES:
-        for method in route.methods or ():
-            assert nobody.request(method, _address(route.path)).status_code == 401
-    for path in ("/", "/api/v1/openapi.json", "/docs", "/nothing"):
-        assert nobody.get(path).status_code == 401
+    for who in (nobody, client(sent="s3t_0123456789ab_" + "x" * 43)):
+        for route in ROUTES:
+            for method in route.methods or ():
+                assert who.request(method, _address(route.path)).status_code == 401
+        for path in ("/", "/api/v1/openapi.json", "/docs", "/nothing"):
+            assert who.get(path).status_code == 401
     assert nobody.get("/health/live").json() == {"ready": True}
     assert nobody.get("/health/ready").json() == {"ready": True}
 
