@@ -68,7 +68,7 @@ from s3t_core.erasure.state import (
 from s3t_core.erasure.vocabulary import STEPS, Event
 from s3t_core.errors import LedgerError, S3TError
 from s3t_core.identity import EXACT
-from s3t_core.times import CLOCK_TOLERANCE, later, parse_time, rfc3339
+from s3t_core.times import CLOCK_TOLERANCE, parse_time
 
 
 @dataclass(frozen=True)
@@ -213,9 +213,7 @@ def _clock(state: State, event: events.ClockCorrected) -> None:
     state.time, state.corrected = "", state.corrected + 1
     for request_id, request in state.requests.items():
         if request.received > now and state.is_open(request_id):
-            left = parse_time(request.due) - parse_time(request.received)
-            due = rfc3339(later(parse_time(now), seconds=left.total_seconds()))
-            state.requests[request_id] = replace(request, received=now, due=due)
+            state.requests[request_id] = request.received_at(now)
 
 
 def _dataset(state: State, event: events.DatasetChanged) -> None:

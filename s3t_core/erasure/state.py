@@ -2,7 +2,7 @@
 builds."""
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar
 
 from s3t_core.domain import DatasetVersion, Release, Score, SliceId, StageRecord
@@ -15,6 +15,7 @@ from s3t_core.erasure.events import (
 )
 from s3t_core.erasure.outcome import ErasureOutcome
 from s3t_core.erasure.vocabulary import ExportStanding, Scope
+from s3t_core.times import later, parse_time, rfc3339
 
 Done = TypeVar("Done", bound=StepDone)
 
@@ -106,6 +107,21 @@ class RequestRecord:
     subjects: tuple[str, ...] = ()
     ids: tuple[str, ...] = ()
     extended_from: str = ""
+
+    def received_at(self, now: str) -> "RequestRecord":
+        """Returns the request as if it had come then, with as much time as it had: every moment of
+        it moves alike."""
+        by = parse_time(now) - parse_time(self.received)
+
+        def moved(moment: str) -> str:
+            return rfc3339(later(parse_time(moment), seconds=by.total_seconds())) if moment else ""
+
+        return replace(
+            self,
+            received=now,
+            due=moved(self.due),
+            extended_from=moved(self.extended_from),
+        )
 
     @property
     def clock_corrected(self) -> bool:

@@ -492,6 +492,13 @@ MUTANTS: tuple[Mutant, ...] = (
         fails="tests/unit/erasure/test_rules.py::taken_where_it_follows",
     ),
     Mutant(
+        name="deadline: when it was due before stays ahead with the clock",
+        where="s3t_core/erasure/state.py::RequestRecord.received_at",
+        takes="moved(self.extended_from)",
+        puts="self.extended_from",
+        fails="tests/unit/erasure/test_rules.py::every_moment_of_a_request",
+    ),
+    Mutant(
         name="deadline: no document tells that it was extended",
         where="s3t_core/erasure/certificate.py::_asked",
         takes="asked.extended_from or None",

@@ -7,7 +7,8 @@ reads.
 """
 
 import itertools
-from dataclasses import replace
+import re
+from dataclasses import fields, replace
 from typing import Any
 
 import pytest
@@ -859,6 +860,20 @@ def test_while_a_move_is_begun_no_erasure_begins_and_each_end_of_it_leaves_a_pla
         assert state.moving is None and state.left == [("store", {"url": left})]
         assert _takes(state, {"time": NOW, "type": "planned", "plan": plan_for("q1", plan_id="p2")})
     assert begun.moving is not None and begun.left == []
+
+
+def test_every_moment_of_a_request_moves_when_the_clock_is_put_right() -> None:
+    """One that came, and was given more time, by a clock that ran ahead."""
+    ahead = {"time": NOW, **_extended("2026-03-01T00:00:00Z")}
+    state = fold([*_history("asked"), ahead])
+    back = {"type": "clock", "time": "2025-12-03T00:00:00Z", "before": state.time}
+    asked = fold([back], state, state.size).requests["q1"]
+    assert asked.clock_corrected and asked.received == "2025-12-03T00:00:00Z"
+    assert (asked.extended_from, asked.due) == ("2026-01-02T00:00:00Z", "2026-01-30T00:00:00Z")
+    times = {
+        f.name for f in fields(asked) if re.fullmatch(r"\d{4}-.*Z", str(getattr(asked, f.name)))
+    }
+    assert times == {"received", "due", "extended_from"}  # another one has to move as well
 
 
 def test_more_time_is_given_once() -> None:
