@@ -1,9 +1,8 @@
 """The files of `requirements/`: every package that is installed, at one version, with the hashes
 its files may have.
 
-    python -m infra.lock write # resolve anew with uv, which must be on the PATH; the index is the
-    one uv uses python -m infra.lock check # without a network: the files against constraints.txt
-    and pyproject.toml
+    python -m infra.lock write  # resolve anew with uv, which must be on the PATH, from its index
+    python -m infra.lock check  # without a network: against constraints.txt and pyproject.toml
 
 1. A file per purpose: `build` (what packages are built with), `run` (the package itself), `dev`
    (tests and examples), `servers` (PostgreSQL, S3, Dask), `stack` (their servers on one machine).

@@ -4,8 +4,9 @@
 2. A holder that stood under the same lock file is dead, because whoever asks holds that lock now:
    the lease is taken over at once. Of any other holder the number is watched; it is dead when it
    stands still for longer than it may. No clock is compared with another.
-3. A holder that lost its lease (it was stopped for longer than it may be) writes nothing more in
-   the database: every transaction checks the token first. What it wrote to files, buckets and the
+3. A holder that lost the lease of whoever changes the workspace (it was stopped for longer than it
+   may be) writes nothing more in the database: every transaction checks the token first. That of
+   who trains refuses nothing: what is written meanwhile follows the ledger's rules. What it wrote to files, buckets and the
    registry before it came to that is put right by itself, under a lease of its own, as after a
    restore.
 """

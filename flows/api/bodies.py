@@ -1,16 +1,36 @@
 """What is sent to the door and what it answers, where that is not what commands say with --json
 (flows.use_cases.documents). Times are RFC 3339 in UTC."""
 
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 from typing_extensions import TypedDict
 
 from flows.use_cases.documents import HistoryEntry, PersonFound, RequestTold, VersionTold
-from s3t_core.erasure.closing import BASES
 
 _MOST_IDS = 100_000
 _MOST_ID = 10_000
+
+Basis = Literal[
+    "12(5)", "12(6)", "17(3)(a)", "17(3)(b)", "17(3)(c)", "17(3)(d)", "17(3)(e)", "other"
+]
+"""Those of s3t_core.erasure.closing.BASES."""
+
+State = Literal[
+    "pending",
+    "awaiting approval",
+    "held",
+    "erasing",
+    "uncertified",
+    "deferred",
+    "erased",
+    "held out only",
+    "not trained on yet",
+    "nothing found",
+    "withdrawal",
+    "rejection",
+]
+"""Those of s3t_core.erasure.closing.STATES."""
 
 Id = Annotated[str, Field(min_length=1, max_length=_MOST_ID)]
 
@@ -55,7 +75,9 @@ class Extension(Reason):
 class Rejection(Reason):
     """No erasure, on a legal basis."""
 
-    basis: str = Field(max_length=20, description=f"one of {', '.join(BASES)}", examples=["12(6)"])
+    basis: Basis = Field(
+        description="an article of the GDPR, or another law, which the reason names"
+    )
 
 
 class Hold(Rejection):
@@ -82,12 +104,32 @@ class ReportAsked(Body):
     since: str = Field("", max_length=40, examples=["30d"])
 
 
-class PlanAsked(Body):
-    """What `s3t plan` is asked, by the names of its options without their dashes."""
+_Several = Annotated[str, Field(max_length=100, examples=["3", "2,3"])]
 
-    settings: dict[Annotated[str, Field(max_length=40)], str | int | float | bool] = Field(
-        {}, max_length=30, examples=[{"shards": "3", "slices": "3", "budget": "3"}]
-    )
+
+class PlanAsked(Body):
+    """What `s3t plan` is asked, by the names of its options; lists as text, as it takes them. What
+    is left out or empty is the workspace's own."""
+
+    shards: _Several = ""
+    slices: _Several = ""
+    budget: _Several = ""
+    sequences: Literal["", "cyclic", "bms", "optimised"] = ""
+    prior: Annotated[str, Field(max_length=1000)] = ""
+    subjects: Annotated[int, Field(ge=0, le=10**9)] = 0
+    once: bool = False
+    zipf: Annotated[float, Field(ge=0, le=100)] = 0.0
+    burst: Annotated[int, Field(ge=1, le=10**6)] = 1
+    skew: Annotated[str, Field(max_length=100, examples=["0.2:0.8"])] = ""
+    tiers: _Several = ""
+    records: Annotated[int, Field(ge=0, le=10**12)] = 0
+    policy: Literal["", "first_shard_dead", "all_shards_dead", "mean_depth"] = ""
+    floor: Annotated[float, Field(ge=0, le=1000)] = 0.0
+    requests_per_day: Annotated[float, Field(ge=0, le=10**9)] = 0.0
+    target: Annotated[str, Field(max_length=40, examples=["90 days"])] = ""
+    rows_per_second: Annotated[float, Field(ge=0, le=10**9)] = 0.0
+    runs: Annotated[int, Field(ge=10, le=4000, description="simulated streams of requests")] = 4000
+    seed: Annotated[int, Field(ge=0, lt=2**31)] = 0
 
 
 class Accepted(TypedDict):

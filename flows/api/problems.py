@@ -12,6 +12,7 @@ from fastapi.responses import JSONResponse
 from pydantic import BaseModel, ConfigDict, Field
 from starlette.exceptions import HTTPException
 
+from flows.api.bodies import PlanAsked
 from s3t_core.errors import (
     Busy,
     ConfigError,
@@ -152,7 +153,7 @@ _OURS = frozenset(
     {
         *("body", "query", "path", "header", "request_id", "day", "name", "Idempotency-Key"),
         *("subjects", "hashed", "record", "subject", "basis", "reason", "months", "since"),
-        *("state", "due_within", "limit", "cursor", "settings"),
+        *("state", "due_within", "limit", "cursor", *PlanAsked.model_fields),
     }
 )
 _WRONG = {

@@ -21,6 +21,7 @@ from flows.api.bodies import (
     Rejection,
     RequestShown,
     Return,
+    State,
     Subject,
 )
 from flows.api.callers import may_be_told, whoever
@@ -67,7 +68,11 @@ def desk_of(request: Request) -> Desk:
 Desks = Annotated[Desk, Depends(desk_of)]
 
 
-@router.post("/requests", status_code=201)
+@router.post(
+    "/requests",
+    status_code=201,
+    responses={200: {"model": Accepted, "description": "each of them stood before"}},
+)
 async def ask(
     body: Ask,
     token: Asks,
@@ -125,7 +130,7 @@ def _accepted(
 async def list_requests(
     token: Lists,
     desk: Desks,
-    state: Annotated[str, Query(max_length=40)] = "",
+    state: Annotated[State | None, Query()] = None,
     due_within: Annotated[float | None, Query(ge=0, le=36600)] = None,
     limit: Annotated[int, Query(ge=1, le=1000)] = 100,
     cursor: Annotated[str, Query(max_length=300)] = "",
@@ -133,7 +138,7 @@ async def list_requests(
     """Requests of a state, or due within so many days, page by page."""
     after = _place_of(cursor)
     listed = await desk.read(
-        lambda workspace: use_cases.list_requests(workspace, state, due_within)
+        lambda workspace: use_cases.list_requests(workspace, state or "", due_within)
     )
     rest = [r for r in sorted(listed, key=_sorted_by) if after is None or _sorted_by(r) > after]
     page = rest[:limit]

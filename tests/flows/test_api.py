@@ -188,7 +188,7 @@ def test_from_a_request_by_http_to_a_certificate_that_verifies(place: Workspace)
         named = f"/api/v1/reports/{report.json()['report']}/report.json"
         signed = audits.get(named)
         assert audits.get("/api/v1/versions").json()["versions"][0]["cause"] == "erasure"
-        plan = audits.post("/api/v1/plan", json={"settings": {"shards": 2, "runs": 100}})
+        plan = audits.post("/api/v1/plan", json={"shards": "2", "runs": 100})
         assert plan.status_code == 200 and plan.json()["plans"]
     out = place.state_dir / "tmp" / "got"
     out.mkdir(parents=True)

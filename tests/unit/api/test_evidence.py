@@ -69,17 +69,17 @@ def test_how_it_stands_is_told_as_commands_tell_it(place: Workspace, client: Cli
     assert audits.get("/api/v1/forecast").json() == status["deletion_budget"]
     assert audits.get("/api/v1/versions").json() == {"versions": []}
     asked = {"shards": "2", "slices": "3", "budget": "2", "runs": 50}
-    plan = audits.post("/api/v1/plan", json={"settings": asked})
+    plan = audits.post("/api/v1/plan", json=asked)
     assert plan.status_code == 200 and plan.json()["plans"]
     for wrong in (
         {"shard": 2},
         {"runs": 4001},
         {"runs": "many"},
         {"runs": 1.5},
-        {"once": 1},
-        {"seed": True},
+        {"once": "perhaps"},
+        {"seed": -1},
         {"shards": "0"},
         {"policy": "none of them"},
     ):
-        assert audits.post("/api/v1/plan", json={"settings": wrong}).status_code == 422, wrong
+        assert audits.post("/api/v1/plan", json=wrong).status_code == 422, wrong
     assert json.dumps(status).count("person") == 0
