@@ -6,9 +6,9 @@
    stands still for longer than it may. No clock is compared with another.
 3. A holder that lost the lease of whoever changes the workspace (it was stopped for longer than it
    may be) writes nothing more in the database: every transaction checks the token first. That of
-   who trains refuses nothing: what is written meanwhile follows the ledger's rules. What it wrote to files, buckets and the
-   registry before it came to that is put right by itself, under a lease of its own, as after a
-   restore.
+   who trains refuses nothing: what is written meanwhile follows the ledger's rules. What it wrote
+   to files, buckets and the registry before it came to that is put right by itself, under a lease
+   of its own, as after a restore.
 """
 
 import contextlib
