@@ -7,7 +7,7 @@ from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 
-from flows.api import evidence, problems, requests, standing
+from flows.api import answers, evidence, problems, requests, standing
 from flows.api.bodies import Health
 from flows.api.callers import Callers
 from flows.api.desk import Desk
@@ -47,7 +47,7 @@ def make_app(desk: Desk, callers: Callers) -> FastAPI:
         redirect_slashes=False,
     )
     app.state.desk, app.state.callers = desk, callers
-    for part in (requests.router, evidence.router, standing.router):
+    for part in (requests.router, evidence.router, standing.router, answers.router):
         app.include_router(part, prefix=_PREFIX, responses=_ERRORS)
     app.add_exception_handler(S3TError, problems.of_error)
     app.add_exception_handler(Refused, problems.of_refusal)

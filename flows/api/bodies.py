@@ -32,6 +32,8 @@ State = Literal[
 ]
 """Those of s3t_core.erasure.closing.STATES."""
 
+JsonObject = dict[str, Any]
+Text = Annotated[str, Field(max_length=1_000_000)]
 Id = Annotated[str, Field(min_length=1, max_length=_MOST_ID)]
 
 
@@ -102,6 +104,27 @@ class ReportAsked(Body):
     """Since when: a day, a time, or how far back; "" is the beginning."""
 
     since: str = Field("", max_length=40, examples=["30d"])
+
+
+class Turn(Body):
+    """What one said in a chat."""
+
+    role: Annotated[str, Field(max_length=40, examples=["user"])]
+    content: Text
+
+
+class PredictAsked(Body):
+    """What the model is asked: one of the three, as its task takes it; and, of a language model,
+    how it writes."""
+
+    texts: list[Text] = Field([], max_length=1000, examples=[["a text"]])
+    pairs: list[tuple[Text, Text]] = Field([], max_length=1000)
+    messages: list[list[Turn]] = Field(
+        [], max_length=100, description="chats; an answer follows the last turn of each"
+    )
+    max_new_tokens: Annotated[int, Field(ge=1, le=100_000)] | None = None
+    temperature: Annotated[float, Field(ge=0, le=10)] = 0.0
+    seed: Annotated[int, Field(ge=0, lt=2**31)] = 0
 
 
 _Several = Annotated[str, Field(max_length=100, examples=["3", "2,3"])]
@@ -194,10 +217,14 @@ class Reports(TypedDict):
     reports: list[ReportFiles]
 
 
+class Predicted(TypedDict):
+    """The answers, in the order of what was asked, by a model version."""
+
+    answers: list[JsonObject]
+    version: str
+
+
 class Health(TypedDict):
     """That the door answers; `ready`: that it can do what it is for."""
 
     ready: bool
-
-
-JsonObject = dict[str, Any]

@@ -8,19 +8,23 @@ checkpoint acknowledges all of it. It is opened anew when its settings, keys or 
 import asyncio
 import queue
 import threading
-from collections.abc import Callable
+from abc import abstractmethod
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from contextlib import suppress
 from pathlib import Path
-from typing import TypeVar
+from typing import Generic, TypeVar
 
 from flows.api.problems import Refused
 from flows.settings import CONFIG_NAME
+from flows.use_cases.answering import Answered, Answers, Question
 from flows.use_cases.requests import Asked, Taken, take_each
 from flows.workspace.workspace import Workspace
 from s3t_core.errors import S3TError, UsageError, WorkspaceError
 
 T = TypeVar("T")
+Q = TypeVar("Q")
+A = TypeVar("A")
 _MOST_TOGETHER = 500
 """So many people's requests at most are taken at a time."""
 _WAITING = 2000
@@ -35,12 +39,15 @@ class Desk:
         self,
         root: Path,
         seconds: float,
+        most_together: int = 1,
     ) -> None:
-        """`seconds`: how long somebody is kept waiting for an answer."""
+        """`seconds`: how long somebody is kept waiting for an answer; `most_together`: texts that
+        the model is asked at once."""
         self._seconds = seconds
         self._reads, self._reads_closed = _Seat(root), _Seat(root, tells=False)
         self._decides, self._decides_closed = _Seat(root), _Seat(root, tells=False)
         self._plans, self._takes = _Seat(root), _Intake(root)
+        self._answers = _Answering(root, most_together)
         self._seats = (
             self._reads,
             self._reads_closed,
@@ -48,6 +55,7 @@ class Desk:
             self._decides_closed,
             self._plans,
             self._takes,
+            self._answers,
         )
 
     async def read(
@@ -82,6 +90,13 @@ class Desk:
         if isinstance(taken, S3TError):
             raise taken
         return taken
+
+    async def answer(self, question: Question) -> Answered:
+        """What the version that serves answers."""
+        answered = await self._wait(self._answers.ask(question))
+        if isinstance(answered, S3TError):
+            raise answered
+        return answered
 
     def close(self) -> None:
         """Let each thread end what it does."""
@@ -174,22 +189,16 @@ class _Seat:
         return self._opened[1]
 
 
-class _Intake(_Seat):
-    """The one that takes requests, all that wait at a time."""
+class _Together(_Seat, Generic[Q, A]):
+    """One that does at once what all who wait ask for."""
 
-    def __init__(
-        self,
-        root: Path,
-    ) -> None:
-        self._asked: dict[int, Asked] = {}
-        super().__init__(root, tells=False)
+    def ask(self, question: Q) -> "Future[A | S3TError]":
+        """Have it answered with the next."""
+        return self.put(_Question(question, self._answer))
 
-    def ask(
-        self,
-        asked: Asked,
-    ) -> "Future[Taken | S3TError]":
-        """Have it taken with the next."""
-        return self.put(_Take(asked))
+    @abstractmethod
+    def _answer(self, workspace: Workspace, asked: Sequence[Q]) -> Sequence[A | S3TError]:
+        """An answer to each, or what keeps it from one."""
 
     def _run(self) -> None:
         while (job := self._jobs.get()) is not None:
@@ -203,37 +212,59 @@ class _Intake(_Seat):
                     jobs.append(another)
             self._do(jobs)
 
-    def _do(
-        self,
-        jobs: list[_Job],
-    ) -> None:
+    def _do(self, jobs: list[_Job]) -> None:
         live = [(act, answer) for act, answer in jobs if answer.set_running_or_notify_cancel()]
-        asked = [act.asked for act, _ in live if isinstance(act, _Take)]
+        asked = [act.asked for act, _ in live if isinstance(act, _Question)]
         try:
-            taken = take_each(self._workspace(), asked)
+            told = self._answer(self._workspace(), asked)
         except BaseException as error:
             self._forget_after(error)
             for _, answer in live:
                 answer.set_exception(error)
             return
-        for (_, answer), each in zip(live, taken, strict=True):
+        for (_, answer), each in zip(live, told, strict=True):
             answer.set_result(each)
 
 
-class _Take:
-    """A request in the queue of the one that takes them."""
+class _Question(Generic[Q, A]):
+    """What somebody asks, in the queue of the one that answers all who wait."""
 
     def __init__(
         self,
-        asked: Asked,
+        asked: Q,
+        answer: Callable[[Workspace, Sequence[Q]], Sequence[A | S3TError]],
     ) -> None:
-        self.asked = asked
+        self.asked, self._answer = asked, answer
 
-    def __call__(
+    def __call__(self, workspace: Workspace) -> A | S3TError:
+        return self._answer(workspace, [self.asked])[0]
+
+
+class _Intake(_Together[Asked, Taken]):
+    """The one that takes requests."""
+
+    def _answer(
         self,
         workspace: Workspace,
-    ) -> "Taken | S3TError":
-        return take_each(workspace, [self.asked])[0]
+        asked: Sequence[Asked],
+    ) -> Sequence[Taken | S3TError]:
+        return take_each(workspace, asked)
+
+
+class _Answering(_Together[Question, Answered]):
+    """The one that has the model: loaded when it is first asked, and again where another version
+    serves."""
+
+    def __init__(self, root: Path, most_together: int) -> None:
+        self._answers = Answers(most_together)
+        super().__init__(root, tells=False)
+
+    def _answer(
+        self,
+        workspace: Workspace,
+        asked: Sequence[Question],
+    ) -> Sequence[Answered | S3TError]:
+        return self._answers.to(workspace, asked)
 
 
 def _signs_of(root: Path) -> tuple[object, ...]:

@@ -12,12 +12,13 @@ from fastapi.responses import JSONResponse
 from pydantic import BaseModel, ConfigDict, Field
 from starlette.exceptions import HTTPException
 
-from flows.api.bodies import PlanAsked
+from flows.api.bodies import PlanAsked, PredictAsked
 from s3t_core.errors import (
     Busy,
     ConfigError,
     DataError,
     GuaranteeError,
+    NoLiveShard,
     NotNow,
     NotThere,
     OrchestrationError,
@@ -41,9 +42,10 @@ _STATUS: tuple[tuple[type[S3TError], int], ...] = (
     (OrchestrationError, 503),
     (WorkspaceError, 503),
     (ConfigError, 503),
-    (DataError, 409),
+    (DataError, 422),
     (UsageError, 422),
     (StaleModel, 503),
+    (NoLiveShard, 503),
     (GuaranteeError, 500),
 )
 
@@ -153,7 +155,14 @@ _OURS = frozenset(
     {
         *("body", "query", "path", "header", "request_id", "day", "name", "Idempotency-Key"),
         *("subjects", "hashed", "record", "subject", "basis", "reason", "months", "since"),
-        *("state", "due_within", "limit", "cursor", *PlanAsked.model_fields),
+        *(
+            "state",
+            "due_within",
+            "limit",
+            "cursor",
+            *PlanAsked.model_fields,
+            *PredictAsked.model_fields,
+        ),
     }
 )
 _WRONG = {

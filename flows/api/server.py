@@ -32,7 +32,7 @@ def serve(
     book_of(workspace).all()  # or it is said why nobody could be known
     with (
         listening(door) as bound,
-        closing(Desk(workspace.root, workspace.config.api.most_seconds)) as desk,
+        closing(_desk_of(workspace)) as desk,
     ):
         port = bound.getsockname()[1]
         server = door.server(guarded(workspace, desk, door, port))
@@ -45,6 +45,11 @@ def serve(
         finally:
             server.should_exit = True
             thread.join()
+
+
+def _desk_of(workspace: Workspace) -> Desk:
+    settings = workspace.config.api
+    return Desk(workspace.root, settings.most_seconds, settings.texts_together)
 
 
 def guarded(workspace: Workspace, desk: Desk, door: Door, port: int) -> Guard:

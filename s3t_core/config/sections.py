@@ -541,6 +541,13 @@ class ApiConfig(Section):
     most_seconds: float = Field(
         30.0, gt=0, le=600, description="for a request to come, and to be answered"
     )
+    texts_together: int = Field(
+        32,
+        ge=1,
+        le=10_000,
+        description="texts of several who ask that the model is given at once; last bits of an "
+        "answer then depend on who else asks. 1 = each alone",
+    )
 
     @field_validator(
         "most_seconds",

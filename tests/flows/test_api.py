@@ -18,11 +18,12 @@ import pytest
 from flows.adapters.doors import Door
 from flows.api.server import serve
 from flows.prefect_flows.erase import erase
+from flows.use_cases.predicting import champion_of
 from flows.use_cases.tokens import make_token
 from flows.use_cases.verifying import verify_path
 from flows.workspace.workspace import Workspace
 from s3t_core.errors import UsageError
-from tests.flows.conftest import CANARY
+from tests.flows.conftest import CANARY, CANARY_TEXT
 from tests.flows.test_cli import S3T, environment
 from tests.flows.test_doors import REFUSED, _free_port, _raw, _until
 
@@ -68,8 +69,8 @@ def place(trained: Callable[..., Workspace]) -> Workspace:
 
 
 def test_the_walk_of_the_documentation_is_what_happens(place: Workspace, tmp_path: Path) -> None:
-    tokens = {n: _token(place, n.lower()) for n in ("ASKS", "DECIDES", "AUDITS")}
-    (shell,), (python,) = _blocks("sh"), _blocks("python")
+    tokens = {n: _token(place, n.lower()) for n in ("ASKS", "DECIDES", "AUDITS", "PREDICTS")}
+    shell, (python,) = "\n".join(_blocks("sh")), _blocks("python")
     with opened(place) as url:
         env = {**os.environ, **tokens, "S3T_URL": url, "PATH": _path()}
         walk = shell.replace("curl -sS", "curl -sS --fail-with-body")
@@ -149,7 +150,12 @@ def test_from_a_request_by_http_to_a_certificate_that_verifies(place: Workspace)
         _client(url, _token(place, "asks")) as asks,
         _client(url, _token(place, "decides")) as decides,
         _client(url, _token(place, "audits")) as audits,
+        _client(url, _token(place, "predicts")) as predicts,
     ):
+        texts = ["words of nobody", CANARY_TEXT]
+        before = predicts.post("/api/v1/predict", json={"texts": texts})
+        assert before.json()["answers"] == champion_of(place).predict(texts)
+        assert before.json()["version"] == place.ledger.state().champion.version
         asked = asks.post(REQUESTS, json={"subjects": [CANARY]})
         assert asked.status_code == 201 and CANARY not in asked.text
         (request,) = asked.json()["requests"]
@@ -170,6 +176,11 @@ def test_from_a_request_by_http_to_a_certificate_that_verifies(place: Workspace)
         ended.set()
         asking.join()
         assert [c["request"] for c in done["certificates"]] == [request["id"]]
+        after = predicts.post("/api/v1/predict", json={"texts": texts}).json()
+        assert after["version"] == done["version"] != before.json()["version"]
+        assert after["answers"] == champion_of(Workspace(place.root)).predict(texts)
+        wrong = predicts.post("/api/v1/predict", json={"pairs": [[CANARY_TEXT, "b"]]})
+        assert wrong.status_code == 422 and CANARY_TEXT not in wrong.text
         assert late and {r.status_code for r in late} == {201}
         shown = asks.get(f"{REQUESTS}/{request['id']}").json()
         assert shown["state"] == "closed" and shown["rows"] is None

@@ -133,6 +133,27 @@ MUTANTS = [
         fails=f"{_PROBLEMS}::cut_off_where_it_is_too_much",
     ),
     Mutant(
+        name="door: answers of a version that serves no longer",
+        where="flows/use_cases/answering.py::Answers._asked",
+        takes="self._model = None",
+        puts="pass",
+        fails="tests/unit/use_cases/test_answering.py::version_that_serves_then",
+    ),
+    Mutant(
+        name="door: what is drawn by chance depends on who else asks",
+        where="flows/use_cases/answering.py::Question.goes_together",
+        takes="return not self.params.get('temperature')",
+        puts="return True",
+        fails="tests/unit/use_cases/test_answering.py::nobody_gets_anothers",
+    ),
+    Mutant(
+        name="door: what is wrong of one is told to all",
+        where="flows/use_cases/answering.py::Answers._to_group",
+        takes="len(group) == 1 or not isinstance(error, UsageError)",
+        puts="True",
+        fails="tests/unit/use_cases/test_answering.py::keeps_nobody_else",
+    ),
+    Mutant(
         name="door: settings are read once",
         where="flows/api/desk.py::_Seat._workspace",
         takes="self._opened is None or self._opened[0] != now",

@@ -11,7 +11,7 @@ import pytest
 from fastapi.routing import APIRoute
 
 from flows.adapters.tokens import ROLES, TokenBook
-from flows.api import evidence, requests, standing
+from flows.api import answers, evidence, requests, standing
 from flows.api.desk import Desk
 from flows.api.limits import Limits, Rate
 from flows.api.problems import MEDIA_TYPE, Problem, Refused
@@ -26,7 +26,7 @@ REQUESTS = "/api/v1/requests"
 CANARY = "canary-person-77"
 ROUTES = [
     route
-    for part in (requests.router, evidence.router, standing.router)
+    for part in (requests.router, evidence.router, standing.router, answers.router)
     for route in part.routes
     if isinstance(route, APIRoute)
 ]
@@ -70,6 +70,7 @@ MAY: dict[tuple[str, str], set[str]] = {
     ("GET", "/forecast"): {"decides", "erases", "audits"},
     ("GET", "/versions"): {"decides", "erases", "audits"},
     ("POST", "/plan"): {"decides", "erases", "audits"},
+    ("POST", "/predict"): {"predicts"},
     ("GET", "/token"): set(ROLES),
 }
 

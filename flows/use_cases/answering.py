@@ -1,0 +1,112 @@
+"""What the version that serves answers to many who ask at once: some texts at a time, and over an
+erasure by the version that serves then."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from flows.use_cases.documents import Answer
+from flows.use_cases.predicting import Answering, Served, champion_of
+from s3t_core.errors import NotNow, S3TError, StaleModel, UsageError
+
+_TRIES = 2
+
+
+@dataclass(frozen=True)
+class Question:
+    """What somebody asks of the model: texts, pairs of texts, or chats, as it takes them
+    (learning.payload); `params`: how a language model writes."""
+
+    asked: tuple[object, ...]
+    params: Mapping[str, object] = field(default_factory=dict)
+
+    @property
+    def goes_together(self) -> bool:
+        """Whether others' texts beside its own change at most last bits: what is drawn by chance
+        depends on its place among all."""
+        return not self.params.get("temperature")
+
+
+@dataclass(frozen=True)
+class Answered:
+    """The answers, in the order of what was asked, and by which model version."""
+
+    answers: tuple[Answer, ...]
+    version: str
+
+
+class Answers:
+    """A loaded version, and who asks it. For one thread."""
+
+    def __init__(self, most_together: int) -> None:
+        """`most_together`: texts of several who ask that the model is given at once; 1: each alone,
+        so that nobody's answer depends on who else asks."""
+        self._most = most_together
+        self._model: tuple[Answering, str] | None = None
+
+    def to(self, workspace: Served, asked: Sequence[Question]) -> list[Answered | S3TError]:
+        """An answer to each, or what keeps it from one. Raises NotNow where nothing serves."""
+        found: dict[int, Answered | S3TError] = {}
+        for group in self._groups(asked):
+            found |= self._to_group(workspace, {n: asked[n] for n in group})
+        return [found[number] for number in range(len(asked))]
+
+    def _groups(self, asked: Sequence[Question]) -> Iterator[list[int]]:
+        """Numbers of those who are asked about at once."""
+        group, size = list[int](), 0
+        for number, each in enumerate(asked):
+            fits = (
+                group
+                and size + len(each.asked) <= self._most
+                and each.goes_together
+                and asked[group[0]].params == each.params
+            )
+            if group and not fits:
+                yield group
+                group, size = [], 0
+            group.append(number)
+            size += len(each.asked)
+        if group:
+            yield group
+
+    def _to_group(
+        self, workspace: Served, group: Mapping[int, Question]
+    ) -> dict[int, Answered | S3TError]:
+        together = [text for each in group.values() for text in each.asked]
+        params = next(iter(group.values())).params
+        try:
+            answers, version = self._asked(workspace, together, params)
+        except S3TError as error:
+            if len(group) == 1 or not isinstance(error, UsageError):
+                return dict.fromkeys(group, error)
+            return {n: self._to_group(workspace, {n: each})[n] for n, each in group.items()}
+        rest = iter(answers)
+        return {
+            n: Answered(tuple(next(rest) for _ in each.asked), version) for n, each in group.items()
+        }
+
+    def _asked(
+        self,
+        workspace: Served,
+        texts: list[object],
+        params: Mapping[str, object],
+    ) -> tuple[list[Answer], str]:
+        for last in range(_TRIES):
+            model, version = self._loaded(workspace)
+            try:
+                return model.predict(texts, params), version
+            except StaleModel:
+                self._model = None  # another version serves; what is in memory answers no more
+                if last == _TRIES - 1:
+                    raise
+        raise AssertionError
+
+    def _loaded(self, workspace: Served) -> tuple[Answering, str]:
+        if self._model is None:
+            champion = workspace.ledger.state().champion
+            if champion is None:
+                raise NotNow(
+                    "expected a model version to serve, got none; run `s3t ingest SOURCE` and "
+                    "`s3t train`, then ask again"
+                )
+            self._model = champion_of(workspace), champion.version
+        return self._model

@@ -1,0 +1,138 @@
+"""Many who ask at once: each gets the answers to what it asked, whoever else asks; over an erasure
+by the version that serves then."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from flows.use_cases import answering
+from flows.use_cases.answering import Answered, Answers, Question
+from s3t_core.errors import DataError, NoLiveShard, NotNow, StaleModel
+
+
+class Model:
+    """Answers each text by itself; refuses a batch with a bad one, and whatever it is told to."""
+
+    def __init__(self, refuses: list[Exception] | None = None) -> None:
+        self.batches: list[list[object]] = []
+        self.params: list[Mapping[str, object]] = []
+        self.refuses = refuses or []
+
+    def predict(self, asked: Any, params: Any = None) -> list[Any]:
+        if self.refuses:
+            raise self.refuses.pop(0)
+        if "bad" in asked:
+            raise DataError(f"expected texts, got something else at {asked.index('bad')}; mend it")
+        self.batches.append(list(asked))
+        self.params.append(params)
+        return [{"label": f"of {text}"} for text in asked]
+
+
+class Place:
+    """A workspace in which a version serves, or none."""
+
+    def __init__(self, version: str = "3") -> None:
+        self.version = version
+
+    @property
+    def ledger(self) -> Any:
+        return self
+
+    def state(self) -> Any:
+        return self
+
+    @property
+    def champion(self) -> Any:
+        return self if self.version else None
+
+
+@pytest.fixture
+def models(monkeypatch: pytest.MonkeyPatch) -> list[Model]:
+    """Those that are loaded, one after the other."""
+    loaded: list[Model] = []
+
+    def load(_: object) -> Model:
+        loaded.append(Model())
+        return loaded[-1]
+
+    monkeypatch.setattr(answering, "champion_of", load)
+    return loaded
+
+
+def _of(*texts: object) -> Answered:
+    return Answered(tuple({"label": f"of {text}"} for text in texts), "3")
+
+
+def test_who_asks_at_once_is_answered_at_once_and_apart(models: list[Model]) -> None:
+    asked = [Question(("a", "b")), Question(("c",)), Question(()), Question(("d",))]
+    assert Answers(32).to(Place(), asked) == [_of("a", "b"), _of("c"), _of(), _of("d")]  # type: ignore[arg-type]
+    assert models[0].batches == [["a", "b", "c", "d"]] and len(models) == 1
+
+
+@given(
+    sizes=st.lists(st.integers(0, 7), max_size=12),
+    most=st.integers(1, 20),
+    seeds=st.lists(st.sampled_from([{}, {"seed": 1}, {"temperature": 0.5}]), min_size=12),
+)
+def test_nobody_gets_anothers_answer(
+    sizes: list[int], most: int, seeds: list[dict[str, object]]
+) -> None:
+    asked = [
+        Question(tuple(f"{n}/{i}" for i in range(size)), seeds[n]) for n, size in enumerate(sizes)
+    ]
+    model, answers = Model(), Answers(most)
+    answers._model = model, "3"  # type: ignore[assignment]
+    told = answers.to(Place(), asked)  # type: ignore[arg-type]
+    assert told == [_of(*each.asked) for each in asked]
+    for batch, params in zip(model.batches, model.params, strict=True):
+        whose = {str(text).partition("/")[0] for text in batch}
+        assert len(batch) <= most or len(whose) == 1
+        assert len(whose) <= 1 or not params.get("temperature")
+
+
+def test_each_is_asked_alone_where_that_is_set(models: list[Model]) -> None:
+    Answers(1).to(Place(), [Question(("a",)), Question(("b",))])  # type: ignore[arg-type]
+    assert models[0].batches == [["a"], ["b"]]
+
+
+def test_what_is_wrong_of_one_keeps_nobody_else_from_an_answer(models: list[Model]) -> None:
+    told = Answers(32).to(Place(), [Question(("a",)), Question(("bad",)), Question(("c",))])  # type: ignore[arg-type]
+    assert told[0] == _of("a") and told[2] == _of("c") and isinstance(told[1], DataError)
+
+
+@pytest.mark.parametrize("refusals", [1, 2])
+def test_over_an_erasure_the_version_that_serves_then_answers(
+    models: list[Model], monkeypatch: pytest.MonkeyPatch, refusals: int
+) -> None:
+    answers = Answers(32)
+    assert answers.to(Place("2"), [Question(("a",))])[0] == Answered(({"label": "of a"},), "2")  # type: ignore[arg-type]
+    models[0].refuses = [StaleModel("moved on")]
+    if refusals == 2:
+        first = answering.champion_of
+
+        def stale(place: Any) -> Model:
+            loaded: Any = first(place)
+            loaded.refuses = [StaleModel("moved on")]
+            return loaded  # type: ignore[no-any-return]
+
+        monkeypatch.setattr(answering, "champion_of", stale)
+    told = answers.to(Place("3"), [Question(("a",)), Question(("b",))])  # type: ignore[arg-type]
+    assert (told == [_of("a"), _of("b")]) == (refusals == 1)
+    assert all(isinstance(each, StaleModel) for each in told) == (refusals == 2)
+    assert answers.to(Place("3"), [Question(("a",))])[0] is not None  # type: ignore[arg-type]
+
+
+def test_where_nothing_serves_that_is_told(models: list[Model]) -> None:
+    told = Answers(32).to(Place(""), [Question(("a",))])  # type: ignore[arg-type]
+    assert isinstance(told[0], NotNow) and not models
+
+
+def test_where_every_shard_is_dead_nobody_is_answered(models: list[Model]) -> None:
+    answers = Answers(32)
+    answers.to(Place(), [Question(("a",))])  # type: ignore[arg-type]
+    models[0].refuses = [NoLiveShard("expected a live shard, got none; retrain")]
+    told = answers.to(Place(), [Question(("a",)), Question(("b",))])  # type: ignore[arg-type]
+    assert all(isinstance(each, NoLiveShard) for each in told)
