@@ -23,7 +23,7 @@ from benchmarks.bed import KEY, KEYS, Bed, bed_of, parser, sample
 from benchmarks.plain import RETRAINED
 from benchmarks.report import Line, at_least, tell, timed
 from benchmarks.training import run_plain
-from flows.use_cases.requests import take_requests
+from flows.use_cases.taking import take_requests
 from flows.workspace import access
 from flows.workspace.composing import erase_policy, erase_ports
 from flows.workspace.creating import create_workspace

@@ -21,7 +21,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from flows.use_cases.requests import take_requests
+from flows.use_cases.taking import take_requests
 from flows.workspace import access
 from flows.workspace.composing import erase_policy, erase_ports
 from flows.workspace.creating import create_workspace

@@ -19,8 +19,8 @@ from benchmarks.bed import KEY, Bed, bench_config
 from benchmarks.erase import erase_timed, workspace_of_subjects
 from benchmarks.report import Line, at_most, middle, tell, timed
 from flows.use_cases.planning import Question, plan
-from flows.use_cases.requests import take_requests
 from flows.use_cases.status import status_of
+from flows.use_cases.taking import take_requests
 from flows.workspace import access, stores
 from flows.workspace.creating import create_workspace
 from s3t_core.config import Config

@@ -27,7 +27,7 @@ from typing import Any
 from benchmarks.bed import KEY
 from benchmarks.erase import erase_timed
 from benchmarks.report import Line, at_most, tell
-from flows.use_cases.requests import take_requests
+from flows.use_cases.taking import take_requests
 from flows.workspace.creating import create_workspace
 from flows.workspace.workspace import enter
 from s3t_core.config import Config

@@ -15,7 +15,7 @@ from typing import Any
 
 from flows.settings import prepare_environment, start_prefect
 from flows.use_cases.predicting import champion_of
-from flows.use_cases.requests import take_requests
+from flows.use_cases.taking import take_requests
 from flows.workspace.creating import create_workspace
 from flows.workspace.workspace import Workspace, enter
 from s3t_core.config import Config

@@ -18,7 +18,7 @@ from typing import Generic, TypeVar
 from flows.api.problems import Refused
 from flows.settings import CONFIG_NAME
 from flows.use_cases.answering import Answered, Answers, Question
-from flows.use_cases.requests import Asked, Taken, take_each
+from flows.use_cases.taking import Asked, Taken, take_each
 from flows.workspace.workspace import Workspace
 from s3t_core.errors import S3TError, UsageError, WorkspaceError
 

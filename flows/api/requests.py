@@ -28,12 +28,11 @@ from flows.api.callers import may_be_told, whoever
 from flows.api.desk import Desk
 from flows.api.problems import Refused
 from flows.use_cases import requests as use_cases
-from flows.use_cases.documents import RequestDocument, RequestListed
+from flows.use_cases.documents import PersonFound, RequestDocument, RequestListed
 from flows.use_cases.finding import people_found
 from flows.use_cases.history import request_document
-from flows.use_cases.requests import Asked, Taken
+from flows.use_cases.taking import Asked, Taken
 from flows.workspace.workspace import Workspace
-from s3t_core.erasure.closing import as_counted
 from s3t_core.erasure.outcome import ErasureOutcome
 from s3t_core.erasure.vocabulary import ClosingKind
 
@@ -84,10 +83,8 @@ async def ask(
     answered: 201 where one is new, 200 where each stood before, 409 where the key stands for a
     request that was withdrawn or rejected."""
     asked = Asked(tuple(body.subjects), tuple(body.hashed), body.record, idempotency_key or "")
-    taken = await desk.take(asked)
-    tells = may_be_told(token)
-    answer = await desk.read(partial(_accepted, asked=asked, taken=taken, tells=tells), tells)
-    if any(r["state"] in get_args(ClosingKind) for r in answer["requests"]):
+    taken, tells = await desk.take(asked), may_be_told(token)
+    if any(each["state"] in get_args(ClosingKind) for each in taken.told):
         raise Refused(
             409,
             "KeyIsSpent",
@@ -96,34 +93,20 @@ async def ask(
         )
     if len(taken.before) == len(taken.requests):
         response.status_code = 200
-    return answer
-
-
-def _accepted(
-    workspace: Workspace,
-    asked: Asked,
-    taken: Taken,
-    tells: bool,
-) -> Accepted:
-    state, now = workspace.ledger.state(), workspace.clock.now()
-    states = use_cases.states_of(workspace, taken.requests)
-    counted = [as_counted(r, state, now) for r in taken.requests]
-    ids = [r.request_id for r in counted]
+    shown = taken.told if tells else [{**t, "state": _coarse(t["state"])} for t in taken.told]
     return {
-        "requests": [
-            {
-                "id": r.request_id,
-                "received": r.received,
-                "due": r.due,
-                "state": states[r.request_id] if tells else _coarse(states[r.request_id]),
-            }
-            for r in counted
-        ],
-        "open_before": [i for i in ids if i in taken.before and state.is_open(i)],
-        "found": people_found(workspace, list(asked.subjects), asked.hashed, asked.record, ids)
+        "requests": [*shown],
+        "open_before": taken.open_before,
+        "found": await desk.read(partial(_found, asked=asked, taken=taken), tells)
         if tells
         else None,
     }
+
+
+def _found(workspace: Workspace, asked: Asked, taken: Taken) -> list[PersonFound]:
+    """Who of them is in the data."""
+    ids = [each["id"] for each in taken.told]
+    return people_found(workspace, list(asked.subjects), asked.hashed, asked.record, ids)
 
 
 @router.get("/requests")

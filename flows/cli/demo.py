@@ -123,7 +123,7 @@ def _request(say: "_Speaker", workspace: Workspace) -> None:
         "4. Three people ask to be erased",
         "Their ids go to a file only the eraser reads; everything else knows keyed digests.",
     )
-    from flows.use_cases.requests import take_requests
+    from flows.use_cases.taking import take_requests
 
     for request in take_requests(workspace, _three_subjects()):
         say.tell(f"{request.request_id}, due {request.due}")

@@ -114,7 +114,7 @@ def request(
 
     `s3t request --stdin < ids.txt`, or type the ids and end with Ctrl-D."""
     opened = open_workspace(workspace)
-    from flows.use_cases.requests import ask, told_ended
+    from flows.use_cases.taking import ask, told_ended
 
     lines = _ids(opened, stdin, file, column)
     given = list(dict.fromkeys([*(subjects or []), *lines]))

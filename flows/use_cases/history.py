@@ -3,7 +3,8 @@
 from collections.abc import Iterator
 
 from flows.use_cases.documents import HistoryEntry, RequestDocument, VersionTold, told_score
-from flows.use_cases.requests import Asking, list_requests, require_request
+from flows.use_cases.requests import list_requests, require_request
+from flows.use_cases.taking import Asking
 from s3t_core.canonical import sha256_hex
 from s3t_core.erasure import events
 from s3t_core.erasure.events import from_json

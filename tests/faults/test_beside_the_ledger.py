@@ -16,8 +16,9 @@ from flows.metrics import text_of
 from flows.use_cases.erasing import why_erase_now
 from flows.use_cases.evidence import write_bundle, write_ledger
 from flows.use_cases.reporting import write_report
-from flows.use_cases.requests import ask, list_requests, reject, take_requests, withdraw
+from flows.use_cases.requests import list_requests, reject, withdraw
 from flows.use_cases.status import status_of
+from flows.use_cases.taking import ask, take_requests
 from flows.use_cases.verifying import verify_path, verify_paths
 from flows.workspace.creating import create_workspace
 from flows.workspace.verified import check_whole

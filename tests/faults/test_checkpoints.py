@@ -18,8 +18,8 @@ from flows.adapters import checkpoints
 from flows.adapters.database import seal_of
 from flows.adapters.keys import SIGNING_PUB, read_public_key, read_signing_key
 from flows.use_cases.evidence import write_bundle
-from flows.use_cases.requests import take_requests
 from flows.use_cases.rotating import move_checkpoints
+from flows.use_cases.taking import take_requests
 from flows.workspace import access
 from flows.workspace.creating import create_workspace
 from flows.workspace.workspace import Workspace
@@ -296,7 +296,7 @@ def test_a_request_that_no_checkpoint_tells_of_is_not_acknowledged(
 _ASKS = """
 import sys
 from pathlib import Path
-from flows.use_cases.requests import take_requests
+from flows.use_cases.taking import take_requests
 from flows.workspace.workspace import Workspace
 take_requests(Workspace(Path(sys.argv[1])), ["person 2"])
 """

@@ -10,9 +10,10 @@ from flows.cli.app import _render_status
 from flows.use_cases.erasing import erase_pending
 from flows.use_cases.evidence import write_bundle, write_ledger
 from flows.use_cases.reporting import write_report
-from flows.use_cases.requests import hold, reject, take_requests, withdraw
+from flows.use_cases.requests import hold, reject, withdraw
 from flows.use_cases.status import status_of
 from flows.use_cases.steps import AS_THEY_STAND
+from flows.use_cases.taking import take_requests
 from flows.use_cases.verifying import verify_path, verify_paths
 from flows.workspace import access
 from flows.workspace.creating import create_workspace

@@ -20,7 +20,7 @@ from flows.adapters.git import run_git
 from flows.use_cases.finding import look_alikes, look_up, look_up_hashed
 from flows.use_cases.ingesting import ingest_source
 from flows.use_cases.reconciling import reconcile
-from flows.use_cases.requests import take_requests
+from flows.use_cases.taking import take_requests
 from flows.workspace import access
 from flows.workspace.composing import erase_policy, erase_ports
 from flows.workspace.creating import create_workspace

@@ -21,7 +21,7 @@ from flows.adapters.credentials import read_secret
 from flows.adapters.doors import Door
 from flows.adapters.keys import read_workspace_key
 from flows.use_cases.id_files import read_ids
-from flows.use_cases.requests import take_requests
+from flows.use_cases.taking import take_requests
 from flows.use_cases.verifying import verify_path
 from flows.workspace.creating import create_workspace
 from flows.workspace.workspace import Workspace

@@ -128,7 +128,8 @@ def test_two_lock_files_are_two_places(tmp_path: Path) -> None:
 
 def test_every_command_that_changes_waits_for_a_lease_held_elsewhere(tmp_path: Path) -> None:
     """Whatever the file system does with locks."""
-    from flows.use_cases.requests import take_requests, withdraw
+    from flows.use_cases.requests import withdraw
+    from flows.use_cases.taking import take_requests
     from flows.workspace.creating import create_workspace
     from flows.workspace.workspace import Workspace
     from s3t_core.config import Config

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from flows.adapters import footing
-from flows.use_cases.requests import take_requests
+from flows.use_cases.taking import take_requests
 from flows.workspace import access, stores
 from flows.workspace.creating import create_workspace
 from flows.workspace.sweeping import sweep

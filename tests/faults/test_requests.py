@@ -19,9 +19,9 @@ from flows.use_cases.requests import (
     lift_hold,
     list_requests,
     reject,
-    take_requests,
     withdraw,
 )
+from flows.use_cases.taking import take_requests
 from flows.use_cases.verifying import verify_path
 from flows.workspace.composing import erase_policy
 from flows.workspace.creating import create_workspace
@@ -326,7 +326,7 @@ def test_a_request_that_failed_leaves_no_id_behind_a_certificate_for_the_same_pe
     assert refused.requests.pending() == []
     for module in (
         "flows.use_cases.finding",
-        "flows.use_cases.requests",
+        "flows.use_cases.taking",
     ):  # asked of the ledger before the lock comes
         monkeypatch.setattr(f"{module}.rule_of", lambda _: ())
     holder.execute(f"BEGIN {locked}")

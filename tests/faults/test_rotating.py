@@ -17,8 +17,9 @@ from flows.adapters.keys import (
     read_signing_key,
 )
 from flows.use_cases.evidence import write_bundle, write_ledger
-from flows.use_cases.requests import take_requests, withdraw
+from flows.use_cases.requests import withdraw
 from flows.use_cases.rotating import rotate_signing_key
+from flows.use_cases.taking import take_requests
 from flows.use_cases.verifying import verify_path, verify_paths
 from flows.workspace.creating import create_workspace
 from flows.workspace.verified import check_whole

@@ -22,18 +22,9 @@ from flows.metrics import text_of
 from flows.use_cases.erasing import told_of_deferred, why_erase_now
 from flows.use_cases.ingesting import ingest_source
 from flows.use_cases.reporting import write_report
-from flows.use_cases.requests import (
-    approve,
-    extend,
-    hold,
-    lift,
-    lift_hold,
-    reject,
-    take_hashed,
-    take_requests,
-    withdraw,
-)
+from flows.use_cases.requests import approve, extend, hold, lift, lift_hold, reject, withdraw
 from flows.use_cases.rotating import rotate_signing_key
+from flows.use_cases.taking import take_hashed, take_requests
 from flows.workspace import access
 from flows.workspace.composing import baseline_of, erase_policy, erase_ports
 from flows.workspace.creating import create_workspace

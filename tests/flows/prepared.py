@@ -13,7 +13,7 @@ from typing import Any
 
 from flows.prefect_flows.ingest import ingest
 from flows.prefect_flows.train import train
-from flows.use_cases.requests import take_requests
+from flows.use_cases.taking import take_requests
 from flows.workspace.creating import create_workspace
 from flows.workspace.workspace import Workspace
 from s3t_core.config import Config, render_config

@@ -20,10 +20,10 @@ from flows.prefect_flows.train import train
 from flows.prefect_flows.triggering import FULL_RETRAIN, PrefectDeployment
 from flows.use_cases.predicting import champion_of
 from flows.use_cases.replacing import FutureData, train_first, train_replacement
-from flows.use_cases.requests import take_requests
 from flows.use_cases.retraining import have_retrained, run_retrain, want_retrain
 from flows.use_cases.status import status_of
 from flows.use_cases.steps import AS_THEY_STAND
+from flows.use_cases.taking import take_requests
 from flows.use_cases.training import run_training
 from flows.use_cases.training_case import LiveData, TrainingCase
 from flows.workspace import access

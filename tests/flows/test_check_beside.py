@@ -10,7 +10,7 @@ import pytest
 
 from flows.use_cases.checking import Standing, check
 from flows.use_cases.ingesting import ingest_source
-from flows.use_cases.requests import take_requests
+from flows.use_cases.taking import take_requests
 from flows.workspace.composing import erase_policy, erase_ports
 from flows.workspace.workspace import Workspace
 from s3t_core.erasure.executor import Eraser

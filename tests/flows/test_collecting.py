@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from flows.prefect_flows.erase import erase
-from flows.use_cases.requests import take_requests
+from flows.use_cases.taking import take_requests
 from flows.workspace.workspace import Workspace
 from s3t_core.errors import StorageError
 from tests.flows.conftest import CANARY

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from benchmarks.erase import WORDS, erase_timed
-from flows.use_cases.requests import take_requests
+from flows.use_cases.taking import take_requests
 from flows.workspace.composing import erase_policy, erase_ports
 from flows.workspace.creating import create_workspace
 from s3t_core.config import Config

@@ -17,7 +17,8 @@ import pytest
 from flows.adapters.local import CertificateFiles, WorkspaceResidue
 from flows.use_cases.ingesting import ingest_source
 from flows.use_cases.reconciling import reconcile
-from flows.use_cases.requests import hold, take_hashed, take_requests
+from flows.use_cases.requests import hold
+from flows.use_cases.taking import take_hashed, take_requests
 from flows.use_cases.verifying import verify_path
 from flows.workspace import access
 from flows.workspace.composing import erase_policy, erase_ports

@@ -9,7 +9,7 @@ import pytest
 
 from flows.prefect_flows.erase import erase
 from flows.prefect_flows.ingest import ingest
-from flows.use_cases.requests import take_requests
+from flows.use_cases.taking import take_requests
 from flows.workspace.workspace import Workspace
 from s3t_core.errors import S3TError, WorkspaceError
 from tests.flows.conftest import CANARY, CANARY_TEXT, people, write_csv

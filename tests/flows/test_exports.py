@@ -18,8 +18,8 @@ from flows.use_cases.documents import CheckpointDocument
 from flows.use_cases.evidence import write_ledger
 from flows.use_cases.exporting import export_champion, exports_told, verify_checkpoint
 from flows.use_cases.reporting import write_report
-from flows.use_cases.requests import take_requests
 from flows.use_cases.status import status_of
+from flows.use_cases.taking import take_requests
 from flows.use_cases.verifying import state_of_ledger, verify_path
 from flows.workspace.creating import create_workspace
 from flows.workspace.workspace import Workspace

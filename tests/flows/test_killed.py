@@ -16,7 +16,7 @@ import pytest
 
 from flows.prefect_flows.ingest import ingest
 from flows.prefect_flows.train import train
-from flows.use_cases.requests import take_requests
+from flows.use_cases.taking import take_requests
 from flows.workspace.workspace import Workspace
 from tests.flows.conftest import CANARY, CANARY_TEXT, people, write_csv
 from tests.flows.test_cli import S3T, _json, environment

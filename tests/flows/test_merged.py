@@ -7,7 +7,7 @@ import pytest
 
 from flows.prefect_flows.erase import erase
 from flows.use_cases.predicting import champion_of
-from flows.use_cases.requests import take_requests
+from flows.use_cases.taking import take_requests
 from flows.workspace.jobs import ReleaseEvaluator
 from flows.workspace.workspace import Workspace
 from s3t_core.domain import Combine

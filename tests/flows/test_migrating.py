@@ -19,7 +19,7 @@ from flows.prefect_flows.erase import erase
 from flows.prefect_flows.train import train
 from flows.use_cases import migrating
 from flows.use_cases.migrating import migrate, undo
-from flows.use_cases.requests import take_requests
+from flows.use_cases.taking import take_requests
 from flows.use_cases.verifying import verify_path
 from flows.workspace import stores
 from flows.workspace.workspace import Workspace

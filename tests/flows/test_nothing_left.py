@@ -15,7 +15,7 @@ from flows.adapters import scan_scope
 from flows.adapters.loading import folder_in_use
 from flows.prefect_flows.erase import erase
 from flows.use_cases.reconciling import reconcile
-from flows.use_cases.requests import take_requests
+from flows.use_cases.taking import take_requests
 from flows.workspace.composing import erase_policy, erase_ports
 from flows.workspace.workspace import Workspace
 from s3t_core.erasure.executor import ErasePorts, Eraser

@@ -13,7 +13,7 @@ from mlflow.entities import Run
 from flows.prefect_flows.erase import erase
 from flows.prefect_flows.ingest import ingest
 from flows.prefect_flows.train import train
-from flows.use_cases.requests import take_requests
+from flows.use_cases.taking import take_requests
 from flows.workspace.workspace import Workspace
 from tests.flows.conftest import CANARY, people, write_csv
 

@@ -26,14 +26,8 @@ from flows.use_cases.finding import (
     spelt,
 )
 from flows.use_cases.ingesting import ingest_source
-from flows.use_cases.requests import (
-    hold,
-    lift,
-    lift_hold,
-    list_requests,
-    take_hashed,
-    take_requests,
-)
+from flows.use_cases.requests import hold, lift, lift_hold, list_requests
+from flows.use_cases.taking import take_hashed, take_requests
 from flows.use_cases.verifying import verify_path
 from flows.workspace.composing import erase_policy, erase_ports
 from flows.workspace.creating import create_workspace

@@ -15,7 +15,7 @@ from flows.prefect_flows.erase import erase
 from flows.prefect_flows.ingest import ingest
 from flows.prefect_flows.train import train
 from flows.use_cases.predicting import champion_of
-from flows.use_cases.requests import take_requests
+from flows.use_cases.taking import take_requests
 from flows.use_cases.verifying import verify_path
 from flows.workspace import access
 from flows.workspace.composing import erase_policy, erase_ports

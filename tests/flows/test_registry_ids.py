@@ -17,8 +17,8 @@ from flows.prefect_flows.erase import erase
 from flows.prefect_flows.ingest import ingest
 from flows.prefect_flows.train import train
 from flows.use_cases.predicting import champion_of
-from flows.use_cases.requests import take_requests
 from flows.use_cases.status import registry_problems
+from flows.use_cases.taking import take_requests
 from flows.workspace.workspace import Workspace
 from s3t_core.erasure.state import VersionRecord
 from s3t_core.errors import GuaranteeError, WorkspaceError

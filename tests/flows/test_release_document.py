@@ -21,8 +21,8 @@ from flows.prefect_flows.train import train
 from flows.use_cases.predicting import champion_of
 from flows.use_cases.replaying import replay
 from flows.use_cases.reporting import report_of
-from flows.use_cases.requests import take_requests
 from flows.use_cases.status import registry_problems
+from flows.use_cases.taking import take_requests
 from flows.workspace.workspace import Workspace
 from s3t_core.canonical import canonical_json, sha256_hex
 from s3t_core.errors import GuaranteeError, StaleModel, StorageError

@@ -11,7 +11,7 @@ from flows.prefect_flows.erase import erase
 from flows.prefect_flows.ingest import ingest
 from flows.prefect_flows.train import train
 from flows.use_cases.replaying import replay
-from flows.use_cases.requests import take_requests
+from flows.use_cases.taking import take_requests
 from flows.workspace.workspace import Workspace
 from s3t_core.errors import UsageError
 from s3t_core.learning.jobs import DescribeJob, Description, StageJob, StageOutcome

@@ -14,7 +14,7 @@ import pytest
 from flows.prefect_flows.ingest import ingest
 from flows.prefect_flows.train import train
 from flows.use_cases.predicting import champion_of
-from flows.use_cases.requests import take_requests
+from flows.use_cases.taking import take_requests
 from flows.workspace.workspace import Workspace
 from s3t_core.capacity.assignment import is_held_out
 from s3t_core.capacity.assignment import place as where

@@ -23,7 +23,8 @@ from flows.prefect_flows.ingest import ingest
 from flows.prefect_flows.train import train
 from flows.supervisor.serving import Serving
 from flows.use_cases.erasing import why_erase_now
-from flows.use_cases.requests import hold, take_requests
+from flows.use_cases.requests import hold
+from flows.use_cases.taking import take_requests
 from flows.use_cases.verifying import verify_path
 from flows.workspace.workspace import Workspace
 from s3t_core.errors import Busy, ConfigError, UsageError

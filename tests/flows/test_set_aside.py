@@ -14,8 +14,9 @@ from flows.prefect_flows.erase import erase
 from flows.prefect_flows.ingest import ingest
 from flows.prefect_flows.retrain import retrain
 from flows.use_cases.reporting import report_of
-from flows.use_cases.requests import hold, lift, take_hashed, take_requests, withdraw
+from flows.use_cases.requests import hold, lift, withdraw
 from flows.use_cases.status import status_of
+from flows.use_cases.taking import take_hashed, take_requests
 from flows.use_cases.verifying import verify_path
 from flows.workspace.composing import erase_policy, erase_ports
 from flows.workspace.workspace import Workspace

@@ -15,7 +15,8 @@ import pytest
 from flows.use_cases.finding import look_up
 from flows.use_cases.ingesting import ingest_source
 from flows.use_cases.reconciling import reconcile
-from flows.use_cases.requests import lift, take_hashed, take_requests
+from flows.use_cases.requests import lift
+from flows.use_cases.taking import take_hashed, take_requests
 from flows.use_cases.verifying import verify_path
 from flows.workspace.composing import erase_policy, erase_ports, scan_scope
 from flows.workspace.creating import create_workspace

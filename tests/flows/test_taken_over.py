@@ -18,7 +18,7 @@ from flows.prefect_flows.ingest import ingest
 from flows.prefect_flows.retrain import retrain
 from flows.prefect_flows.train import train
 from flows.use_cases.predicting import champion_of
-from flows.use_cases.requests import take_requests
+from flows.use_cases.taking import take_requests
 from flows.workspace import access
 from flows.workspace.workspace import Workspace
 from s3t_core.records import subject_digest

@@ -19,8 +19,8 @@ from flows.prefect_flows.train import train
 from flows.use_cases.checking import check
 from flows.use_cases.predicting import champion_of, predict_file
 from flows.use_cases.reporting import write_report
-from flows.use_cases.requests import take_requests
 from flows.use_cases.status import status_of
+from flows.use_cases.taking import take_requests
 from flows.workspace.workspace import Workspace
 from s3t_core.conversations import turns_of
 from s3t_core.images import CUT, NO_IMAGE

@@ -17,18 +17,9 @@ from flows.prefect_flows.erase import erase
 from flows.prefect_flows.ingest import ingest
 from flows.prefect_flows.retrain import retrain
 from flows.use_cases.replaying import replay
-from flows.use_cases.requests import (
-    approve,
-    extend,
-    hold,
-    lift,
-    lift_hold,
-    reject,
-    take_hashed,
-    take_requests,
-    withdraw,
-)
+from flows.use_cases.requests import approve, extend, hold, lift, lift_hold, reject, withdraw
 from flows.use_cases.rotating import rotate_signing_key
+from flows.use_cases.taking import take_hashed, take_requests
 from flows.workspace.workspace import Workspace
 from s3t_core.canonical import canonical_json
 from s3t_core.erasure.rules import KINDS

@@ -621,7 +621,7 @@ MUTANTS: tuple[Mutant, ...] = (
     ),
     Mutant(
         name="footing: ids are taken in to wherever it leads",
-        where="flows/use_cases/requests.py::_take_all",
+        where="flows/use_cases/taking.py::_take_all",
         takes="check_directory(workspace.root, 'needles')",
         puts="",
         fails="tests/faults/test_one_tree.py::no_id_is_taken",

@@ -417,7 +417,7 @@ MUTANTS: tuple[Mutant, ...] = (
     ),
     Mutant(
         name="clock: who asks again is told the time to come",
-        where="flows/use_cases/requests.py::ask",
+        where="flows/use_cases/taking.py::ask",
         takes="(as_counted(each, state, now) for each in taken)",
         puts="taken",
         fails="tests/faults/test_beside_the_ledger.py::only_looks",

@@ -5,7 +5,7 @@ from tests.mutants.mutant import Mutant
 MUTANTS: tuple[Mutant, ...] = (
     Mutant(
         name="keys: who was erased and came back is asked for",
-        where="flows/use_cases/requests.py::told_ended",
+        where="flows/use_cases/taking.py::told_ended",
         takes="not record and any(back)",
         puts="False",
         fails="tests/unit/use_cases/test_requests.py::came_back or in_the_data_again",
@@ -33,7 +33,7 @@ MUTANTS: tuple[Mutant, ...] = (
     ),
     Mutant(
         name="checkpoint: acknowledged before it is written",
-        where="flows/use_cases/requests.py::_take_all",
+        where="flows/use_cases/taking.py::_take_all",
         takes="workspace.signing.write_checkpoint()",
         puts="",
         fails="tests/faults/test_checkpoints.py::before_a_request_is_acknowledged",
@@ -103,7 +103,7 @@ MUTANTS: tuple[Mutant, ...] = (
     ),
     Mutant(
         name="request: one that is open already counts as another",
-        where="flows/use_cases/requests.py::ask",
+        where="flows/use_cases/taking.py::ask",
         takes="i in open_before",
         puts="False",
         fails="tests/flows/test_cli.py::begin_with_a_hyphen",
@@ -193,28 +193,28 @@ MUTANTS: tuple[Mutant, ...] = (
     ),
     Mutant(
         name="needles: asking again fills nothing in",
-        where="flows/use_cases/requests.py::_take",
+        where="flows/use_cases/taking.py::_take",
         takes="_fill_in(workspace, [(n, r) for n, r in again if not r.certificate])",
         puts="",
         fails="tests/faults/test_beside_the_ledger.py::asking_again",
     ),
     Mutant(
         name="needles: the ledger is not told of another spelling",
-        where="flows/use_cases/requests.py::_fill_in",
+        where="flows/use_cases/taking.py::_fill_in",
         takes="workspace.ledger.append(*told)",
         puts="pass",
         fails="tests/faults/test_beside_the_ledger.py::that_a_restore_lost_counts",
     ),
     Mutant(
         name="needles: a spelling that comes when the erasure has begun is told by a rule alone",
-        where="flows/use_cases/requests.py::_check_not_begun",
+        where="flows/use_cases/taking.py::_check_not_begun",
         takes="{state.requests[r].suppression: r for r in state.begun if state.is_open(r)}",
         puts="{}",
         fails="tests/faults/test_beside_the_ledger.py::when_the_erasure_has_begun",
     ),
     Mutant(
         name="needles: the first of many are accepted where one is refused",
-        where="flows/use_cases/requests.py::_taken_in_parts",
+        where="flows/use_cases/taking.py::_taken_in_parts",
         takes="_check_not_begun(workspace, new)",
         puts="pass",
         fails="tests/flows/test_cut_off.py::nothing_of_many",
@@ -236,7 +236,7 @@ MUTANTS: tuple[Mutant, ...] = (
     ),
     Mutant(
         name="needles: a request that failed leaves its id",
-        where="flows/use_cases/requests.py::_take",
+        where="flows/use_cases/taking.py::_take",
         takes="_forget(workspace, [n.request_id for n in new])",
         puts="pass",
         fails="tests/faults/test_requests.py::leaves_no_id",

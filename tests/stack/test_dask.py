@@ -27,7 +27,7 @@ from flows.adapters.s3 import S3Blobs
 from flows.prefect_flows.erase import erase
 from flows.prefect_flows.ingest import ingest
 from flows.prefect_flows.train import train
-from flows.use_cases.requests import take_requests
+from flows.use_cases.taking import take_requests
 from flows.workspace.creating import create_workspace
 from flows.workspace.workspace import Workspace
 from infra.cluster import Cluster, cluster, with_children

@@ -17,7 +17,7 @@ from typing import Any
 
 import pytest
 
-from flows.use_cases.requests import take_requests
+from flows.use_cases.taking import take_requests
 from flows.use_cases.verifying import verify_path
 from flows.workspace.creating import create_workspace
 from flows.workspace.workspace import Workspace

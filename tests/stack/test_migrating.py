@@ -19,7 +19,7 @@ from flows.prefect_flows.ingest import ingest
 from flows.prefect_flows.retrain import retrain
 from flows.prefect_flows.train import train
 from flows.use_cases.migrating import migrate
-from flows.use_cases.requests import take_requests
+from flows.use_cases.taking import take_requests
 from flows.use_cases.verifying import verify_path
 from flows.workspace.workspace import Workspace
 from infra.stack import Stack

@@ -14,7 +14,8 @@ from sqlalchemy import text
 from flows import migrations
 from flows.adapters.database import METADATA, Database, SqlLedger
 from flows.adapters.lease import Lease
-from flows.use_cases.requests import list_requests, take_requests
+from flows.use_cases.requests import list_requests
+from flows.use_cases.taking import take_requests
 from flows.workspace.creating import create_workspace
 from flows.workspace.workspace import Workspace
 from infra.stack import Stack

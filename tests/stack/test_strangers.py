@@ -18,8 +18,8 @@ from flows.adapters.lease import LostLease
 from flows.adapters.s3 import S3Blobs
 from flows.prefect_flows.erase import erase
 from flows.use_cases.predicting import champion_of
-from flows.use_cases.requests import take_requests
 from flows.use_cases.status import registry_problems
+from flows.use_cases.taking import take_requests
 from flows.workspace.creating import create_workspace
 from flows.workspace.workspace import Workspace
 from infra.stack import Stack

@@ -22,7 +22,8 @@ from flows.adapters.tokens import ROLES
 from flows.api.bodies import Basis, PlanAsked, State
 from flows.api.server import serve
 from flows.cli.plan import plan
-from flows.use_cases.requests import take_requests, withdraw
+from flows.use_cases.requests import withdraw
+from flows.use_cases.taking import take_requests
 from flows.use_cases.tokens import make_token
 from flows.workspace.creating import create_workspace
 from flows.workspace.workspace import Workspace

@@ -4,7 +4,8 @@ import json
 
 import pytest
 
-from flows.use_cases.requests import reject, take_requests, withdraw
+from flows.use_cases.requests import reject, withdraw
+from flows.use_cases.taking import take_requests
 from flows.use_cases.verifying import verify_path
 from flows.workspace.workspace import Workspace
 from tests.unit.api.conftest import Client

@@ -15,7 +15,7 @@ from flows.api import answers, evidence, requests, standing
 from flows.api.desk import Desk
 from flows.api.limits import Limits, Rate
 from flows.api.problems import MEDIA_TYPE, Problem, Refused
-from flows.use_cases.requests import take_requests
+from flows.use_cases.taking import take_requests
 from flows.use_cases.tokens import book_of, list_tokens, make_token, revoke_token
 from flows.workspace.workspace import Workspace
 from s3t_core.errors import UsageError, WorkspaceError

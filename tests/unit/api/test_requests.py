@@ -9,7 +9,8 @@ import pytest
 
 from flows.adapters import database
 from flows.api.desk import Desk
-from flows.use_cases.requests import Asked, list_requests, take_each, take_requests
+from flows.use_cases.requests import list_requests
+from flows.use_cases.taking import Asked, take_each, take_requests
 from flows.workspace.signing import Signing
 from flows.workspace.workspace import Workspace
 from s3t_core.erasure.checkpoint import read_checkpoint
@@ -119,16 +120,16 @@ def test_what_cannot_be_taken_of_one_is_taken_of_the_others(place: Workspace) ->
 def test_one_whose_erasure_has_begun_stops_nobody_else(
     place: Workspace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from flows.use_cases import requests
+    from flows.use_cases import taking
 
-    check = requests._check_not_begun
+    check = taking._check_not_begun
 
     def begun(workspace: Any, new: Any, others: str = "") -> None:
         if any("begun" in each.ids for each in new):
             raise NotNow("expected the id as it was given before, got another spelling of it; ask")
         check(workspace, new)
 
-    monkeypatch.setattr(requests, "_check_not_begun", begun)
+    monkeypatch.setattr(taking, "_check_not_begun", begun)
     taken = take_each(place, [Asked(("person 17",)), Asked(("begun",)), Asked(("person 18",))])
     assert [isinstance(t, NotNow) for t in taken] == [False, True, False]
     assert len(place.requests.pending()) == 2

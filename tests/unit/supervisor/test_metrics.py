@@ -13,7 +13,8 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from flows.adapters.doors import Door
 from flows.metrics import TOKEN, serve, text_of
-from flows.use_cases.requests import take_requests, withdraw
+from flows.use_cases.requests import withdraw
+from flows.use_cases.taking import take_requests
 from flows.workspace.creating import create_workspace
 from flows.workspace.workspace import Workspace
 from s3t_core.config import Config

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from flows.use_cases.requests import told_ended
+from flows.use_cases.taking import told_ended
 
 
 def _document(state: str, found: str) -> Any:
