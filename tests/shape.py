@@ -67,7 +67,7 @@ LIMITS = {
         any_in_signatures=4.3,
         complexity=11,
         function_lines=68,
-        file_lines=827,
+        file_lines=842,
         circles=0,
         undocumented=0,
     ),

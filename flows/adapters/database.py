@@ -163,6 +163,8 @@ class Database:
         """False: whoever is worked for may not be told who is in the data, whatever account this
         is."""
         self._known = Folded(0, b"", State())
+        self._leaves: list[bytes] = []
+        """Leaf hashes of the entries that `_known` is made of."""
 
     def exists(self) -> bool:
         """Whether the database is there with a beginning of its ledger."""
@@ -282,8 +284,7 @@ class Database:
                 "acknowledged since may be lost. Put the newest copy back, then run the command "
                 "again"
             )
-        self._known = _continued(known, rows[known.size :], seal)
-        return self._known
+        return self._continue(known, rows[known.size :], seal)
 
     def caught_up(self, connection: Connection) -> "Folded":
         """Returns the same, reading only what came since this process last looked."""
@@ -294,7 +295,16 @@ class Database:
         if not rows or (rows[0].seq, rows[0].seal) != (known.size - 1, known.seal):
             return self.folded(connection)
         seal = _check_rows(self.sealing, rows[1:], known.size, known.seal)
-        self._known = _continued(known, rows[1:], seal)
+        return self._continue(known, rows[1:], seal)
+
+    def leaf_hashes(self, connection: Connection) -> list[bytes]:
+        """Returns the leaf hash of every entry, 32 bytes each, reading as `caught_up` does."""
+        self.caught_up(connection)
+        return list(self._leaves)
+
+    def _continue(self, known: "Folded", rows: list[_Row], seal: bytes) -> "Folded":
+        self._known = _continued(known, rows, seal)
+        self._leaves[known.size :] = [row.hash for row in rows]
         return self._known
 
     def _stamped(self, event: Event) -> Event:
@@ -577,8 +587,8 @@ class SqlLedger:
             return fold((), self._database.folded(connection).state)
 
     def state_so_far(self) -> State:
-        """The same, reading only what came since this process last looked: what it read before is
-        not held against its seals again. For who answers often, and decides nothing by it."""
+        """The same, reading only what came since this process last looked: what it read before, and
+        checked then, is not read again."""
         with self._database.reading() as connection:
             return fold((), self._database.caught_up(connection).state)
 
@@ -590,6 +600,11 @@ class SqlLedger:
     def leaves(self) -> list[bytes]:
         """The leaf hash of every entry, 32 bytes each."""
         return [leaf_hash(leaf) for leaf in self.entries()]
+
+    def leaves_so_far(self) -> list[bytes]:
+        """The same, of what `state_so_far` tells."""
+        with self._database.reading() as connection:
+            return self._database.leaf_hashes(connection)
 
     def head(self) -> TreeHead:
         """Size and RFC 6962 root now."""

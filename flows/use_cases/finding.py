@@ -69,14 +69,18 @@ class Finding:
 def rule_of(workspace: Findable) -> tuple[str, ...]:
     """The rule for ids that the data was placed by; before the first data, the one of the
     settings."""
-    state = workspace.ledger.state()
+    state = workspace.ledger.state_so_far()
     return state.dataset.id_rule if state.dataset else workspace.config.data.id_rule
 
 
 def spelt(workspace: Findable, given: Iterable[str]) -> dict[str, str]:
     """Ids under the rule, by the ids as given. Raises UsageError for one of which nothing is
     left."""
-    rule = rule_of(workspace)
+    return spelt_by(rule_of(workspace), given)
+
+
+def spelt_by(rule: tuple[str, ...], given: Iterable[str]) -> dict[str, str]:
+    """The same, under a rule that is known."""
     found = {each: spelt_under(rule, each) for each in given}
     if any(given and not under for given, under in found.items()):
         raise UsageError(

@@ -17,7 +17,7 @@ from flows.use_cases.documents import (
     RequestTold,
     TakenDocument,
 )
-from flows.use_cases.finding import Findable, people_found, rule_of, spelt
+from flows.use_cases.finding import Findable, people_found, rule_of, spelt_by
 from flows.workspace.parts import HasCertificates, HasSigning, Lockable
 from s3t_core.canonical import sha256_hex
 from s3t_core.domain import DeletionRequest
@@ -135,10 +135,11 @@ def take_each(workspace: Asking, asked: Sequence[Asked]) -> list[Taken | S3TErro
     what was taken cannot be acknowledged."""
     check_directory(workspace.root, "needles")
     answers: dict[int, Taken | S3TError] = {}
+    rule = rule_of(workspace)
     waiting: dict[int, list[_NewWithIds]] = {}
     for number, each in enumerate(asked):
         try:
-            waiting[number] = _new_of(workspace, each)
+            waiting[number] = _new_of(workspace, each, rule)
         except UsageError as error:
             answers[number] = error
     while waiting:
@@ -215,30 +216,35 @@ def take_requests(
 
     Raises UsageError for an empty or over-long id, or a record id where the data has none.
     """
-    return _take_all(workspace, _new_by_ids(workspace, subjects, record, key))
+    new = _new_by_ids(workspace, subjects, record, key, rule_of(workspace))
+    return _take_all(workspace, new)
 
 
-def _new_of(workspace: Asking, asked: Asked) -> "list[_NewWithIds]":
+def _new_of(workspace: Asking, asked: Asked, rule: tuple[str, ...]) -> "list[_NewWithIds]":
     """What is to be accepted of it. Raises UsageError."""
     if not asked.hashed:
-        return _new_by_ids(workspace, list(asked.subjects), asked.record, asked.key)
+        return _new_by_ids(workspace, list(asked.subjects), asked.record, asked.key, rule)
     if asked.subjects or asked.record:
         raise UsageError(
             "expected ids or hashes of ids, got both (or a record beside a hash); ask twice"
         )
-    return _new_by_hashes(workspace, asked.hashed, asked.key)
+    return _new_by_hashes(workspace, asked.hashed, asked.key, rule)
 
 
 def _new_by_ids(
-    workspace: Asking, subjects: list[str], record: str, key: str
+    workspace: Asking,
+    subjects: list[str],
+    record: str,
+    key: str,
+    rule: tuple[str, ...],
 ) -> "list[_NewWithIds]":
     if not subjects:
         raise UsageError("expected at least one subject id, got none")
     check_ids(workspace, subjects, record)
     people: dict[str, list[str]] = {}
-    for given, subject in spelt(workspace, subjects).items():
+    for given, subject in spelt_by(rule, subjects).items():
         people.setdefault(subject, []).append(given)
-    spelt_record = spelt_under(rule_of(workspace), record)
+    spelt_record = spelt_under(rule, record)
     return [
         _new_by_id(
             workspace,
@@ -247,6 +253,7 @@ def _new_by_ids(
             spelt_record,
             key,
             [record, spelt_record] if record else [*given, subject],
+            rule,
         )
         for subject, given in people.items()
     ]
@@ -256,14 +263,16 @@ def take_hashed(workspace: Asking, hashed: list[str], key: str = "") -> list[Del
     """A request for whoever has an id with one of these hashes (`sha256:HEX`, `sha1:`, `md5:`) when
     it is carried out. Where nobody has it as it is, who has it with blanks or in other letter case
     is meant. Raises UsageError for what is no such hash."""
-    return _take_all(workspace, _new_by_hashes(workspace, hashed, key))
+    return _take_all(workspace, _new_by_hashes(workspace, hashed, key, rule_of(workspace)))
 
 
-def _new_by_hashes(workspace: Asking, hashed: Iterable[str], key: str) -> "list[_NewWithIds]":
+def _new_by_hashes(
+    workspace: Asking, hashed: Iterable[str], key: str, rule: tuple[str, ...]
+) -> "list[_NewWithIds]":
     if not hashed:
         raise UsageError("expected at least one hashed id, got none")
     return [
-        _new_by_hash(workspace, algorithm, digits, key)
+        _new_by_hash(workspace, algorithm, digits, key, rule)
         for algorithm, digits in dict.fromkeys(map(parse_hashed, hashed))
     ]
 
@@ -333,9 +342,15 @@ class _NewWithIds:
 
 
 def _new_by_id(
-    workspace: Asking, given: list[str], subject: str, record: str, key: str, ids: list[str]
+    workspace: Asking,
+    given: list[str],
+    subject: str,
+    record: str,
+    key: str,
+    ids: list[str],
+    rule: tuple[str, ...],
 ) -> _NewWithIds:
-    keys, rule = workspace.keys, rule_of(workspace)
+    keys = workspace.keys
     near = {n: None for each in given for n in near_digests(keys, each, subject, record, rule)}
     request = _request(
         workspace,
@@ -344,17 +359,19 @@ def _new_by_id(
         suppression_digest(keys, subject, record),
     )
     who = (subject, record) if record else (subject,)
-    return _new(workspace, request, who, key, list(dict.fromkeys(ids)), near, "id")
+    return _new(workspace, request, who, key, list(dict.fromkeys(ids)), near, rule, "id")
 
 
-def _new_by_hash(workspace: Asking, algorithm: str, digits: str, key: str) -> _NewWithIds:
+def _new_by_hash(
+    workspace: Asking, algorithm: str, digits: str, key: str, rule: tuple[str, ...]
+) -> _NewWithIds:
     keys, forms = workspace.keys, hashed_forms(workspace.keys, algorithm, digits)
     near = [form_digest(keys, form) for form in forms]
     request = _request(
         workspace, keyed_digest(keys.subject, "hashed", algorithm, digits).hex(), "", near[0]
     )
     who = (f"{algorithm}:{digits}",)
-    return _new(workspace, request, who, key, [digits], near, algorithm, forms)
+    return _new(workspace, request, who, key, [digits], near, rule, algorithm, forms)
 
 
 def _request(workspace: Asking, subject: str, record: str, suppression: str) -> DeletionRequest:
@@ -378,6 +395,7 @@ def _new(
     key: str,
     ids: list[str],
     near: Iterable[str],
+    rule: tuple[str, ...],
     asked_by: str,
     forms: Iterable[str] = (),
 ) -> _NewWithIds:
@@ -399,7 +417,7 @@ def _new(
         commitment=request.commitment,
         salt=sha256_hex(salt.encode()),
         due=request.due,
-        id_rule=tuple(rule_of(workspace)),
+        id_rule=rule,
         once=once,
         ids=tuple(workspace.needles.digest_of(request.request_id, i) for i in ids),
         near=tuple(near),
@@ -484,7 +502,7 @@ def _check_not_begun(
 ) -> None:
     """Raises UsageError for another spelling of an id whose erasure has begun: what it searches for
     is settled."""
-    state = workspace.ledger.state()
+    state = workspace.ledger.state_so_far()
     begun = {state.requests[r].suppression: r for r in state.begun if state.is_open(r)}
     for each in new:
         request_id = begun.get(each.new.request.suppression)

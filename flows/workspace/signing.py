@@ -51,7 +51,7 @@ class Signing:
         with workspace_lock(
             self._layout.state_dir / "checkpoint.lock", _SIGNING_SECONDS
         ):  # what is read first is signed first
-            private, leaves = self.signing_key(), self._ledger.leaves()
+            private, leaves = self.signing_key(), self._ledger.leaves_so_far()
             checkpoint = Checkpoint(leaves[0].hex(), head_of(leaves), self._now())
             return checkpoint, self._heads.files.write(
                 checkpoint, private, leaves, self._ledger.leaves
@@ -66,7 +66,10 @@ class Signing:
     def signing_key(self) -> Ed25519PrivateKey:
         """The key that signs by the ledger. Raises WorkspaceError where another one lies in its
         place."""
-        private, signs = read_signing_key(self._layout.keys_dir), self._ledger.state().signing
+        private, signs = (
+            read_signing_key(self._layout.keys_dir),
+            self._ledger.state_so_far().signing,
+        )
         if key_id(private.public_key()) != signs:
             raise WorkspaceError(
                 f"expected the signing key that the ledger names, {signs[:16]}..., in .s3t/keys, "

@@ -278,7 +278,7 @@ MUTANTS: tuple[Mutant, ...] = (
     ),
     Mutant(
         name="people: requests are not under the rule",
-        where="flows/use_cases/finding.py::spelt",
+        where="flows/use_cases/finding.py::spelt_by",
         takes="spelt_under(rule, each)",
         puts="each",
         fails="tests/flows/test_people.py::one_rule_holds",
