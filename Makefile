@@ -8,7 +8,7 @@ export HF_HUB_OFFLINE ?= 1
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export DO_NOT_TRACK := true
 
-.PHONY: install install-stack stack stack-stop test-stack test-stack-all test-stack-faults demo test test-all test-fast test-crash test-large check test-mutants bench bench-full bench-example bench-cluster bench-scale bench-erase bench-commands replay wheel clean
+.PHONY: install install-stack stack stack-stop test-stack test-stack-all test-stack-faults demo test test-all test-fast test-crash test-large check test-mutants bench bench-full bench-example bench-cluster bench-scale bench-erase bench-commands bench-http replay wheel clean
 
 install: $(VENV)/installed
 
@@ -116,6 +116,9 @@ bench-erase: install  ## one erase run of 10,000 requests among 100,000 subjects
 bench-commands: install  ## seconds of whole commands, first and second call
 	$(BIN)/python -m benchmarks.commands --dir .bench-commands
 
+bench-http: install  ## the HTTP door: durable acceptances a second, and pages of a long book
+	$(BIN)/python -m benchmarks.http --dir .bench-http
+
 wheel: install  ## dist/s3t-*.whl, which works outside the repository
 	$(BIN)/pip wheel --quiet --no-deps --no-build-isolation -w dist .
 	@rm -rf build
@@ -124,4 +127,4 @@ replay: install  ## deletion requests against really trained models, arm beside 
 	$(BIN)/python -m benchmarks.replay --dir .replay
 
 clean:  ## what the commands above made
-	rm -rf $(VENV) .demo .bench .bench-full .bench-example .bench-erase .bench-commands .bench-cluster .bench-scale .replay .stack dist build *.egg-info .mypy_cache .ruff_cache .hypothesis .import_linter_cache
+	rm -rf $(VENV) .demo .bench .bench-full .bench-example .bench-erase .bench-commands .bench-http .bench-cluster .bench-scale .replay .stack dist build *.egg-info .mypy_cache .ruff_cache .hypothesis .import_linter_cache
