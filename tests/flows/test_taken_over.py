@@ -40,7 +40,7 @@ access.workspace_lock = lambda *_: contextlib.nullcontext()  # its file system's
 access.lock_place = lambda _: "another machine"
 access.Lease = partial(Lease, patience=0.5, beat=0.1)
 from flows.prefect_flows.erase import erase
-from flows.use_cases.requests import take_requests
+from flows.use_cases.taking import take_requests
 root = Path(sys.argv[1])
 erase(str(root))
 for who in sys.argv[2:]:
