@@ -1,5 +1,7 @@
 """The application behind the door: addresses, errors, health."""
 
+import asyncio
+import time
 from importlib.metadata import version
 from typing import Any
 
@@ -14,6 +16,7 @@ from flows.api.desk import Desk
 from flows.api.problems import Problem, Refused
 from s3t_core.errors import S3TError
 
+_READY_SECONDS = 1.0
 LIVE, READY = "/health/live", "/health/ready"
 _PREFIX = "/api/v1"
 _ERRORS: dict[int | str, dict[str, Any]] = {
@@ -34,6 +37,26 @@ _ERRORS: dict[int | str, dict[str, Any]] = {
 }
 
 
+class _Readiness:
+    """Whether a request could be taken, found out at most once a second: anybody may ask."""
+
+    def __init__(self) -> None:
+        self._asked, self._ready = float("-inf"), False
+        self._finding = asyncio.Lock()
+
+    async def now(self, desk: Desk) -> bool:
+        """As it was a second ago at the earliest."""
+        async with self._finding:
+            if time.monotonic() - self._asked > _READY_SECONDS:
+                try:
+                    await desk.read(lambda workspace: workspace.ledger.beginning())
+                    self._ready = True
+                except (S3TError, Refused):
+                    self._ready = False
+                self._asked = time.monotonic()
+            return self._ready
+
+
 def make_app(desk: Desk, callers: Callers) -> FastAPI:
     """The application: everything below /api/v1 wants a token, health does not."""
     app = FastAPI(
@@ -46,7 +69,7 @@ def make_app(desk: Desk, callers: Callers) -> FastAPI:
         redoc_url=None,
         redirect_slashes=False,
     )
-    app.state.desk, app.state.callers = desk, callers
+    app.state.desk, app.state.callers, app.state.readiness = desk, callers, _Readiness()
     for part in (requests.router, evidence.router, standing.router, answers.router):
         app.include_router(part, prefix=_PREFIX, responses=_ERRORS)
     app.add_exception_handler(S3TError, problems.of_error)
@@ -63,11 +86,8 @@ def make_app(desk: Desk, callers: Callers) -> FastAPI:
     @app.get(READY, tags=["health"], responses={503: {"model": Health}})
     async def ready(request: Request, response: Response) -> Health:
         """Whether it can take a request: ledger and database are there and whole."""
-        try:
-            await request.app.state.desk.read(lambda workspace: workspace.ledger.beginning())
-        except (S3TError, Refused):
-            response.status_code = 503
-            return {"ready": False}
-        return {"ready": True}
+        is_ready = await request.app.state.readiness.now(request.app.state.desk)
+        response.status_code = 200 if is_ready else 503
+        return {"ready": is_ready}
 
     return app

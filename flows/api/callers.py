@@ -50,15 +50,29 @@ class Callers:
         return token
 
 
-def whoever(*roles: Role) -> Callable[..., Awaitable[Token]]:
+def whoever(*roles: Role, learns: bool = False) -> Callable[..., Awaitable[Token]]:
     """A dependency that gives the token of who asks, where it has one of these roles; any, where
-    none is named."""
+    none is named. `learns`: at this address one learns what erasures came to."""
 
     async def found(request: Request, sent: _Sent) -> Token:
         callers: Callers = request.app.state.callers
-        return callers.caller(sent.credentials if sent else "", frozenset(roles))
+        token = callers.caller(sent.credentials if sent else "", frozenset(roles))
+        if learns and not learns_outcomes(token):
+            raise Refused(
+                403,
+                "OtherRole",
+                "expected a token that may erase, or none that may ask, got one that asks: what "
+                "erasures came to says who was in the data. Ask with another",
+            )
+        return token
 
     return found
+
+
+def learns_outcomes(token: Token) -> bool:
+    """Whether its holder is told what an erasure came to: who may ask and not erase would learn by
+    it who was in the data."""
+    return may_be_told(token) or "asks" not in token.roles
 
 
 def may_be_told(token: Token) -> bool:

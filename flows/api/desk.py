@@ -217,12 +217,13 @@ class _Together(_Seat, Generic[Q, A]):
         asked = [act.asked for act, _ in live if isinstance(act, _Question)]
         try:
             told = self._answer(self._workspace(), asked)
+            answers = list(zip(live, told, strict=True))
         except BaseException as error:
             self._forget_after(error)
             for _, answer in live:
                 answer.set_exception(error)
             return
-        for (_, answer), each in zip(live, told, strict=True):
+        for (_, answer), each in answers:
             answer.set_result(each)
 
 

@@ -4,11 +4,10 @@ from typing import Annotated
 
 from fastapi import APIRouter, Depends, Path, Response
 
-from flows.adapters.tokens import Token
 from flows.api.bodies import ReportAsked, ReportFiles, Reports
 from flows.api.callers import whoever
 from flows.api.problems import Refused
-from flows.api.requests import Desks, RequestId, learns_outcomes
+from flows.api.requests import Desks, RequestId
 from flows.use_cases.evidence import bundle_of
 from flows.use_cases.history import closing_document
 from flows.use_cases.reporting import parse_since, write_report
@@ -17,8 +16,8 @@ from s3t_core.files import read_regular
 
 router = APIRouter(tags=["evidence"])
 
-Reads = Annotated[Token, Depends(whoever("decides", "erases", "audits"))]
-AUDITS = [Depends(whoever("audits"))]
+READS = [Depends(whoever("decides", "erases", "audits", learns=True))]
+AUDITS = [Depends(whoever("audits", learns=True))]
 Day = Annotated[str, Path(pattern="^[0-9]{4}-[0-9]{2}-[0-9]{2}$", examples=["2026-12-01"])]
 FileName = Annotated[str, Path(pattern="^report[.](html|pdf|json)$", examples=["report.json"])]
 _ENVELOPE = "application/vnd.dsse.envelope.v1+json"
@@ -33,22 +32,12 @@ _SAFE = {
 
 @router.get(
     "/requests/{request_id}/certificate",
+    dependencies=READS,
     response_class=Response,
     responses={200: {"content": {_ENVELOPE: {}}, "description": "a signed envelope (DSSE)"}},
 )
-async def certificate(
-    request_id: RequestId,
-    token: Reads,
-    desk: Desks,
-) -> Response:
+async def certificate(request_id: RequestId, desk: Desks) -> Response:
     """The signed document that closed a request: a certificate, a withdrawal or a rejection."""
-    if not learns_outcomes(token):
-        raise Refused(
-            403,
-            "OtherRole",
-            "expected a token that may erase, or none that may ask, got one that asks: a "
-            "certificate says who was in the data. Ask with another",
-        )
     found = await desk.read(lambda workspace: closing_document(workspace, request_id))
     return Response(found, media_type=_ENVELOPE, headers=_SAFE)
 

@@ -24,7 +24,7 @@ from flows.api.bodies import (
     State,
     Subject,
 )
-from flows.api.callers import may_be_told, whoever
+from flows.api.callers import learns_outcomes, may_be_told, whoever
 from flows.api.desk import Desk
 from flows.api.problems import Refused
 from flows.use_cases import requests as use_cases
@@ -247,12 +247,6 @@ async def _decided(
         return request_document(workspace, request_id)
 
     return _shown(await desk.decide(decide, may_be_told(token)), token)
-
-
-def learns_outcomes(token: Token) -> bool:
-    """Whether its holder is told what an erasure came to: who may ask and not erase would learn by
-    it who was in the data."""
-    return may_be_told(token) or "asks" not in token.roles
 
 
 def _coarse(state: str) -> str:

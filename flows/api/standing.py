@@ -17,7 +17,7 @@ from flows.workspace.workspace import Workspace
 
 router = APIRouter(tags=["standing"])
 
-WATCHES = [Depends(whoever("decides", "erases", "audits"))]
+WATCHES = [Depends(whoever("decides", "erases", "audits", learns=True))]
 Anybody = Annotated[Token, Depends(whoever())]
 
 

@@ -99,10 +99,24 @@ MUTANTS = [
     ),
     Mutant(
         name="door: who asks learns what it came to",
-        where="flows/api/requests.py::learns_outcomes",
+        where="flows/api/callers.py::learns_outcomes",
         takes="may_be_told(token) or 'asks' not in token.roles",
         puts="True",
         fails=f"{_REQUESTS}::learns_of_nobody",
+    ),
+    Mutant(
+        name="door: evidence tells who asks what it came to",
+        where="flows/api/callers.py::whoever.found",
+        takes="learns and not learns_outcomes(token)",
+        puts="False",
+        fails=f"{_REQUESTS}::learns_of_nobody",
+    ),
+    Mutant(
+        name="door: whoever asks after its health keeps it from work",
+        where="flows/api/app.py::_Readiness.now",
+        takes="time.monotonic() - self._asked > _READY_SECONDS",
+        puts="True",
+        fails=f"{_PROBLEMS}::found_out_once_a_second",
     ),
     Mutant(
         name="door: a refusal tells who is in the data",

@@ -11,7 +11,7 @@ import pytest
 from fastapi.routing import APIRoute
 
 from flows.adapters.tokens import ROLES, TokenBook
-from flows.api import answers, evidence, requests, standing
+from flows.api import answers, app, evidence, requests, standing
 from flows.api.desk import Desk
 from flows.api.limits import Limits, Rate
 from flows.api.problems import MEDIA_TYPE, Problem, Refused
@@ -245,7 +245,21 @@ def test_an_error_that_nobody_foresaw_tells_its_kind_alone(
     assert CANARY not in answer.text + out + err and "RuntimeError" in err
 
 
-def test_health_says_when_nothing_could_be_taken(place: Workspace, client: Client) -> None:
+def test_health_is_found_out_once_a_second_whoever_asks(
+    client: Client, desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looked: list[int] = []
+    read = desk.read
+    monkeypatch.setattr(desk, "read", lambda *a, **k: (looked.append(1), read(*a, **k))[1])
+    who = client()
+    assert {who.get("/health/ready").status_code for _ in range(20)} == {200}
+    assert len(looked) == 1
+
+
+def test_health_says_when_nothing_could_be_taken(
+    place: Workspace, client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(app, "_READY_SECONDS", -1.0)
     who, asks = client(), client("asks")
     assert who.get("/health/ready").status_code == 200
     (place.state_dir / "s3t.db").rename(place.state_dir / "away.db")

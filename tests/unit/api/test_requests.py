@@ -210,6 +210,9 @@ def test_who_may_ask_and_not_erase_learns_of_nobody_whether_they_are_there(
     assert {r["state"] for r in page} == {"pending", "closed"}
     assert all(r["rows"] is None for r in page)
     assert desk.get(f"{REQUESTS}/{closed.request_id}/certificate").status_code == 403
+    for told in ("status", "forecast", "versions", "reports", "bundle"):
+        assert desk.get(f"/api/v1/{told}").status_code == 403
+        assert client("decides", "audits").get(f"/api/v1/{told}").status_code in (200, 404)
     quoting = desk.post(f"{REQUESTS}/{other.request_id}/extend", json={"reason": "about person 99"})
     assert quoting.status_code == 422 and "letters alone" in quoting.json()["detail"]
     eraser = client("erases", "asks")
