@@ -3,13 +3,16 @@ could read them.
 
 A signing key is changed in this order, so that a kill at any place leaves one that signs and is on
 the record: the next one is written to `signing.next`; the ledger tells of it; it takes the place of
-the old one, whose public part is kept. `signing.pub` says, before the key itself, which keys it
-replaced: whoever verifies needs no other file to know that.
+the old one, whose public part is kept. Whoever does any of that holds `.s3t/keys.lock`, and asks
+the ledger anew once it is held: of two that change the key one after the other, the second begins
+with what the first came to, also where that one was killed. `signing.pub` says, before the key
+itself, which keys it replaced, and has them: whoever verifies needs no other file to know that.
 """
 
+import contextlib
 import secrets
 import stat
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from cryptography.exceptions import UnsupportedAlgorithm
@@ -24,8 +27,8 @@ from cryptography.hazmat.primitives.serialization import (
 
 from s3t_core.erasure.offline import KeyFile, KeyReplaced, key_id, read_key_file
 from s3t_core.erasure.state import State
-from s3t_core.errors import WorkspaceError
-from s3t_core.files import SHARED_MODE, read_regular, remove_file, write_atomically
+from s3t_core.errors import Busy, WorkspaceError
+from s3t_core.files import SHARED_MODE, locked, read_regular, remove_file, write_atomically
 from s3t_core.keys import KEY_BYTES, WorkspaceKeys
 
 WORKSPACE_KEY = "workspace.key"
@@ -33,6 +36,9 @@ SIGNING_KEY = "signing.key"
 SIGNING_NEXT = "signing.next"
 SIGNING_PUB = "signing.pub"
 _RETIRED = "retired-"
+KEYS_LOCK = "keys.lock"
+"""Under `.s3t`: the keys themselves may lie where nothing is written."""
+_WAIT_SECONDS = 60.0
 _MOST_KEY_BYTES = 2**20
 
 
@@ -87,6 +93,19 @@ def read_signing_key(folder: Path, name: str = SIGNING_KEY) -> Ed25519PrivateKey
     return key
 
 
+@contextlib.contextmanager
+def changing_keys(folder: Path) -> Iterator[None]:
+    """Be the one who changes the signing key's files. Raises Busy where another is for long."""
+    try:
+        with locked(folder.parent / KEYS_LOCK, _WAIT_SECONDS):
+            yield
+    except TimeoutError:
+        raise Busy(
+            "another s3t process changes the signing key; wait for it to finish, then run the "
+            "command again"
+        ) from None
+
+
 def write_next_key(folder: Path) -> Ed25519PrivateKey:
     """Make the key that will sign once the ledger tells of it."""
     private = Ed25519PrivateKey.generate()
@@ -94,8 +113,16 @@ def write_next_key(folder: Path) -> Ed25519PrivateKey:
     return private
 
 
-def adopt_next_key(folder: Path, state: State) -> None:
-    """Let the next key sign, if the ledger says that it does. Idempotent; any process may do it."""
+def adopt_next_key(folder: Path, state_of: Callable[[], State]) -> None:
+    """Let the next key sign, if the ledger, asked once nobody else changes keys, says that it does.
+    Idempotent; any process may do it."""
+    if (folder / SIGNING_NEXT).exists():
+        with changing_keys(folder):
+            adopt_held(folder, state_of())
+
+
+def adopt_held(folder: Path, state: State) -> None:
+    """The same, for whoever changes keys now; `state`: of the ledger since then."""
     if not (folder / SIGNING_NEXT).exists():
         return
     private = read_signing_key(folder, SIGNING_NEXT)
@@ -106,24 +133,20 @@ def adopt_next_key(folder: Path, state: State) -> None:
     if key_id(old) != state.signing:
         write_atomically(folder / f"{_RETIRED}{key_id(old)[:16]}.pub", _pem(old), SHARED_MODE)
     _write_private(folder / SIGNING_KEY, private)
-    publics = {key_id(public): public for public in read_public_keys(folder)}
-    history = _with_history(private.public_key(), state, publics)
+    history = _with_history(private.public_key(), state)
     write_atomically(folder / SIGNING_PUB, history, SHARED_MODE)
     remove_file(folder / SIGNING_NEXT)
 
 
-def _with_history(
-    public: Ed25519PublicKey, state: State, earlier: Mapping[str, Ed25519PublicKey]
-) -> bytes:
-    """The file of a public key, which says first which keys it replaced. `earlier`: their public
-    parts by id, as far as they are there."""
+def _with_history(public: Ed25519PublicKey, state: State) -> bytes:
+    """The file of a public key, which says first which keys it replaced, by the ledger."""
     replaced = [
         KeyReplaced(
             c.old,
             c.new,
             c.time,
             c.vouched,
-            earlier[c.old].public_bytes_raw().hex() if c.old in earlier else "",
+            c.old_public,
         )
         for c in state.key_changes
     ]

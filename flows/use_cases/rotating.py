@@ -9,7 +9,8 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from flows.adapters.keys import (
     SIGNING_KEY,
     SIGNING_PUB,
-    adopt_next_key,
+    adopt_held,
+    changing_keys,
     read_public_key,
     read_signing_key,
     write_next_key,
@@ -40,28 +41,33 @@ def rotate_signing_key(workspace: Signed, by: str, lost: bool) -> dict[str, Any]
     """
     check_quotes_nobody(workspace, by, "who decides with --by, a name or role")
     folder = workspace.keys_dir
-    if lost and (folder / SIGNING_KEY).exists():
-        raise UsageError(
-            f"expected no .s3t/keys/{SIGNING_KEY} with --lost, got one; leave --lost out: the old "
-            "key vouches for the new one"
-        )
     with access.changing(workspace, _WAIT_SECONDS):
-        refuse_open_plan(workspace.ledger.state())
-        old = read_public_key(folder / SIGNING_PUB)
-        new = key_id(write_next_key(folder).public_key())
-        vouched = "" if lost else read_signing_key(folder).sign(VOUCHED + bytes.fromhex(new)).hex()
-        workspace.ledger.append(
-            events.KeyReplaced(
-                time=workspace.now(),
-                old=key_id(old),
-                new=new,
-                by=by,
-                lost=lost,
-                old_public=old.public_bytes(Encoding.Raw, PublicFormat.Raw).hex(),
-                vouched=vouched,
+        with changing_keys(folder):
+            state = workspace.ledger.state()
+            adopt_held(folder, state)  # of one that was killed since this workspace was opened
+            refuse_open_plan(state)
+            if lost and (folder / SIGNING_KEY).exists():
+                raise UsageError(
+                    f"expected no .s3t/keys/{SIGNING_KEY} with --lost, got one; leave --lost out: "
+                    "the old key vouches for the new one"
+                )
+            old = read_public_key(folder / SIGNING_PUB)
+            new = key_id(write_next_key(folder).public_key())
+            vouched = (
+                "" if lost else read_signing_key(folder).sign(VOUCHED + bytes.fromhex(new)).hex()
             )
-        )
-        adopt_next_key(folder, workspace.ledger.state())
+            workspace.ledger.append(
+                events.KeyReplaced(
+                    time=workspace.now(),
+                    old=key_id(old),
+                    new=new,
+                    by=by,
+                    lost=lost,
+                    old_public=old.public_bytes(Encoding.Raw, PublicFormat.Raw).hex(),
+                    vouched=signed.hex(),
+                )
+            )
+            adopt_held(folder, workspace.ledger.state())
         workspace.signing.write_checkpoint()
     return {"old": key_id(old), "new": new}
 

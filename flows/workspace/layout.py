@@ -13,6 +13,7 @@ _STATE_NAMES = (
     "mlflow.db",
     TOKENS,
     "tokens.lock",
+    "keys.lock",
     "accepting.lock",
     "needles.lock",
     "activations/lock",

@@ -6,7 +6,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey,
 
 from flows.adapters.database import SqlLedger
 from flows.adapters.heads import SignedHeads
-from flows.adapters.keys import read_public_keys, read_signing_key
+from flows.adapters.keys import changing_keys, read_public_keys, read_signing_key
 from flows.adapters.local import workspace_lock
 from flows.workspace.change import Change
 from flows.workspace.layout import Layout
@@ -66,10 +66,10 @@ class Signing:
     def signing_key(self) -> Ed25519PrivateKey:
         """The key that signs by the ledger. Raises WorkspaceError where another one lies in its
         place."""
-        private, signs = (
-            read_signing_key(self._layout.keys_dir),
-            self._ledger.state_so_far().signing,
-        )
+        private, signs = self._key_and_id()
+        if key_id(private.public_key()) != signs:  # it may be changing just now
+            with changing_keys(self._layout.keys_dir):
+                private, signs = self._key_and_id()
         if key_id(private.public_key()) != signs:
             raise WorkspaceError(
                 f"expected the signing key that the ledger names, {signs[:16]}..., in .s3t/keys, "
@@ -77,3 +77,7 @@ class Signing:
                 "one away and run `s3t rotate-key --lost`"
             )
         return private
+
+    def _key_and_id(self) -> tuple[Ed25519PrivateKey, str]:
+        """The key that is there, and the id of the one that the ledger names."""
+        return read_signing_key(self._layout.keys_dir), self._ledger.state_so_far().signing

@@ -151,7 +151,7 @@ class Workspace(Layout):
                 ".s3t/keys/workspace.key from its backup"
             )
         state = ledger.state()
-        adopt_next_key(self.keys_dir, state)  # where a run was killed while it changed the key
+        adopt_next_key(self.keys_dir, ledger.state)  # where a run was killed that changed the key
         self.pinned.follow(state.settled)
         self.heads.check(ledger)
         return ledger

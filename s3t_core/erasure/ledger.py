@@ -462,6 +462,7 @@ def _key(state: State, event: events.KeyReplaced) -> None:
             event.new,
             event.time,
             event.vouched,
+            event.old_public,
         )
     )
     state.signing = event.new

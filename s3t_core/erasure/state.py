@@ -138,13 +138,14 @@ class RequestRecord:
 class KeyChange:
     """Another key signs from ledger entry `entry` on. Keys by their ids (SHA-256 of the raw public
     key, hex). `vouched` is the old one's signature of the new one's id, hex, "" for one that was
-    lost."""
+    lost; `old_public` the old one's raw public key, hex."""
 
     entry: int
     old: str
     new: str
     time: str
     vouched: str
+    old_public: str
 
 
 @dataclass(frozen=True)

@@ -114,6 +114,75 @@ def _files(folder: Path) -> dict[str, bytes]:
     return {p.name: p.read_bytes() for p in folder.iterdir()}
 
 
+def _rotate_and_die(place: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Once the ledger names the next key, and before that one takes its place."""
+    from flows.use_cases import rotating
+
+    adopt, calls = rotating.adopt_held, iter(range(9))
+
+    def killed(*given: Any) -> None:
+        if next(calls) == 1:
+            raise KeyboardInterrupt
+        adopt(*given)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(rotating, "adopt_held", killed)
+        with pytest.raises(KeyboardInterrupt):
+            rotate_signing_key(place, "security", lost=False)
+
+
+def test_of_two_that_change_the_key_the_second_begins_where_the_first_was_killed(
+    place: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Both had opened the workspace before: the first is cut once the ledger names its key, whose
+    only copy is the next one on disk."""
+    first, second, asking = (Workspace(place.root) for _ in range(3))
+    for each in (first, second, asking):
+        each.signing.public_keys()  # opened, and its ledger read
+    _rotate_and_die(first, monkeypatch)
+    named = place.ledger.state().signing
+    changed = rotate_signing_key(second, "security", lost=False)
+    assert changed["old"] == named
+    assert len(take_requests(asking, ["person 1"])) == 1
+    again = Workspace(place.root)
+    signs = again.ledger.state().signing
+    assert signs == changed["new"] == key_id(read_signing_key(again.keys_dir).public_key())
+    check_whole(again)
+
+
+def test_who_stood_still_while_it_adopted_a_key_writes_no_older_one_over_a_newer(
+    place: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What the ledger says counts once nobody else changes keys."""
+    from flows.adapters import keys
+
+    _rotate_and_die(Workspace(place.root), monkeypatch)
+    took = keys.locked
+
+    def overtaken(path: Path, *given: Any) -> Any:
+        monkeypatch.setattr(keys, "locked", took)
+        rotate_signing_key(Workspace(place.root), "security", lost=False)
+        return took(path, *given)
+
+    monkeypatch.setattr(keys, "locked", overtaken)
+    opened = Workspace(place.root)
+    assert opened.ledger.state().signing == key_id(read_signing_key(place.keys_dir).public_key())
+    assert len(take_requests(Workspace(place.root), ["person 1"])) == 1
+    check_whole(Workspace(place.root))
+
+
+def test_the_public_key_has_those_before_it_whatever_files_are_gone(place: Workspace) -> None:
+    (request,) = take_requests(place, ["person 1"])
+    withdraw(place, request.request_id)
+    document = place.certificates_dir / f"{request.request_id}.json"
+    for _ in range(3):
+        for path in place.keys_dir.glob("retired-*.pub"):
+            path.unlink()
+        rotate_signing_key(Workspace(place.root), "security", lost=False)
+        found = verify_path(document, place.keys_dir / SIGNING_PUB)
+        assert found["undecided"] and not found["problems"]
+
+
 def test_killed_anywhere_while_it_changes_one_key_signs_and_is_on_the_record(
     place: Workspace, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -366,6 +366,27 @@ MUTANTS: tuple[Mutant, ...] = (
         fails="tests/faults/test_rotating.py::killed_anywhere",
     ),
     Mutant(
+        name="keys: a second change writes over a key that the ledger names",
+        where="flows/use_cases/rotating.py::rotate_signing_key",
+        takes="adopt_held(folder, state)",
+        puts="",
+        fails="tests/faults/test_rotating.py::begins_where_the_first_was_killed",
+    ),
+    Mutant(
+        name="keys: one is adopted by what the ledger said before",
+        where="flows/adapters/keys.py::adopt_next_key",
+        takes="with changing_keys(folder): adopt_held(folder, state_of())",
+        puts="state = state_of()\nwith changing_keys(folder): adopt_held(folder, state)",
+        fails="tests/faults/test_rotating.py::who_stood_still",
+    ),
+    Mutant(
+        name="keys: those before it are taken from files",
+        where="flows/adapters/keys.py::_with_history",
+        takes="c.old_public",
+        puts="''",
+        fails="tests/faults/test_rotating.py::whatever_files_are_gone",
+    ),
+    Mutant(
         name="needles: a lost id locks its request",
         where="flows/adapters/local.py::NeedleFiles.read",
         takes="given.get(r, [])",
