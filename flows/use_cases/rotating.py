@@ -53,9 +53,7 @@ def rotate_signing_key(workspace: Signed, by: str, lost: bool) -> dict[str, Any]
                 )
             old = read_public_key(folder / SIGNING_PUB)
             new = key_id(write_next_key(folder).public_key())
-            vouched = (
-                "" if lost else read_signing_key(folder).sign(VOUCHED + bytes.fromhex(new)).hex()
-            )
+            signed = b"" if lost else read_signing_key(folder).sign(VOUCHED + bytes.fromhex(new))
             workspace.ledger.append(
                 events.KeyReplaced(
                     time=workspace.now(),

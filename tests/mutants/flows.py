@@ -423,13 +423,6 @@ MUTANTS: tuple[Mutant, ...] = (
         fails="tests/faults/test_beside_the_ledger.py::only_looks",
     ),
     Mutant(
-        name="keys: the newest file has no earlier key",
-        where="flows/adapters/keys.py::_with_history",
-        takes="earlier[c.old].public_bytes_raw().hex() if c.old in earlier else ''",
-        puts="''",
-        fails="tests/faults/test_rotating.py::newest_file_alone",
-    ),
-    Mutant(
         name="keys: what a ledger shows to be older stays undecided",
         where="flows/use_cases/verifying.py::verify_paths",
         takes="found = [_settled(each, recorded) for each in found]",

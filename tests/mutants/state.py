@@ -380,7 +380,7 @@ MUTANTS: tuple[Mutant, ...] = (
         fails="tests/faults/test_rotating.py::who_stood_still",
     ),
     Mutant(
-        name="keys: those before it are taken from files",
+        name="keys: the newest file has no earlier key",
         where="flows/adapters/keys.py::_with_history",
         takes="c.old_public",
         puts="''",
