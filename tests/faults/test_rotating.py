@@ -26,7 +26,7 @@ from flows.workspace.verified import check_whole
 from flows.workspace.workspace import Workspace
 from s3t_core.config import Config
 from s3t_core.erasure.offline import VOUCHED, key_id
-from s3t_core.errors import CertificateError, UsageError, WorkspaceError
+from s3t_core.errors import Busy, CertificateError, UsageError, WorkspaceError
 from tests.faults.carried import plan_for
 
 
@@ -169,6 +169,21 @@ def test_who_stood_still_while_it_adopted_a_key_writes_no_older_one_over_a_newer
     assert opened.ledger.state().signing == key_id(read_signing_key(place.keys_dir).public_key())
     assert len(take_requests(Workspace(place.root), ["person 1"])) == 1
     check_whole(Workspace(place.root))
+
+
+def test_no_key_is_adopted_while_somebody_changes_keys(
+    place: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from flows.adapters import keys
+
+    _rotate_and_die(Workspace(place.root), monkeypatch)
+    before = _files(place.keys_dir)
+    with keys.changing_keys(place.keys_dir):
+        monkeypatch.setattr(keys, "_WAIT_SECONDS", 0.1)
+        with pytest.raises(Busy, match="changes the signing key"):
+            Workspace(place.root).ledger.state()
+        assert _files(place.keys_dir) == before
+    assert len(take_requests(Workspace(place.root), ["person 1"])) == 1
 
 
 def test_the_public_key_has_those_before_it_whatever_files_are_gone(place: Workspace) -> None:
