@@ -127,7 +127,9 @@ class PredictAsked(Body):
     seed: Annotated[int, Field(ge=0, lt=2**31)] = 0
 
 
-_Several = Annotated[str, Field(max_length=100, examples=["3", "2,3"])]
+_Several = Annotated[
+    str, Field(pattern=r"^([0-9]{1,2}(,[0-9]{1,2}){0,3})?$", examples=["3", "2,3"])
+]
 
 
 class PlanAsked(Body):
@@ -138,18 +140,20 @@ class PlanAsked(Body):
     slices: _Several = ""
     budget: _Several = ""
     sequences: Literal["", "cyclic", "bms", "optimised"] = ""
-    prior: Annotated[str, Field(max_length=1000)] = ""
-    subjects: Annotated[int, Field(ge=0, le=10**9)] = 0
+    prior: Annotated[str, Field(pattern=r"^(uniform|[0-9., ]{0,200})$")] = ""
+    subjects: Annotated[int, Field(ge=0, le=10**6)] = 0
     once: bool = False
     zipf: Annotated[float, Field(ge=0, le=100)] = 0.0
     burst: Annotated[int, Field(ge=1, le=10**6)] = 1
-    skew: Annotated[str, Field(max_length=100, examples=["0.2:0.8"])] = ""
+    skew: Annotated[str, Field(pattern=r"^([0-9.]{1,8}:[0-9.]{1,8})?$", examples=["0.2:0.8"])] = ""
     tiers: _Several = ""
     records: Annotated[int, Field(ge=0, le=10**12)] = 0
     policy: Literal["", "first_shard_dead", "all_shards_dead", "mean_depth"] = ""
     floor: Annotated[float, Field(ge=0, le=1000)] = 0.0
     requests_per_day: Annotated[float, Field(ge=0, le=10**9)] = 0.0
-    target: Annotated[str, Field(max_length=40, examples=["90 days"])] = ""
+    target: Annotated[str, Field(pattern=r"^([0-9.]{1,8} ?[a-z]{1,6})?$", examples=["90 days"])] = (
+        ""
+    )
     rows_per_second: Annotated[float, Field(ge=0, le=10**9)] = 0.0
     runs: Annotated[int, Field(ge=10, le=4000, description="simulated streams of requests")] = 4000
     seed: Annotated[int, Field(ge=0, lt=2**31)] = 0

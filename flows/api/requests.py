@@ -42,7 +42,7 @@ Asks = Annotated[Token, Depends(whoever("asks"))]
 Decides = Annotated[Token, Depends(whoever("decides"))]
 Withdraws = Annotated[Token, Depends(whoever("asks", "decides"))]
 Erases = Annotated[Token, Depends(whoever("erases"))]
-Lists = Annotated[Token, Depends(whoever("decides", "erases", "audits"))]
+Lists = Annotated[Token, Depends(whoever("decides", "erases", "audits", learns=True))]
 Looks = Annotated[Token, Depends(whoever("asks", "decides", "erases", "audits"))]
 RequestId = Annotated[
     str, Path(pattern="^req-[0-9a-f]{16}$", description="as it was told when it was accepted")
