@@ -19,7 +19,7 @@ from prometheus_client.exposition import generate_latest
 from prometheus_client.registry import Collector
 
 from flows.adapters.credentials import secret_of
-from flows.adapters.doors import Door, listening
+from flows.adapters.doors import Door, serve_until
 from flows.adapters.guard import App, Receive, Scope, Send
 from flows.use_cases.requests import list_requests
 from flows.use_cases.status import status_of
@@ -30,7 +30,6 @@ from s3t_core.times import parse_time
 TOKEN = "metrics-token"  # noqa: S105  # the name of its file
 """Under `.s3t`: what a scrape must bring as its bearer token."""
 _OPEN = frozenset({"/health"})
-_LOOK_SECONDS = 0.5
 _PLAIN = [(b"content-type", b"text/plain; charset=utf-8")]
 
 
@@ -75,20 +74,8 @@ def serve(
     """Answer scrapes of /metrics at this door until stopped; `began` gets the address. Raises
     UsageError for a port that is taken, WorkspaceError for a token that others can read."""
     token = secret_of(workspace.state_dir / TOKEN)
-    with listening(door) as bound:
-        port = bound.getsockname()[1]
-        server = door.server(
-            door.guarded(_pages(registry_of(workspace)), port, "bearer", token, _OPEN)
-        )
-        thread = threading.Thread(target=server.run, kwargs={"sockets": [bound]})
-        thread.start()
-        try:
-            began(door.origin(port))
-            while thread.is_alive() and not stop.wait(_LOOK_SECONDS):
-                continue
-        finally:
-            server.should_exit = True
-            thread.join()
+    pages = _pages(registry_of(workspace))
+    serve_until(door, lambda port: door.guarded(pages, port, "bearer", token, _OPEN), stop, began)
 
 
 def _pages(registry: CollectorRegistry) -> App:

@@ -12,6 +12,7 @@ import os
 import re
 import socket
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,6 +27,7 @@ from s3t_core.files import read_regular
 if TYPE_CHECKING:
     from uvicorn import Server
 
+_LOOK_SECONDS = 0.5
 _LOOPBACK = ("127.0.0.1", "localhost", "[::1]")
 _NAME = re.compile(r"[A-Za-z0-9]([A-Za-z0-9.-]*[A-Za-z0-9])?(:[0-9]{1,5})?")
 _ANY = ("0.0.0.0", "::", "")  # noqa: S104  # compared with, not bound to
@@ -183,6 +185,28 @@ def listening(door: Door) -> Iterator[socket.socket]:
         yield bound
     finally:
         bound.close()
+
+
+def serve_until(
+    door: Door,
+    guarded: Callable[[int], Guard],
+    stop: threading.Event,
+    began: Callable[[str], None],
+) -> None:
+    """Answer at this door until stopped. `guarded` makes the application for the port that it is;
+    `began` gets the address. Raises UsageError for a port that is taken."""
+    with listening(door) as bound:
+        port = bound.getsockname()[1]
+        server = door.server(guarded(port))
+        thread = threading.Thread(target=server.run, kwargs={"sockets": [bound]})
+        thread.start()
+        try:
+            began(door.origin(port))
+            while thread.is_alive() and not stop.wait(_LOOK_SECONDS):
+                continue
+        finally:
+            server.should_exit = True
+            thread.join()
 
 
 def names_of(text: str) -> tuple[str, ...]:

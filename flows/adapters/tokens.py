@@ -14,9 +14,9 @@ from collections.abc import Iterable, Iterator
 from datetime import datetime
 from hashlib import sha256
 from pathlib import Path
-from typing import Literal, get_args
+from typing import Annotated, Literal, get_args
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, ValidationError
 
 from flows.adapters.credentials import new_secret, read_private
 from s3t_core.errors import StorageError, UsageError, WorkspaceError
@@ -33,6 +33,15 @@ _LONGEST = 200
 """Bytes of what is taken for a token at all."""
 
 
+def _is_moment(text: str) -> str:
+    if parse_time(text).tzinfo is None:
+        raise ValueError("expected a time with its zone")
+    return text
+
+
+Moment = Annotated[str, AfterValidator(_is_moment)]
+
+
 class Token(BaseModel):
     """One token. Times are RFC 3339; `revoked` is "" for one that was not taken back; `sha256` is
     of its secret, hex."""
@@ -42,9 +51,9 @@ class Token(BaseModel):
     id: str
     name: str
     roles: frozenset[Role]
-    made: str
-    expires: str
-    revoked: str = ""
+    made: Moment
+    expires: Moment
+    revoked: Moment | Literal[""] = ""
     sha256: str
 
     def is_good(

@@ -14,6 +14,8 @@ from flows.api.bodies import Health
 from flows.api.callers import Callers
 from flows.api.desk import Desk
 from flows.api.problems import Problem, Refused
+from flows.use_cases.tokens import book_of
+from flows.workspace.workspace import Workspace
 from s3t_core.errors import S3TError
 
 _READY_SECONDS = 1.0
@@ -26,15 +28,24 @@ _ERRORS: dict[int | str, dict[str, Any]] = {
         401: "no token, or one that opens nothing",
         403: "a token of another role, or a request from another web page",
         404: "nothing of that name is there",
+        405: "a method that this address does not take",
         408: "the request came too slowly",
         409: "well formed, and does not fit how things stand",
         413: "the body is too large",
         421: "a Host that is not this server's",
         422: "other members or values than described",
         429: "too many requests of one token",
+        500: "what the guarantees rest on does not hold, or nobody foresaw it",
         503: "it cannot be done now: a lock is held, a place is away. Ask again",
     }.items()
 }
+
+
+def _look(workspace: Workspace) -> None:
+    """That the ledger, the key that signs and the tokens are there. Raises what says otherwise."""
+    workspace.ledger.beginning()
+    workspace.signing.signing_key()
+    book_of(workspace).all()
 
 
 class _Readiness:
@@ -49,7 +60,7 @@ class _Readiness:
         async with self._finding:
             if time.monotonic() - self._asked > _READY_SECONDS:
                 try:
-                    await desk.read(lambda workspace: workspace.ledger.beginning())
+                    await desk.read(_look)
                     self._ready = True
                 except (S3TError, Refused):
                     self._ready = False

@@ -8,7 +8,7 @@ from typing_extensions import TypedDict
 
 from flows.use_cases.documents import HistoryEntry, PersonFound, RequestTold, VersionTold
 
-_MOST_IDS = 100_000
+_MOST_IDS = 5_000
 _MOST_ID = 10_000
 
 Basis = Literal[
@@ -122,7 +122,7 @@ class PredictAsked(Body):
     messages: list[list[Turn]] = Field(
         [], max_length=100, description="chats; an answer follows the last turn of each"
     )
-    max_new_tokens: Annotated[int, Field(ge=1, le=100_000)] | None = None
+    max_new_tokens: Annotated[int, Field(ge=1, le=4096)] | None = None
     temperature: Annotated[float, Field(ge=0, le=10)] = 0.0
     seed: Annotated[int, Field(ge=0, lt=2**31)] = 0
 

@@ -8,12 +8,13 @@ checkpoint acknowledges all of it. It is opened anew when its settings, keys or 
 import asyncio
 import queue
 import threading
+import time
 from abc import abstractmethod
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from contextlib import suppress
 from pathlib import Path
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 from flows.api.problems import Refused
 from flows.settings import CONFIG_NAME
@@ -27,9 +28,12 @@ Q = TypeVar("Q")
 A = TypeVar("A")
 _MOST_TOGETHER = 500
 """So many people's requests at most are taken at a time."""
+_CHECK_SECONDS, _CHECK_SHARE = 5.0, 20
+"""Ledger and book are read whole so often at most, and for a twentieth of the time."""
 _WAITING = 2000
 """So many wait at most for each thread: who comes then is told to come again."""
-_Job = tuple[Callable[[Workspace], object], "Future[object]"]
+_Job = tuple[Any, "Future[Any]"]
+"""What is asked for, an act unless a seat knows otherwise, and its answer."""
 
 
 class Desk:
@@ -114,7 +118,7 @@ class Desk:
                 503,
                 "TooLate",
                 "expected an answer in time ([api] most_seconds), got none yet. What was asked may "
-                "still be done: ask again with the same idempotency key",
+                "still be done: ask again with the same idempotency key, or look at the request",
                 {"retry-after": "10"},
             ) from None
 
@@ -135,12 +139,14 @@ class _Seat:
 
     def put(
         self,
-        act: Callable[[Workspace], T],
-    ) -> "Future[T]":
+        asked: object,
+    ) -> "Future[Any]":
         """Have it done. Raises Refused where too many wait."""
-        answer: Future[T] = Future()
+        answer: Future[Any] = Future()
+        if self._jobs.full():
+            self._drop_cancelled()
         try:
-            self._jobs.put_nowait((act, answer))  # type: ignore[arg-type]
+            self._jobs.put_nowait((asked, answer))
         except queue.Full:
             raise Refused(
                 503,
@@ -149,6 +155,13 @@ class _Seat:
                 {"retry-after": "10"},
             ) from None
         return answer
+
+    def _drop_cancelled(self) -> None:
+        """Take out what nobody waits for any more."""
+        with self._jobs.mutex:
+            kept = [j for j in self._jobs.queue if j is None or not j[1].cancelled()]
+            self._jobs.queue.clear()
+            self._jobs.queue.extend(kept)
 
     def close(self) -> None:
         """After what is being done."""
@@ -194,7 +207,7 @@ class _Together(_Seat, Generic[Q, A]):
 
     def ask(self, question: Q) -> "Future[A | S3TError]":
         """Have it answered with the next."""
-        return self.put(_Question(question, self._answer))
+        return self.put(question)
 
     @abstractmethod
     def _answer(self, workspace: Workspace, asked: Sequence[Q]) -> Sequence[A | S3TError]:
@@ -213,10 +226,9 @@ class _Together(_Seat, Generic[Q, A]):
             self._do(jobs)
 
     def _do(self, jobs: list[_Job]) -> None:
-        live = [(act, answer) for act, answer in jobs if answer.set_running_or_notify_cancel()]
-        asked = [act.asked for act, _ in live if isinstance(act, _Question)]
+        live = [(asked, answer) for asked, answer in jobs if answer.set_running_or_notify_cancel()]
         try:
-            told = self._answer(self._workspace(), asked)
+            told = self._answer(self._workspace(), [asked for asked, _ in live])
             answers = list(zip(live, told, strict=True))
         except BaseException as error:
             self._forget_after(error)
@@ -227,28 +239,24 @@ class _Together(_Seat, Generic[Q, A]):
             answer.set_result(each)
 
 
-class _Question(Generic[Q, A]):
-    """What somebody asks, in the queue of the one that answers all who wait."""
-
-    def __init__(
-        self,
-        asked: Q,
-        answer: Callable[[Workspace, Sequence[Q]], Sequence[A | S3TError]],
-    ) -> None:
-        self.asked, self._answer = asked, answer
-
-    def __call__(self, workspace: Workspace) -> A | S3TError:
-        return self._answer(workspace, [self.asked])[0]
-
-
 class _Intake(_Together[Asked, Taken]):
-    """The one that takes requests."""
+    """The one that takes requests. What it reads for that is what is new alone, so the book and the
+    ledger are held against each other from time to time: it accepts nothing over others."""
+
+    def __init__(self, root: Path) -> None:
+        self._due = float("-inf")
+        super().__init__(root, tells=False)
 
     def _answer(
         self,
         workspace: Workspace,
         asked: Sequence[Asked],
     ) -> Sequence[Taken | S3TError]:
+        begun = time.monotonic()
+        if begun >= self._due:
+            workspace.requests.check()
+            took = time.monotonic() - begun
+            self._due = begun + max(_CHECK_SECONDS, _CHECK_SHARE * took)
         return take_each(workspace, asked)
 
 

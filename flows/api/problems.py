@@ -72,11 +72,11 @@ class Refused(Exception):
     """An answer that is no success, with its status; what raises it is of the door itself."""
 
     def __init__(
-        self, status: int, kind: str, detail: str, headers: Mapping[str, str] = {}
+        self, status: int, kind: str, detail: str, headers: Mapping[str, str] | None = None
     ) -> None:
         super().__init__(detail)
         self.status, self.kind, self.detail = status, kind, detail
-        self.headers = dict(headers)
+        self.headers = dict(headers or {})
 
 
 def problem(

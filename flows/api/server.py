@@ -5,7 +5,7 @@ import threading
 from collections.abc import Callable
 from contextlib import closing
 
-from flows.adapters.doors import Door, listening
+from flows.adapters.doors import Door, serve_until
 from flows.adapters.guard import Guard
 from flows.api.app import LIVE, READY, make_app
 from flows.api.callers import Callers
@@ -15,7 +15,6 @@ from flows.use_cases.tokens import book_of
 from flows.workspace.workspace import Workspace
 from s3t_core.errors import S3TError
 
-_LOOK_SECONDS = 0.5
 _OPEN = frozenset({LIVE, READY})
 _MEGABYTE = 2**20
 
@@ -30,21 +29,8 @@ def serve(
     that is taken, and whatever says that the workspace cannot be used."""
     workspace.ledger  # noqa: B018  # refuse a workspace that nobody could ask
     book_of(workspace).all()  # or it is said why nobody could be known
-    with (
-        listening(door) as bound,
-        closing(_desk_of(workspace)) as desk,
-    ):
-        port = bound.getsockname()[1]
-        server = door.server(guarded(workspace, desk, door, port))
-        thread = threading.Thread(target=server.run, kwargs={"sockets": [bound]})
-        thread.start()
-        try:
-            began(door.origin(port))
-            while thread.is_alive() and not stop.wait(_LOOK_SECONDS):
-                continue
-        finally:
-            server.should_exit = True
-            thread.join()
+    with closing(_desk_of(workspace)) as desk:
+        serve_until(door, lambda port: guarded(workspace, desk, door, port), stop, began)
 
 
 def _desk_of(workspace: Workspace) -> Desk:

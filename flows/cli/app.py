@@ -30,6 +30,7 @@ from flows.cli.base import (
     WorkspaceOption,
     app,
     console,
+    door_at,
     held_out,
     meaning,
     open_if_there,
@@ -271,10 +272,9 @@ def serve(
     """Run the scheduled deployments on this machine (Prefect server, erase, audit, ...), until
     stopped."""
     opened = open_workspace(workspace)
-    from flows.adapters.doors import Door, names_of
     from flows.supervisor.serving import Serving, told_deployments
 
-    door = Door(host or "127.0.0.1", port or 4200, tls_cert, tls_key, names_of(behind_proxy))
+    door = door_at(host, port or 4200, tls_cert, tls_key, behind_proxy)
     insists = port is not None or host is not None or bool(tls_cert or behind_proxy)
     stop = until_signalled()
 
@@ -337,12 +337,9 @@ def metrics(
     if once:
         print(found.text_of(opened), end="")
         return
-    from flows.adapters.doors import Door, names_of
-
-    door = Door(host or "127.0.0.1", port, tls_cert, tls_key, names_of(behind_proxy))
     found.serve(
         opened,
-        door,
+        door_at(host, port, tls_cert, tls_key, behind_proxy),
         until_signalled(),
         lambda url: print(
             f"s3t: {url}/metrics, for who sends the token in .s3t/{found.TOKEN}",

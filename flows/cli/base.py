@@ -19,6 +19,7 @@ from s3t_core.errors import OrchestrationError, S3TError, StorageError, UsageErr
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from flows.adapters.doors import Door
     from flows.progress import Say
     from flows.use_cases.documents import Answer, ScoreTold
     from flows.workspace.workspace import Workspace
@@ -141,6 +142,13 @@ def run_flow(opened: "Workspace", name: str, *arguments: Any, trains: bool = Fal
             flow = getattr(importlib.import_module(f"flows.prefect_flows.{name}"), name)
             wait()
         return flow(str(opened.root), *arguments)
+
+
+def door_at(host: str | None, port: int, tls_cert: str, tls_key: str, behind_proxy: str) -> "Door":
+    """The door that those options name. Raises UsageError."""
+    from flows.adapters.doors import Door, names_of
+
+    return Door(host or "127.0.0.1", port, tls_cert, tls_key, names_of(behind_proxy))
 
 
 def standing_in(root: Path) -> AbstractContextManager[None]:

@@ -13,6 +13,7 @@ from flows.cli.base import (
     KeyOption,
     ProxyOption,
     WorkspaceOption,
+    door_at,
     open_workspace,
     show,
 )
@@ -38,19 +39,11 @@ def api(
     """Open the HTTP door (requests, decisions, evidence) until stopped. `s3t serve` opens it
     too."""
     opened = open_workspace(workspace)
-    from flows.adapters.doors import Door, names_of
     from flows.api.server import serve
 
-    door = Door(
-        host or "127.0.0.1",
-        port or opened.config.api.port,
-        tls_cert,
-        tls_key,
-        names_of(behind_proxy),
-    )
     serve(
         opened,
-        door,
+        door_at(host, port or opened.config.api.port, tls_cert, tls_key, behind_proxy),
         until_signalled(),
         lambda url: print(
             f"s3t: {url}/api/v1, for who sends a token (`s3t token make`); it is described at "

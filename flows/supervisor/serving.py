@@ -47,6 +47,8 @@ _SCHEDULES_SECONDS = 60.0
 _AGAIN_SECONDS = 600.0
 """For the same reason an erase run is started again after so long at the earliest."""
 _GRACE_SECONDS = 10.0
+_API_AGAIN_SECONDS = 60.0
+"""A door whose process ended is opened again after so long at the earliest."""
 
 Told = Callable[[str], None]
 
@@ -71,6 +73,7 @@ class Serving:
         self._runner: Child | None = None
         self._api: Child | None = None
         self._told_of_api = ""
+        self._opened_api = float("-inf")
         self._asked: dict[str, float] = {}
         self._looked = 0.0
         self._planned = 0.0
@@ -206,7 +209,8 @@ class Serving:
     def _see_to_api(self) -> None:
         """Have the HTTP door open once there is a token: nobody else could ask there. One whose
         process ended is opened again."""
-        if self._api is not None and self._api.is_alive():
+        is_there = self._api is not None and self._api.is_alive()
+        if is_there or time.monotonic() - self._opened_api < _API_AGAIN_SECONDS:
             return
         try:
             workspace = Workspace(self.workspace.root)
@@ -230,6 +234,7 @@ class Serving:
             env=os.environ,
             log=log,
         )
+        self._opened_api = time.monotonic()
         self._told(f"The HTTP door is at {door.origin(door.port)}/api/v1; .s3t/api.log is its log")
 
     def _close_api(self) -> None:

@@ -56,7 +56,7 @@ def check_quotes_nobody(
         known = None
     if known:
         raise _refused(what)
-    if known is None and not _is_plain(text):
+    if known is None and not is_plain(text):
         raise UsageError(
             f"expected {what} in words of letters alone, got a digit, an @ or another sign that "
             "ids have; write a role, and numbers in words: whether it is somebody's id is not told "
@@ -84,7 +84,8 @@ def _refused(what: str) -> UsageError:
     )
 
 
-def _is_plain(text: str) -> bool:
+def is_plain(text: str) -> bool:
+    """Whether it is words of letters alone, which no id can be told from."""
     return all(_PLAIN.fullmatch(word) for word in _BETWEEN.split(text) if word)
 
 

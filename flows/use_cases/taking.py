@@ -188,7 +188,7 @@ def _taken_together(
         return _told_apart(
             each, _taken_in_parts(workspace, [n for new in each.values() for n in new])
         )
-    except UsageError as error:
+    except (UsageError, LedgerError) as error:
         if len(each) == 1:
             return dict.fromkeys(each, error)
         return {n: _taken_together(workspace, {n: new})[n] for n, new in each.items()}

@@ -7,7 +7,7 @@ from typing import Protocol, cast
 from flows.adapters.tokens import ROLES, Role, Token, TokenBook
 from flows.use_cases.documents import TokenMade, TokenTold
 from flows.use_cases.finding import Findable
-from flows.use_cases.quoting import name_to_keep
+from flows.use_cases.quoting import is_plain, name_to_keep
 from flows.workspace.layout import TOKENS
 from flows.workspace.parts import HasClock, HasFolders
 from s3t_core.errors import UsageError
@@ -42,6 +42,12 @@ def make_token(
     if not 0 < days <= MOST_DAYS:
         raise UsageError(f"expected a time of up to {MOST_DAYS} days, got {days:g}")
     clean = name_to_keep(workspace, name)
+    if not is_plain(clean):
+        raise UsageError(
+            "expected a name in words of letters alone, such as 'privacy desk', got another: it "
+            "stands in the ledger where its holder decides, and no other is taken from who may not "
+            "erase"
+        )
     token, secret = book_of(workspace).make(
         clean, cast("Collection[Role]", roles), workspace.clock.now(), days
     )

@@ -168,6 +168,27 @@ MUTANTS = [
         fails="tests/unit/use_cases/test_answering.py::keeps_nobody_else",
     ),
     Mutant(
+        name="door: a changed ledger is accepted over",
+        where="flows/api/desk.py::_Intake._answer",
+        takes="workspace.requests.check()",
+        puts="pass",
+        fails=f"{_REQUESTS}::over_a_ledger_that_somebody_changed",
+    ),
+    Mutant(
+        name="door: one changed row stops everybody",
+        where="flows/use_cases/taking.py::_taken_together",
+        takes="(UsageError, LedgerError)",
+        puts="UsageError",
+        fails=f"{_REQUESTS}::changed_stops_nobody_else",
+    ),
+    Mutant(
+        name="door: who waits no more keeps a place",
+        where="flows/api/desk.py::_Seat.put",
+        takes="self._jobs.full()",
+        puts="False",
+        fails=f"{_PROBLEMS}::waits_no_more",
+    ),
+    Mutant(
         name="door: settings are read once",
         where="flows/api/desk.py::_Seat._workspace",
         takes="self._opened is None or self._opened[0] != now",

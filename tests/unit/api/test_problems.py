@@ -2,6 +2,8 @@
 quote nothing; limits; who may ask what."""
 
 import json
+import re
+import threading
 import time
 from collections.abc import Callable
 from typing import Any
@@ -12,6 +14,7 @@ from fastapi.routing import APIRoute
 
 from flows.adapters.tokens import ROLES, TokenBook
 from flows.api import answers, app, evidence, requests, standing
+from flows.api import desk as desk_module
 from flows.api.desk import Desk
 from flows.api.limits import Limits, Rate
 from flows.api.problems import MEDIA_TYPE, Problem, Refused
@@ -128,9 +131,14 @@ def test_a_token_is_kept_as_a_digest_for_its_owner_alone(place: Workspace) -> No
 def test_tokens_that_cannot_be_read_open_nothing(
     place: Workspace, client: Client, content: bytes
 ) -> None:
-    who = client("audits")
+    who, path = client("audits"), place.state_dir / "tokens.json"
     assert who.get("/api/v1/token").status_code == 200
-    (place.state_dir / "tokens.json").write_bytes(content)
+    expires = {b"never": b"never", b"no zone": b"2999-01-01T00:00:00"}.get(content)
+    if expires:
+        content = re.sub(
+            rb'"expires": *"[^"]*"', b'"expires": "' + expires + b'"', path.read_bytes()
+        )
+    path.write_bytes(content)
     assert who.get("/api/v1/token").status_code == 401
     with pytest.raises(WorkspaceError, match="tokens"):
         list_tokens(place)
@@ -144,6 +152,7 @@ def test_a_token_quotes_nobody_and_has_roles_and_a_time(place: Workspace) -> Non
     for name, roles, days in (
         (f"for {CANARY}", ["asks"], 1),
         ("", ["asks"], 1),
+        ("desk 2", ["asks"], 1),
         ("privacy desk", [], 1),
         ("privacy desk", ["root"], 1),
         ("privacy desk", ["asks"], 0),
@@ -269,6 +278,45 @@ def test_health_says_when_nothing_could_be_taken(
     assert asks.post(REQUESTS, json={"subjects": ["x"]}).status_code == 503
     (place.state_dir / "away.db").rename(place.state_dir / "s3t.db")
     assert who.get("/health/ready").status_code == 200
+
+
+def test_health_looks_at_what_signs_and_at_who_may_ask(
+    place: Workspace, client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(app, "_READY_SECONDS", -1.0)
+    who = client()
+    client("asks")
+    key, tokens = place.keys_dir / "signing.key", place.state_dir / "tokens.json"
+    assert who.get("/health/ready").status_code == 200
+    key.rename(key.with_name("away"))
+    assert who.get("/health/ready").status_code == 503
+    key.with_name("away").rename(key)
+    assert who.get("/health/ready").status_code == 200
+    tokens.chmod(0o644)
+    assert who.get("/health/ready").status_code == 503
+
+
+def test_who_waits_no_more_keeps_nobody_from_asking(
+    place: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(desk_module, "_WAITING", 3)
+    goes_on = threading.Event()
+    seat = desk_module._Seat(place.root)
+    try:
+        began = threading.Event()
+        seat.put(lambda _: (began.set(), goes_on.wait(30)))
+        assert began.wait(30)
+        waiting = [seat.put(lambda _: None) for _ in range(3)]
+        with pytest.raises(Refused):
+            seat.put(lambda _: None)
+        for each in waiting:
+            each.cancel()
+        answer = seat.put(lambda workspace: workspace.root)
+        goes_on.set()
+        assert answer.result(30) == place.root
+    finally:
+        goes_on.set()
+        seat.close()
 
 
 def test_each_token_may_ask_so_often_and_no_oftener() -> None:

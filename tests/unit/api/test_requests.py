@@ -2,20 +2,22 @@
 and every decision says whose token it was."""
 
 import json
+import sqlite3
 import threading
 from typing import Any, get_args
 
 import pytest
 
 from flows.adapters import database
+from flows.api import desk as desk_module
 from flows.api.bodies import State
 from flows.api.desk import Desk
 from flows.use_cases.requests import list_requests
-from flows.use_cases.taking import Asked, take_each, take_requests
+from flows.use_cases.taking import Asked, Taken, take_each, take_requests
 from flows.workspace.signing import Signing
 from flows.workspace.workspace import Workspace
 from s3t_core.erasure.checkpoint import read_checkpoint
-from s3t_core.errors import NotNow, StorageError, UsageError
+from s3t_core.errors import LedgerError, NotNow, StorageError, UsageError
 from tests.faults.carried import carry_out
 from tests.unit.api.conftest import Client
 
@@ -134,6 +136,29 @@ def test_one_whose_erasure_has_begun_stops_nobody_else(
     taken = take_each(place, [Asked(("person 17",)), Asked(("begun",)), Asked(("person 18",))])
     assert [isinstance(t, NotNow) for t in taken] == [False, True, False]
     assert len(place.requests.pending()) == 2
+
+
+def test_a_row_that_somebody_changed_stops_nobody_else(place: Workspace) -> None:
+    (changed,) = take_requests(place, ["person 17"])
+    with sqlite3.connect(place.state_dir / "s3t.db") as connection:
+        connection.execute("UPDATE requests SET due = '2999-01-01T00:00:00Z'")
+    taken = take_each(place, [Asked(("person 18",)), Asked(("person 17",))])
+    assert isinstance(taken[0], Taken) and isinstance(taken[1], LedgerError)
+    assert changed.request_id not in {r.request_id for r in taken[0].requests}
+
+
+def test_nothing_is_accepted_over_a_ledger_that_somebody_changed(
+    place: Workspace, client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What the door read before, it does not read at each request; it looks again, and soon."""
+    monkeypatch.setattr(desk_module, "_CHECK_SECONDS", 0.0)
+    monkeypatch.setattr(desk_module, "_CHECK_SHARE", 0)
+    asks = client("asks")
+    assert asks.post(REQUESTS, json={"subjects": ["person 17"]}).status_code == 201
+    with sqlite3.connect(place.state_dir / "s3t.db") as connection:
+        connection.execute("UPDATE ledger SET leaf = x'7b7d' WHERE seq = 1")
+    answer = asks.post(REQUESTS, json={"subjects": ["person 18"]})
+    assert answer.status_code == 500 and "restore" in answer.json()["do"]
 
 
 def test_many_at_once_through_the_door_lose_none(place: Workspace, client: Client) -> None:
