@@ -60,7 +60,7 @@ def main() -> None:
     finally:
         door.terminate()
         door.wait()
-    told["requests_at_the_end"] = len(Workspace(folder).requests.pending())
+    told["requests_at_the_end"] = len(Workspace(folder).requests.open_now())
     sys.stdout.write(json.dumps({"requests_at_first": given.requests, **told}, indent=1) + "\n")
 
 

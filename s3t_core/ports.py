@@ -158,8 +158,12 @@ class Ledger(Protocol):
 class RequestBook(Protocol):
     """Deletion requests and the suppression list."""
 
-    def pending(self) -> list[DeletionRequest]:
-        """Acknowledged requests without a closing document, oldest first."""
+    def pending(self, at: State) -> list[DeletionRequest]:
+        """Acknowledged requests that are open by `at`, oldest first: others may be accepted at any
+        time, and whoever decides by a state of the ledger is told of that moment's."""
+
+    def open_now(self) -> list[str]:
+        """The ids of those that are open at this moment, oldest first."""
 
     def get(self, request_ids: Iterable[str]) -> list[DeletionRequest]:
         """The given requests, in that order."""

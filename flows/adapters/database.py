@@ -1,13 +1,11 @@
-"""Requests, ledger and suppression list in a database (SQLAlchemy). Rows hold keyed digests and
-times, and, in entries of the ledger, what somebody typed as a reason or a name, and paths.
+"""The ledger, and the database that it shares with the book of requests and the suppression list
+(SQLAlchemy; tables in flows.adapters.tables, the book in flows.adapters.book).
 
 1. An entry of the ledger is appended only if its rules allow it (s3t_core.erasure.rules), in the
    transaction that changes what it tells of, with the lease it was written under, and after a
    correction where the clock ran back.
 2. It is sealed: HMAC-SHA256, under a key of the workspace, over its place, the seal before it and
    its leaf hash. Whoever can only write to the table can add, change, move and repeat nothing.
-3. The book of requests and the suppression list are held against the ledger, when a command begins
-   (s3t_core.erasure.closing.check_book), and each request whenever it is read (check_request).
 
 SQLite runs with secure_delete (freed pages are overwritten) and full synchronisation, PostgreSQL
 with synchronous_commit: what was acknowledged is on disk. Every change of requests and the ledger
@@ -20,41 +18,39 @@ import contextlib
 import hmac
 import json
 import struct
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from importlib.util import find_spec
 from itertools import zip_longest
 from pathlib import Path
 
 from sqlalchemy import (
-    Column,
     Connection,
     Engine,
-    Integer,
-    LargeBinary,
-    MetaData,
-    Row,
     RowMapping,
-    String,
     Table,
-    bindparam,
     create_engine,
     delete,
     event,
     insert,
     inspect,
     select,
-    update,
 )
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.pool import NullPool
 
 from flows.adapters import connecting
+from flows.adapters.tables import (
+    APART,
+    CHUNK,
+    LEDGER,
+    METADATA,
+    REQUESTS,
+    WRITER,
+    AnyRow,
+    check_types,
+)
 from flows.migrations import HEAD, VERSION_TABLE, revision_of, upgrade
-from s3t_core.canonical import sha256_hex
-from s3t_core.domain import DeletionRequest
-from s3t_core.erasure import events
-from s3t_core.erasure.closing import as_told, check_book, check_request
 from s3t_core.erasure.events import LedgerEvent, as_json
 from s3t_core.erasure.ledger import (
     Inclusion,
@@ -70,58 +66,7 @@ from s3t_core.erasure.state import State
 from s3t_core.erasure.vocabulary import Event
 from s3t_core.errors import LedgerError, StorageError, WorkspaceError
 from s3t_core.files import remove_file
-from s3t_core.ports import Closing, NewRequest
 
-METADATA = MetaData()
-_LEDGER = Table(
-    "ledger",
-    METADATA,
-    Column("seq", Integer, primary_key=True, autoincrement=False),
-    Column("leaf", LargeBinary, nullable=False),
-    Column("hash", LargeBinary, nullable=False),
-    Column("seal", LargeBinary, nullable=False),
-)
-_REQUESTS = Table(
-    "requests",
-    METADATA,
-    Column("seq", Integer, primary_key=True),
-    Column("id", String, unique=True, nullable=False),
-    Column("subject", String, nullable=False),
-    Column("record", String, nullable=False),
-    Column("suppression", String, nullable=False, index=True),
-    Column("commitment", String, nullable=False),
-    Column("salt", String, nullable=False),
-    Column("received", String, nullable=False),
-    Column("due", String, nullable=False),
-    Column("certificate", String, nullable=False, default=""),
-)
-_SUPPRESSION = Table(
-    "suppression",
-    METADATA,
-    Column("digest", String, primary_key=True),
-    Column("kind", String, nullable=False),
-    Column("request", String, nullable=False),
-    Column("since", String, nullable=False),
-)
-LEASE = Table(
-    "lease",
-    METADATA,
-    Column("name", String, primary_key=True),
-    Column("holder", String, nullable=False),
-    Column("place", String, nullable=False),
-    Column("beat", Integer, nullable=False),
-)
-_WRITER = Table("writer", METADATA, Column("only", Integer, primary_key=True, autoincrement=False))
-"""One row: whoever writes holds it, on PostgreSQL, and an account that may only read cannot."""
-_APART = (LEASE, _WRITER)
-"""Of the database itself, not of the workspace: they do not move with it."""
-
-_TYPES = {
-    table.name: tuple(c.type.python_type for c in table.c) for table in METADATA.sorted_tables
-}
-_Row = Row[tuple[object, ...]]
-_CHUNK = 1000
-"""Rows at a time when a database is copied."""
 _SQLITE = "sqlite:///"
 _MAKING = 0x53335400
 """The advisory lock of whoever makes the tables, on PostgreSQL."""
@@ -173,7 +118,7 @@ class Database:
         with self.reading() as connection:
             _refuse_diversions(connection)
             begun = inspect(connection).has_table("ledger")
-            return begun and connection.execute(select(_LEDGER.c.seq)).first() is not None
+            return begun and connection.execute(select(LEDGER.c.seq)).first() is not None
 
     def may_erase(self) -> bool:
         """Whether this account, and whoever it works for, may put people on the suppression list:
@@ -226,7 +171,7 @@ class Database:
         refused: nobody writes in between. Raises StorageError, and WorkspaceError where another
         workspace's ledger is there by now."""
         with self.transaction() as here:
-            tables = [t for t in METADATA.sorted_tables if t not in _APART]
+            tables = [t for t in METADATA.sorted_tables if t not in APART]
             with other.transaction() as there:
                 if _owner_of(there) not in ("", _owner_of(here)):
                     raise WorkspaceError(
@@ -238,7 +183,7 @@ class Database:
                     there.execute(delete(table))
                     order = [table.c.seq] if "seq" in table.c else []
                     rows = here.execute(
-                        select(table).order_by(*order), execution_options={"yield_per": _CHUNK}
+                        select(table).order_by(*order), execution_options={"yield_per": CHUNK}
                     )
                     for chunk in rows.mappings().partitions():
                         there.execute(insert(table), [_without_number(table, row) for row in chunk])
@@ -260,7 +205,7 @@ class Database:
             seal = seal_of(self.sealing, number, seal, hashed)
             rows.append({"seq": number, "leaf": leaf, "hash": hashed, "seal": seal})
         if rows:
-            connection.execute(insert(_LEDGER), rows)
+            connection.execute(insert(LEDGER), rows)
             there = [(r.seq, r.leaf, r.hash, r.seal) for r in _rows_from(connection, before.size)]
             if there != [(r["seq"], r["leaf"], r["hash"], r["seal"]) for r in rows]:
                 raise LedgerError(
@@ -302,7 +247,7 @@ class Database:
         self.caught_up(connection)
         return list(self._leaves)
 
-    def _continue(self, known: "Folded", rows: list[_Row], seal: bytes) -> "Folded":
+    def _continue(self, known: "Folded", rows: list[AnyRow], seal: bytes) -> "Folded":
         self._known = _continued(known, rows, seal)
         self._leaves[known.size :] = [row.hash for row in rows]
         return self._known
@@ -376,7 +321,7 @@ class Database:
 def _without_number(table: Table, row: RowMapping) -> dict[str, object]:
     """A row to insert. Requests are numbered by the database: in order, so that the next one finds
     its number free."""
-    return {k: v for k, v in row.items() if not (table is _REQUESTS and k == "seq")}
+    return {k: v for k, v in row.items() if not (table is REQUESTS and k == "seq")}
 
 
 def _check_copied(here: Connection, other: Database, tables: list[Table]) -> None:
@@ -389,7 +334,7 @@ def _check_copied(here: Connection, other: Database, tables: list[Table]) -> Non
                 for c in (here, there)
             )
             new = [b for a, b in zip_longest(mine, theirs) if a != b]
-            if len(new) != int(table is _LEDGER):  # the last entry tells of the move
+            if len(new) != int(table is LEDGER):  # the last entry tells of the move
                 raise StorageError(
                     f"expected table {table.name} to be whole in the database it was moved to, got "
                     "other rows; nothing was removed: run the command again"
@@ -401,7 +346,7 @@ def _rows_of(connection: Connection, table: Table) -> Iterator[tuple[object, ...
     order = [table.c.seq] if "seq" in table.c else []
     columns = [c for c in table.c if c.name != "seq"]
     found = connection.execute(
-        select(*columns).order_by(*order), execution_options={"yield_per": _CHUNK}
+        select(*columns).order_by(*order), execution_options={"yield_per": CHUNK}
     )
     return (tuple(row) for row in found)
 
@@ -411,7 +356,7 @@ def _owner_of(connection: Connection) -> str:
     none is begun."""
     if not inspect(connection).has_table("ledger"):
         return ""
-    first = connection.execute(select(_LEDGER.c.hash).where(_LEDGER.c.seq == 0)).scalar()
+    first = connection.execute(select(LEDGER.c.hash).where(LEDGER.c.seq == 0)).scalar()
     return "" if first is None else bytes(first).hex()
 
 
@@ -439,7 +384,7 @@ def _begin_writing(connection: Connection) -> None:
         connection.exec_driver_sql("SELECT to_regclass('writer')").scalar() is None
     ):  # the tables are still to be made
         connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({_MAKING})")
-    elif connection.execute(select(_WRITER).with_for_update()).first() is None:
+    elif connection.execute(select(WRITER).with_for_update()).first() is None:
         raise StorageError(
             "expected the row of table writer, by which commands write one at a time, got none; "
             "have the tables' owner run `INSERT INTO writer VALUES (1)`, and find out who removed "
@@ -465,54 +410,18 @@ def seal_of(key: bytes, number: int, before: bytes, hashed: bytes) -> bytes:
     )
 
 
-def _rows_from(connection: Connection, first: int) -> list[_Row]:
+def _rows_from(connection: Connection, first: int) -> list[AnyRow]:
     """Entries of the ledger from `first` on. Raises LedgerError where one is of other types than
     were written."""
     rows = list(
-        connection.execute(select(_LEDGER).where(_LEDGER.c.seq >= first).order_by(_LEDGER.c.seq))
+        connection.execute(select(LEDGER).where(LEDGER.c.seq >= first).order_by(LEDGER.c.seq))
     )
     for row in rows:
-        _check_types(row, _LEDGER)
+        check_types(row, LEDGER)
     return rows
 
 
-def _check_types(row: _Row, table: Table) -> None:
-    """That a row has the types of our columns: SQLite keeps what it is given, and a table may be
-    made anew. Raises LedgerError."""
-    if tuple(map(type, row)) != _TYPES[table.name]:
-        wrong = [
-            c.name
-            for c, value in zip(table.c, row, strict=True)
-            if type(value) is not c.type.python_type
-        ]
-        raise LedgerError(
-            f"expected table {table.name} as it was written, got another type in "
-            f"{', '.join(wrong)}; restore the database from its backup and find out who wrote to it"
-        )
-
-
-def _check_written(
-    connection: Connection, table: Table, rows: Sequence[Mapping[str, object]]
-) -> None:
-    """That rows which were just written to a table of requests stand in it, whatever else it may do
-    with them: refuse a duplicate in silence, keep other values. Raises LedgerError."""
-    key = next(iter(rows[0])) if rows else ""
-    found: dict[object, dict[str, object]] = {}
-    for begin in range(0, len(rows), _CHUNK):
-        names = [row[key] for row in rows[begin : begin + _CHUNK]]
-        for there in connection.execute(select(table).where(table.c[key].in_(names))):
-            found[there._mapping[key]] = dict(there._mapping)
-    if any(
-        found.get(row[key], {}).get(name) != value for row in rows for name, value in row.items()
-    ):
-        raise LedgerError(
-            f"expected table {table.name} to hold the rows that were just written to it, got "
-            "others or none: the database does something else with them; nothing was changed. Find "
-            "out who made it do so (a trigger, a rule, a constraint), and take that away"
-        )
-
-
-def _check_rows(key: bytes, rows: list[_Row], first: int, seal: bytes) -> bytes:
+def _check_rows(key: bytes, rows: list[AnyRow], first: int, seal: bytes) -> bytes:
     """That the rows are the entries from `first` on, whose predecessor has the given seal; the last
     one's seal. Raises LedgerError."""
     for number, row in enumerate(rows, first):
@@ -532,7 +441,7 @@ def _check_rows(key: bytes, rows: list[_Row], first: int, seal: bytes) -> bytes:
     return seal
 
 
-def _continued(before: Folded, rows: list[_Row], seal: bytes) -> Folded:
+def _continued(before: Folded, rows: list[AnyRow], seal: bytes) -> Folded:
     if not rows:
         return before
     state = fold((json.loads(row.leaf) for row in rows), before.state, before.size)
@@ -555,9 +464,9 @@ class SqlLedger:
         """The first event, held against its hash alone: it says which key the others are sealed
         with. Raises LedgerError."""
         with self._database.reading() as connection:
-            row = connection.execute(select(_LEDGER).where(_LEDGER.c.seq == 0)).first()
+            row = connection.execute(select(LEDGER).where(LEDGER.c.seq == 0)).first()
         if row is not None:
-            _check_types(row, _LEDGER)
+            check_types(row, LEDGER)
         try:
             begun = (
                 json.loads(row.leaf)
@@ -614,229 +523,3 @@ class SqlLedger:
     def prove(self, event: Event) -> Inclusion:
         """That an event is in the ledger as it is now. Raises LedgerError when it is not."""
         return inclusion_of(event, self.leaves())
-
-
-class SqlRequestBook:
-    """Deletion requests and the suppression list. Fills the port `RequestBook`."""
-
-    def __init__(self, database: Database) -> None:
-        self._database = database
-
-    def accept(self, new: Iterable[NewRequest]) -> list[DeletionRequest]:
-        """Make requests durable, in one transaction. The same subject or record while one is
-        pending is that one request; so is, for ever, one that was asked with the same idempotency
-        key. Both the ledger says. Raises LedgerError where a table says otherwise: what was
-        acknowledged by it alone would be nowhere."""
-        new = list(new)
-        with self._database.transaction() as connection:
-            state = self._database.caught_up(connection).state
-            waiting = {r.suppression: i for i, r in state.requests.items() if state.is_open(i)}
-            taken = [_accepted(connection, each, state, waiting) for each in new]
-            _check_written(
-                connection,
-                _REQUESTS,
-                [
-                    _row_of(each)
-                    for (_, event), each in zip(taken, new, strict=True)
-                    if event is each.event
-                ],
-            )
-            self._database.append(connection, [event for _, event in taken if event is not None])
-        return [request for request, _ in taken]
-
-    def pending(self) -> list[DeletionRequest]:
-        """Acknowledged requests that are open by the ledger, oldest first. Raises LedgerError where
-        the table lacks one: it would be carried out by nobody."""
-        with self._database.snapshot() as connection:
-            state = self._database.folded(connection).state
-            found = _held(connection, state, state.is_open)
-        lacking = sum(map(state.is_open, state.requests)) - len(found)
-        if lacking:
-            raise LedgerError(
-                f"expected every open request of the ledger in the table of requests, got "
-                f"{lacking} less; restore the database from its backup, or find out who wrote to it"
-            )
-        return found
-
-    def all(self) -> list[DeletionRequest]:
-        """Every request there ever was, oldest first. Raises LedgerError where the ledger says
-        otherwise."""
-        with self._database.snapshot() as connection:
-            return _held(connection, self._database.folded(connection).state)
-
-    def check(self) -> None:
-        """That requests and suppression list say what the ledger says, as all three were at one
-        moment. Raises LedgerError."""
-        with self._database.snapshot() as connection:
-            state = self._database.folded(connection).state
-            rows = list(connection.execute(select(_REQUESTS).order_by(_REQUESTS.c.seq)))
-            asked = [_request(row) for row in rows]
-            listed = {
-                r.digest: (r.kind, r.request) for r in connection.execute(select(_SUPPRESSION))
-            }
-        ahead = {r.suppression for r in map(state.requests.get, state.planned) if r}
-        # the list is written by the step after the one that writes the plan ahead
-        missing = {k: v for k, v in state.suppressed.items() if k in ahead and k not in listed}
-        salts = {r.id: sha256_hex(r.salt.encode()) for r in rows if r.salt}
-        check_book(state, asked, listed | missing, salts)
-
-    def get(self, request_ids: Iterable[str]) -> list[DeletionRequest]:
-        """The given requests, in that order. Raises StorageError for one that is not there, and
-        LedgerError for one that the ledger knows otherwise."""
-        with self._database.snapshot() as connection:
-            wanted = list(request_ids)
-            state = self._database.folded(connection).state
-            found = {r.request_id: r for r in _held(connection, state, set(wanted).__contains__)}
-        try:
-            return [found[i] for i in wanted]
-        except KeyError:
-            raise StorageError(
-                "expected every planned request in the database, got one that is missing; restore "
-                "the database from its backup"
-            ) from None
-
-    def suppress(self, requests: Iterable[DeletionRequest], time: str) -> None:
-        """Put the requests' subjects or records on the suppression list. Idempotent; the first
-        request stays named."""
-        with self._database.transaction() as connection:
-            known = set(connection.execute(select(_SUPPRESSION.c.digest)).scalars())
-            new = {r.suppression: r for r in reversed(list(requests)) if r.suppression not in known}
-            rows = [
-                {
-                    "digest": digest,
-                    "kind": "record" if r.record else "subject",
-                    "request": r.request_id,
-                    "since": time,
-                }
-                for digest, r in reversed(new.items())
-            ]
-            if rows:
-                connection.execute(insert(_SUPPRESSION), rows)
-            _check_written(connection, _SUPPRESSION, rows)
-
-    def close(self, closings: Iterable[Closing]) -> None:
-        """Close requests with their documents' digests and append what is told of them, in one
-        transaction."""
-        closed = list(closings)
-        if not closed:
-            return
-        with self._database.transaction() as connection:
-            connection.execute(
-                update(_REQUESTS)
-                .where(_REQUESTS.c.id == bindparam("which"))
-                .values(certificate=bindparam("document")),
-                [{"which": c.request_id, "document": c.document} for c in closed],
-            )
-            _check_written(
-                connection,
-                _REQUESTS,
-                [{"id": c.request_id, "certificate": c.document} for c in closed],
-            )
-            self._database.append(connection, [c.event for c in closed])
-
-    def defer(self, requests: Iterable[DeletionRequest], told: LedgerEvent) -> None:
-        """Take what these requests put on the suppression list off it and append `told`, in one
-        transaction."""
-        with self._database.transaction() as connection:
-            connection.execute(
-                delete(_SUPPRESSION).where(
-                    _SUPPRESSION.c.request.in_([r.request_id for r in requests])
-                )
-            )
-            self._database.append(connection, [told])
-
-    def lift(self, suppression: str, told: LedgerEvent) -> bool:
-        """Take a digest off the suppression list and append `told`, in one transaction; whether it
-        was there."""
-        with self._database.transaction() as connection:
-            gone = connection.execute(
-                delete(_SUPPRESSION).where(_SUPPRESSION.c.digest == suppression)
-            ).rowcount
-            if gone:
-                self._database.append(connection, [told])
-        return bool(gone)
-
-
-# built once: building a statement costs more than running it
-_BY_ID = select(_REQUESTS).where(_REQUESTS.c.id == bindparam("given"))
-_NEW_REQUEST = insert(_REQUESTS)
-
-
-def _accepted(
-    connection: Connection, new: NewRequest, state: State, waiting: Mapping[str, str]
-) -> tuple[DeletionRequest, LedgerEvent | None]:
-    """The request that now stands for what was asked, and what to tell of that. `waiting`: by
-    suppression digest, the open requests of the ledger."""
-    request, once = new.request, new.event.once
-    before = state.once.get(once)
-    if before is not None:
-        return _known(connection, before, request, state), None
-    same = waiting.get(request.suppression)
-    if same is not None:
-        again = events.RequestRepeated(
-            time=new.event.time,
-            request=same,
-            once=once,
-        )
-        return _known(connection, same, request, state), again if once else None
-    connection.execute(_NEW_REQUEST, _row_of(new))
-    return request, new.event
-
-
-def _row_of(new: NewRequest) -> dict[str, object]:
-    request = new.request
-    return {
-        "id": request.request_id,
-        "subject": request.subject,
-        "record": request.record,
-        "suppression": request.suppression,
-        "commitment": request.commitment,
-        "salt": new.salt,
-        "received": request.received,
-        "due": request.due,
-        "certificate": "",
-    }
-
-
-def _known(
-    connection: Connection, request_id: str, asked: DeletionRequest, state: State
-) -> DeletionRequest:
-    """The request of this id, which must be for whom it was asked, in its row and in the ledger.
-    Raises LedgerError."""
-    row = connection.execute(_BY_ID, {"given": request_id}).first()
-    told = state.requests.get(request_id)
-    if row is None or told is None or not row.suppression == told.suppression == asked.suppression:
-        raise LedgerError(
-            "expected a request that was asked before to stand in the ledger, for the same person, "
-            "got a row of a table that says otherwise; nothing was accepted: restore the database "
-            "from its backup, or find out who wrote to it"
-        )
-    found = _request(row)
-    check_request(state, found)
-    return as_told(found, state)
-
-
-def _request(row: _Row) -> DeletionRequest:
-    _check_types(row, _REQUESTS)
-    return DeletionRequest(
-        row.id,
-        row.subject,
-        row.record,
-        row.suppression,
-        row.commitment,
-        row.received,
-        row.due,
-        row.certificate,
-    )
-
-
-def _held(
-    connection: Connection, state: State, wanted: Callable[[str], bool] = lambda _: True
-) -> list[DeletionRequest]:
-    """The requests of the table whose ids are wanted, oldest first, each held against the ledger as
-    it was at the same moment. Raises LedgerError."""
-    rows = connection.execute(select(_REQUESTS).order_by(_REQUESTS.c.seq))
-    found = [_request(row) for row in rows if wanted(row.id)]
-    for request in found:
-        check_request(state, request)
-    return found

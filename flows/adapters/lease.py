@@ -22,7 +22,8 @@ from pathlib import Path
 
 from sqlalchemy import Connection, delete, insert, select, update
 
-from flows.adapters.database import LEASE, Database
+from flows.adapters.database import Database
+from flows.adapters.tables import LEASE
 from s3t_core.canonical import sha256_hex
 from s3t_core.errors import Busy, StorageError
 

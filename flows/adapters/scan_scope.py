@@ -56,7 +56,7 @@ class ScanScope:
         """The open requests, and the plans without all their certificates."""
         state = self._ledger.state()
         plans = [plan.plan_id for plan in _begun(state)]
-        return [*plans, *state.begun, *(r.request_id for r in self._requests.pending())]
+        return [*plans, *state.begun, *self._requests.open_now()]
 
     def known(self) -> Callable[[str], bool]:
         """What says, for one scan, whether a subject (digest) is somebody whose rows are kept."""

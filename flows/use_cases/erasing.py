@@ -58,10 +58,10 @@ def why_erase_now(workspace: Carried) -> str:
     workspace. Waits for nobody."""
     if is_held(workspace.lock_path):
         return ""
-    erasure = workspace.config.erasure
+    erasure, state = workspace.config.erasure, workspace.ledger.state()
     return why_at_once(
-        workspace.ledger.state(),
-        workspace.requests.pending(),
+        state,
+        workspace.requests.pending(state),
         workspace.clock.now(),
         erasure.at_once_hours,
         erasure.needs_approval,
@@ -119,7 +119,7 @@ def erase_pending(
         "ids_lost": sum(eraser.ids_lost),
         "documents": asdict(documents),
         "healed": asdict(healed),
-        "waiting": _waiting(workspace, state),
+        "waiting": what_waits(workspace, state),
     }
     waiting = {r: told for r, told in eraser.uncertified.items() if state.is_open(r)}
     left_open = list(dict.fromkeys(waiting.values()))
@@ -216,10 +216,10 @@ class _Run:
         return self.eraser.begin(draft, first)
 
 
-def _waiting(workspace: Carried, state: State) -> list[Waiting]:
+def what_waits(workspace: Carried, state: State) -> list[Waiting]:
     """Open requests that no erase run may carry out: held, or not approved yet."""
     needs, now = workspace.config.erasure.needs_approval, workspace.clock.now()
-    views = [view_of(r, state, needs, now) for r in workspace.requests.pending()]
+    views = [view_of(r, state, needs, now) for r in workspace.requests.pending(state)]
     return [
         {"request": v.request.request_id, "state": v.state, "due": v.request.due} for v in views
     ]

@@ -106,7 +106,7 @@ def look_up(workspace: Findable, ids: Mapping[str, str], record: str = "") -> di
     folds = {given: form_of(keys, "folded", folded(given)) for given in ids}
     try:
         index, why = _indexed(workspace, state, set(digests.values()), set(folds.values()))
-        asked = {r.subject for r in workspace.requests.pending() if not r.record}
+        asked = {r.subject for r in workspace.requests.pending(state) if not r.record}
     except (DataError, GuaranteeError, StorageError) as error:
         return dict.fromkeys(ids, Finding("not told", why=str(error)))
     except OSError:

@@ -378,7 +378,7 @@ class _Move:
         return {
             "moved": sorted(k for k, v in self._moves.items() if v),
             "entries": len(workspace.ledger.entries()),
-            "requests": len(workspace.requests.all()),
+            "requests": len(workspace.requests.all(state)),
             "stages": len(state.stages),
             "objects": len(_objects(state)),
             "versions": sorted((v.version for v in _kept(state)), key=int),

@@ -133,7 +133,7 @@ class _Asked:
 
 def _asked(workspace: Findable, state: State) -> _Asked:
     requests = state.requests.values()
-    open_ones = [r.request_id for r in workspace.requests.pending()]
+    open_ones = [r.request_id for r in workspace.requests.pending(state)]
     given = workspace.needles.read("", dict.fromkeys(open_ones, ())).ids
     return _Asked(
         frozenset(s for r in requests for s in (r.subject, *r.subjects)) | state.holds.keys(),

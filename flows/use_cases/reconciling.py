@@ -329,6 +329,6 @@ def _erased(workspace: Reconcilable, state: State) -> list[DeletionRequest]:
     done = {*state.certified, *state.set_aside, *destroyed}
     return [
         r
-        for r in workspace.requests.all()
+        for r in workspace.requests.all(state)
         if r.request_id in done and r.suppression in state.suppressed
     ]

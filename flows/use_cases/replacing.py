@@ -39,7 +39,7 @@ def train_first(
     margin = timedelta(hours=workspace.config.deletion_budget.retrain_first_margin_hours)
     now = workspace.clock.now()
     due = min(
-        parse_time(as_counted(r, state, now).due) for r in workspace.requests.pending()
+        parse_time(as_counted(r, state, now).due) for r in workspace.requests.pending(state)
     )  # those not ready yet count too
     until = due - margin
     if (

@@ -55,7 +55,7 @@ def list_with_look_alikes(
     in the data."""
     listed = list_requests(workspace, state, due_within_days)
     open_ones = {r["id"] for r in listed if r["days_left"] is not None}
-    pending = workspace.requests.pending() if open_ones else []
+    pending = workspace.requests.pending(workspace.ledger.state()) if open_ones else []
     near = look_alikes(workspace, [r for r in pending if r.request_id in open_ones])
     asked = {r.subject for r in pending if not r.record}
     others = {request: len(found - asked) for request, found in near.items()}
@@ -76,7 +76,7 @@ def list_requests(
     known, now = workspace.ledger.state(), workspace.clock.now()
     views = [
         view_of(r, known, workspace.config.erasure.needs_approval, now)
-        for r in workspace.requests.all()
+        for r in workspace.requests.all(known)
     ]
     found = [
         v
@@ -136,7 +136,7 @@ def extend(
     ids = _ids_asked_with(workspace, request_id, "extend it")
     who, why = name_to_keep(workspace, by, ids), _clean(workspace, check_words(reason, ids), ids)
     with _changing(workspace) as state:
-        request = require_request(workspace, request_id)
+        request = _asked_in(workspace, state, request_id)
         asked = state.requests[request_id]
         if request.certificate:
             raise _closed_already(state, request_id)
@@ -193,7 +193,7 @@ def hold(workspace: Asking, subject: str, basis: str, reason: str, by: str) -> i
     )
     with _changing(workspace) as state:
         aside = set(state.set_aside)
-        pending = [r for r in workspace.requests.pending() if r.request_id not in aside]
+        pending = [r for r in workspace.requests.pending(state) if r.request_id not in aside]
         waiting = [r for r in pending if r.subject == digest]
         for request in [
             *waiting,
@@ -241,7 +241,7 @@ def lift(workspace: Asking, subject: str, record: str, by: str) -> None:
     )
     with _changing(workspace) as state:
         refuse_open_plan(state)
-        waiting = (r.request_id for r in workspace.requests.pending())
+        waiting = filter(state.is_open, state.requests)
         people = [{state.requests[r].subject, *state.people_of(r)} for r in waiting]
         if any(digest in each for each in people):
             raise NotNow(
@@ -322,7 +322,11 @@ def _changing(workspace: Asking) -> Iterator[State]:
 
 def require_request(workspace: Asking, request_id: str) -> DeletionRequest:
     """The request of this id, closed or open. Raises NotThere."""
-    found = next((r for r in workspace.requests.all() if r.request_id == request_id), None)
+    return _asked_in(workspace, workspace.ledger.state(), request_id)
+
+
+def _asked_in(workspace: Asking, state: State, request_id: str) -> DeletionRequest:
+    found = next((r for r in workspace.requests.all(state) if r.request_id == request_id), None)
     if found is None:
         raise NotThere(
             "expected the id of a request (`s3t requests` lists them), got another; nothing was "
@@ -339,7 +343,7 @@ def _closed_already(state: State, request_id: str) -> NotNow:
 
 
 def _open_request(workspace: Asking, state: State, request_id: str) -> DeletionRequest:
-    found = require_request(workspace, request_id)
+    found = _asked_in(workspace, state, request_id)
     if found.certificate:
         raise _closed_already(state, request_id)
     if request_id in state.begun:

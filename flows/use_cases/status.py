@@ -96,7 +96,7 @@ def status_of(workspace: Watched) -> StatusDocument:
                 "due": r.due,
                 "state": view_of(r, state, workspace.config.erasure.needs_approval, now).state,
             }
-            for r in (as_counted(p, state, now) for p in workspace.requests.pending())
+            for r in (as_counted(p, state, now) for p in workspace.requests.pending(state))
         ],
         "documents": {kind: list(found) for kind, found in asdict(documents).items()},
         "certified": len(state.certified),

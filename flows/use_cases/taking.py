@@ -57,7 +57,7 @@ def ask(
     """Take requests, by ids or by hashes of ids, and tell which of them were open before and who is
     in the data: what `s3t request` and any other door answer. Raises as `take_requests` and
     `take_hashed` do."""
-    open_before = {r.request_id for r in workspace.requests.pending()}
+    open_before = set(workspace.requests.open_now())
     taken = (
         take_hashed(workspace, hashed, key)
         if hashed
@@ -449,7 +449,7 @@ def _forget(workspace: Asking, request_ids: list[str]) -> None:
     """Destroy the ids of requests that were not accepted. A server may have accepted them and died
     before it said so: where nobody can tell, they stay until the next erase run asks again."""
     with suppress(S3TError):
-        known = {r.request_id for r in workspace.requests.all()}
+        known = workspace.ledger.state().requests.keys()
         workspace.needles.destroy("", set(request_ids) - known)
 
 

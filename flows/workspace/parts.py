@@ -4,7 +4,8 @@ a workspace has them all, and a test may hand over those alone."""
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
-from flows.adapters.database import Database, SqlLedger, SqlRequestBook
+from flows.adapters.book import SqlRequestBook
+from flows.adapters.database import Database, SqlLedger
 from flows.adapters.heads import SignedHeads
 from flows.adapters.local import CertificateFiles, NeedleFiles, SystemClock
 from flows.adapters.s3 import S3Blobs

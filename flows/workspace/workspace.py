@@ -6,7 +6,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from flows.adapters.away import AwayFiles
-from flows.adapters.database import Database, SqlLedger, SqlRequestBook
+from flows.adapters.book import SqlRequestBook
+from flows.adapters.database import Database, SqlLedger
 from flows.adapters.heads import Moves, SignedHeads
 from flows.adapters.keys import adopt_next_key, read_keys
 from flows.adapters.local import CertificateFiles, NeedleFiles, SystemClock, as_owner_only

@@ -183,20 +183,23 @@ def check_request(state: State, request: DeletionRequest) -> None:
     Every look at the book's table asks this, at the moment of the look: an erasure that believed a
     row which was another one for a second would look for nobody, and certify that. Raises
     LedgerError."""
-    told = state.requests.get(request.request_id)
-    if told is None:
+    if request.request_id not in state.requests or request != asked_at(state, request.request_id):
         raise _changed_book()
-    expected = DeletionRequest(
-        request.request_id,
+
+
+def asked_at(state: State, request_id: str) -> DeletionRequest:
+    """A request of the ledger as the book has it at that moment, with the times that it was
+    accepted with."""
+    told = state.requests[request_id]
+    return DeletionRequest(
+        request_id,
         told.subject,
         told.record,
         told.suppression,
         told.commitment,
         *told.told,
-        state.documents.get(request.request_id, ""),
+        state.documents.get(request_id, ""),
     )
-    if request != expected:
-        raise _changed_book()
 
 
 def _changed_book() -> LedgerError:

@@ -154,9 +154,7 @@ class Eraser:
         begun = state.plan.plan if state.plan is not None else None
         plans = [*state.uncertified, *([begun.plan_id] if begun else [])]
         needed = [*plans, *state.begun]
-        self.ports.needles.prune(
-            lambda: [*needed, *(r.request_id for r in self.ports.requests.pending())]
-        )
+        self.ports.needles.prune(lambda: [*needed, *self.ports.requests.open_now()])
         if begun is not None:
             return Draft(begun, [], is_begun=True)
         try:
@@ -188,7 +186,7 @@ class Eraser:
 
     def _planned(self, state: State) -> Draft | None:
         aside = set(state.set_aside)
-        pending = [r for r in self.ports.requests.pending() if r.request_id not in aside]
+        pending = [r for r in self.ports.requests.pending(state) if r.request_id not in aside]
         requests = [r for r in pending if is_ready(r, state, self.policy.needs_approval)]
         requests = self._without_deferred(requests, state)
         if not requests:

@@ -62,15 +62,25 @@ def test_what_is_not_in_a_ledger_has_no_proof(ports: Ports) -> None:
 
 def test_open_requests_are_told_oldest_first_and_any_in_the_order_asked(ports: Ports) -> None:
     taken = [request.request_id for request in ports.ask("ann", "bob", "cid")]
-    assert [request.request_id for request in ports.requests.pending()] == taken
+    assert ports.requests.open_now() == taken
     backwards = taken[::-1]
     assert [request.request_id for request in ports.requests.get(backwards)] == backwards
+
+
+def test_who_decides_by_a_state_is_told_of_the_requests_of_that_moment(ports: Ports) -> None:
+    first, second = ports.ask("ann", "bob")
+    before = ports.ledger.state()
+    (later,) = ports.ask("cid")
+    ports.requests.close([_withdrawn(first.request_id)])
+    assert ports.requests.pending(before) == [first, second]  # open then, both
+    assert ports.requests.pending(ports.ledger.state()) == [second, later]
+    assert ports.requests.open_now() == [second.request_id, later.request_id]
 
 
 def test_a_request_is_closed_in_book_and_ledger_at_once(ports: Ports) -> None:
     first, second = ports.ask("ann", "bob")
     ports.requests.close([_withdrawn(first.request_id)])
-    assert [r.request_id for r in ports.requests.pending()] == [second.request_id]
+    assert ports.requests.open_now() == [second.request_id]
     assert ports.requests.get([first.request_id])[0].certificate == "0" * 64
     assert ports.ledger.state().closed == {first.request_id: "withdrawal"}
 

@@ -134,7 +134,7 @@ def _found(root: Path) -> dict[str, Any]:
     assert sorted(certified) == sorted(asked), "expected exactly one certificate per request"
     assert sorted(p.stem for p in place.certificates_dir.glob("*.json")) == sorted(asked)
     assert verify_path(place.certificates_dir, place.keys_dir / "signing.pub")["valid"]
-    assert place.requests.pending() == [] and state.plan is None
+    assert place.requests.open_now() == [] and state.plan is None
     assert not list((place.state_dir / "needles").iterdir()), "expected no needles"
     release, dataset = state.release, state.dataset
     assert release is not None and dataset is not None

@@ -81,8 +81,13 @@ class FakeRequestBook:
         self._ledger = ledger
         self._guard = guard
 
-    def pending(self) -> list[DeletionRequest]:
-        return [r for r in self.requests.values() if not r.certificate]
+    def pending(self, at: State) -> list[DeletionRequest]:
+        return [
+            replace(r, certificate="") for r in self.requests.values() if at.is_open(r.request_id)
+        ]
+
+    def open_now(self) -> list[str]:
+        return [r.request_id for r in self.pending(self._ledger.state())]
 
     def get(self, request_ids: Iterable[str]) -> list[DeletionRequest]:
         return [self.requests[i] for i in request_ids]

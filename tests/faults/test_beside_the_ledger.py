@@ -122,7 +122,9 @@ def test_a_request_that_a_table_swallows_is_not_acknowledged(
     size = place.ledger.head().size
     with pytest.raises(LedgerError, match="just written"):
         take_requests(_again(place), ["person 18", "person 19"])
-    assert _again(place).ledger.head().size == size and len(_again(place).requests.all()) == 1
+    assert (
+        _again(place).ledger.head().size == size and len(_again(place).ledger.state().requests) == 1
+    )
 
 
 def test_what_an_idempotency_key_stands_for_is_in_the_ledger_alone(place: Workspace) -> None:
@@ -299,8 +301,8 @@ def test_a_spelling_that_comes_when_the_erasure_has_begun_is_not_taken_for_one_t
     assert take_requests(place, ["person 1"])[0].request_id == hers.request_id
     with pytest.raises(UsageError, match=r"whose erasure has begun.*Nothing was accepted"):
         take_requests(place, ["PERSON 1", "person 3"])
-    assert len(place.requests.all()) == 2 and all(
-        place.needles.ids_of(r.request_id) for r in place.requests.all()
+    assert len(place.ledger.state().requests) == 2 and all(
+        map(place.needles.ids_of, place.ledger.state().requests)
     )
     assert take_requests(place, ["PERSON 2"])[0].request_id == other.request_id
 
@@ -413,7 +415,7 @@ def test_a_request_that_the_table_hides_is_not_passed_over(place: Workspace, hid
     asked = take_requests(place, ["person 1", "person 2"])
     _sql(place, hide)
     try:
-        told = [r.request_id for r in _again(place).requests.pending()]
+        told = _again(place).requests.open_now()
     except LedgerError as error:
         assert "restore the database" in str(error)
     else:

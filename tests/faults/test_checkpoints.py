@@ -290,7 +290,7 @@ def test_a_request_that_no_checkpoint_tells_of_is_not_acknowledged(
     assert (
         len(take_requests(Workspace(place.root), ["person 1"])) == 1
     )  # asked again, it is the same request
-    assert len(Workspace(place.root).requests.pending()) == 1
+    assert len(Workspace(place.root).requests.open_now()) == 1
 
 
 _ASKS = """

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from flows.adapters.database import SqlRequestBook
+from flows.adapters.book import SqlRequestBook
 from flows.cli.app import _render_status
 from flows.use_cases.erasing import erase_pending
 from flows.use_cases.evidence import write_bundle, write_ledger

@@ -281,7 +281,7 @@ def test_very_many_ids_with_duplicates_and_blanks(tmp_path: Path) -> None:
     (tmp_path / "ids.txt").write_text("\n \n".join(lines), newline="")
     taken = take_requests(place, read_ids(str(tmp_path / "ids.txt")).ids)
     assert len(taken) == len({t.request_id for t in taken}) == MANY
-    assert len(place.requests.pending()) == MANY
+    assert len(place.requests.open_now()) == MANY
     shutil.rmtree(tmp_path / "w")
 
 

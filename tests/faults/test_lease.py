@@ -155,4 +155,4 @@ def test_every_command_that_changes_waits_for_a_lease_held_elsewhere(tmp_path: P
     ending.start()
     withdraw(place, request.request_id)  # it may wait, and does
     ending.join()
-    assert holder.returncode == 0 and place.requests.pending() == []
+    assert holder.returncode == 0 and place.requests.open_now() == []

@@ -3,13 +3,19 @@ lost."""
 
 import json
 import sqlite3
+from collections.abc import Callable
+from itertools import count
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from flows.adapters import connecting
+from flows.adapters.database import SqlLedger
+from flows.use_cases.erasing import what_waits, why_erase_now
 from flows.use_cases.evidence import write_bundle
+from flows.use_cases.finding import people_found
+from flows.use_cases.history import request_document
 from flows.use_cases.id_files import read_ids
 from flows.use_cases.requests import (
     approve,
@@ -18,16 +24,19 @@ from flows.use_cases.requests import (
     lift,
     lift_hold,
     list_requests,
+    list_with_look_alikes,
     reject,
     withdraw,
 )
-from flows.use_cases.taking import take_requests
+from flows.use_cases.status import status_of
+from flows.use_cases.taking import ask, take_requests
 from flows.use_cases.verifying import verify_path
 from flows.workspace.composing import erase_policy
 from flows.workspace.creating import create_workspace
 from flows.workspace.workspace import Workspace
 from s3t_core.config import Config
 from s3t_core.erasure.closing import as_told
+from s3t_core.erasure.state import State
 from s3t_core.errors import StorageError, UsageError
 from s3t_core.times import later, months_later, parse_time, rfc3339
 from tests.faults.carried import carry_out, plan_for
@@ -62,7 +71,7 @@ def test_a_request_is_withdrawn_or_rejected_once_by_a_signed_document(place: Wor
         second.request_id: "rejection",
         third.request_id: "pending",
     }
-    assert [r.request_id for r in place.requests.pending()] == [third.request_id]
+    assert place.requests.open_now() == [third.request_id]
     found = verify_path(place.certificates_dir, place.keys_dir / PUB)
     assert found["valid"] and {c["closed"] for c in found["certificates"]} == {
         "withdrawal",
@@ -262,7 +271,7 @@ def test_hostile_ids_in_a_file_are_each_one_request(place: Workspace, tmp_path: 
     assert [place.needles.ids_of(r.request_id) for r in taken] == [[i] for i in HOSTILE]
     with pytest.raises(UsageError, match="bytes, got 1048576; nothing was accepted"):
         take_requests(place, ["somebody else", "x" * 2**20])
-    assert len(place.requests.pending()) == len(HOSTILE)
+    assert len(place.requests.open_now()) == len(HOSTILE)
     (tmp_path / "latin.txt").write_bytes(b"caf\xe9")
     for bad in ("latin.txt", "none.txt"):
         with pytest.raises(UsageError, match="readable UTF-8 file"):
@@ -276,7 +285,8 @@ def test_many_ids_with_duplicates_and_blanks_are_taken_in_batches(
     file = tmp_path / "ids.txt"
     file.write_text("".join(f"person {i % 1200}\n\n" for i in range(3000)))
     taken = take_requests(place, read_ids(str(file)).ids)
-    assert len(taken) == 1200 == len(place.requests.pending()) == len({r.request_id for r in taken})
+    assert len(taken) == 1200
+    assert set(place.requests.open_now()) == {r.request_id for r in taken}
     assert [r.request_id for r in take_requests(place, read_ids(str(file)).ids)] == [
         r.request_id for r in taken
     ]
@@ -309,6 +319,41 @@ def test_requests_are_listed_by_the_days_they_have_left(place: Workspace) -> Non
             list_requests(place, state=wrong)
 
 
+_READERS: dict[str, Callable[[Workspace, str], object]] = {
+    "the list": lambda place, _: list_with_look_alikes(place),
+    "one of the list": request_document,
+    "status": lambda place, _: status_of(place),
+    "whether to erase at once": lambda place, _: why_erase_now(place),
+    "who is found": lambda place, _: people_found(place, ["person 17"], [], "", []),
+    "a hold": lambda place, _: hold(place, "person 18", "17(3)(e)", "a claim is open", "legal"),
+    "more time": lambda place, request: extend(place, request, "many requests at once", "legal", 1),
+    "a withdrawal": withdraw,
+    "what waits for somebody": lambda place, _: what_waits(place, place.ledger.state()),
+    "another request": lambda place, _: ask(place, ["person 19"], [], "", ""),
+}
+
+
+@pytest.mark.parametrize("reader", _READERS)
+def test_requests_may_come_at_any_moment_of_what_reads_them(
+    place: Workspace, monkeypatch: pytest.MonkeyPatch, reader: str
+) -> None:
+    (first,) = take_requests(place, ["person 17"])
+    asked, read = count(), SqlLedger.state
+
+    def state(ledger: SqlLedger) -> State:
+        found = read(ledger)
+        with monkeypatch.context() as quiet:
+            quiet.setattr(SqlLedger, "state", read)
+            take_requests(Workspace(place.root), [f"meanwhile {next(asked)}"])
+        return found
+
+    monkeypatch.setattr(SqlLedger, "state", state)
+    _READERS[reader](place, first.request_id)
+    assert next(asked) > 0
+    monkeypatch.undo()
+    assert len(_states(place)) >= 2
+
+
 @pytest.mark.parametrize("locked", ["IMMEDIATE", "EXCLUSIVE"])
 def test_a_request_that_failed_leaves_no_id_behind_a_certificate_for_the_same_person(
     place: Workspace, monkeypatch: pytest.MonkeyPatch, locked: str
@@ -323,7 +368,7 @@ def test_a_request_that_failed_leaves_no_id_behind_a_certificate_for_the_same_pe
     )
     holder = sqlite3.connect(place.state_dir / "s3t.db", isolation_level=None)
     refused = Workspace(place.root)
-    assert refused.requests.pending() == []
+    assert refused.requests.open_now() == []
     for module in (
         "flows.use_cases.finding",
         "flows.use_cases.taking",

@@ -285,11 +285,7 @@ def test_who_asks_for_what_stands_in_a_file_of_the_systems_keeps_nobody_else(
     }
     request, bob = take_requests(place, [asked[what], BOB])
     assert _erase(place) == {bob.request_id: "held out only"}
-    assert (
-        {r.request_id for r in place.requests.pending()}
-        == {request.request_id}
-        == place.ledger.state().deferred
-    )
+    assert set(place.requests.open_now()) == {request.request_id} == place.ledger.state().deferred
     assert not (place.certificates_dir / f"{request.request_id}.json").exists()
     assert asked[what].encode() not in b"".join(place.ledger.entries())
     assert _found_again(place, SPACED)

@@ -155,7 +155,7 @@ def prepare(folder: Path, backbone: Path) -> Prepared:
     from s3t_core.erasure.planner import plan_erasure, targets_of
 
     state = place.ledger.state()
-    pending = place.requests.pending()
+    pending = place.requests.pending(place.ledger.state())
     found = place.datasets.find(targets_of(pending, {}), state.datasets, set())
     plan = plan_erasure(pending, found, state, "x", place.clock.now(), 7)
     assert plan.deactivated

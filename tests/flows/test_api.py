@@ -131,7 +131,7 @@ def test_without_a_token_or_from_another_page_nothing_is_told_or_done(place: Wor
         upgrade = ["Upgrade: websocket", "Connection: Upgrade", "Sec-WebSocket-Version: 13"]
         key = "Sec-WebSocket-Key: MDEyMzQ1Njc4OWFiY2RlZg=="
         assert _raw(port, "GET /api/v1/token HTTP/1.1", host, *upgrade, key) in {*REFUSED, 404}
-    assert not Workspace(place.root).requests.pending()
+    assert not Workspace(place.root).requests.open_now()
 
 
 def test_a_port_that_is_taken_is_told(place: Workspace) -> None:
@@ -211,7 +211,7 @@ def test_from_a_request_by_http_to_a_certificate_that_verifies(place: Workspace)
         assert response.status_code == 200 and CANARY.encode() not in response.content
         (out / name).write_bytes(response.content)
         assert verify_path(out / name, place.keys_dir / "signing.pub")["valid"], name
-    pending = {r.request_id for r in Workspace(place.root).requests.pending()}
+    pending = set(Workspace(place.root).requests.open_now())
     assert pending == {r["id"] for each in late for r in each.json()["requests"]}
 
 
@@ -255,7 +255,7 @@ def test_serve_opens_the_door_once_there_is_a_token_and_closes_it_with_itself(
     finally:
         serving.kill()
         serving.wait()
-    assert len(Workspace(place.root).requests.pending()) == 1
+    assert len(Workspace(place.root).requests.open_now()) == 1
     log = (place.state_dir / "api.log").read_text()
     assert CANARY not in log and (place.state_dir / "api.log").stat().st_mode & 0o777 == 0o600
 

@@ -509,7 +509,7 @@ def test_training_first_stops_in_time_and_survives_what_it_cannot_foresee(traine
     @flow(name="test-out-of-time")
     def out_of_time() -> Any:
         assert state.dataset is not None
-        targets = targets_of(place.requests.pending(), {})
+        targets = targets_of(place.requests.pending(place.ledger.state()), {})
         future = place.datasets.rewriting.preview(targets, state.dataset, place.next_dir)
         case = TrainingCase("retrain", FutureData(place, HELD, future), is_out_of_time=lambda: True)
         return train_replacement(place, case)

@@ -92,12 +92,12 @@ def test_killed_at_random_times_the_whole_command_finishes_when_run_again(
         for child in children:
             child.kill()
         run.wait()
-        if not place.requests.pending():
+        if not place.requests.open_now():
             take_requests(place, [f"person-{chance.randrange(18):03d}"])
     done = _json("erase", cwd=place.root)
     state = place.ledger.state()
     assert (
-        place.requests.pending() == []
+        place.requests.open_now() == []
         and state.plan is None
         and done["version"] == (state.champion.version if state.champion else "")
     )

@@ -12,7 +12,8 @@ from typing import Any
 
 import pytest
 
-from flows.adapters.database import Database, SqlLedger, SqlRequestBook
+from flows.adapters.book import SqlRequestBook
+from flows.adapters.database import Database, SqlLedger
 from flows.adapters.local import workspace_lock
 from flows.adapters.marks import OWNER
 from flows.prefect_flows.erase import erase
@@ -81,7 +82,7 @@ def facts(root: Path) -> dict[str, Any]:
     state = place.ledger.state()
     return {
         "entries": [e for e in place.ledger.entries() if json.loads(e)["type"] not in _OF_MOVES],
-        "requests": place.requests.all(),
+        "requests": place.requests.all(place.ledger.state()),
         "suppressed": place.ledger.state().suppressed,
         "stages": {k: place.store.get(s.digest) for k, s in state.stages.items()},
         "certificates": {p.name: p.read_bytes() for p in place.certificates_dir.iterdir()},
@@ -103,7 +104,7 @@ def check_moved(root: Path, before: dict[str, Any], tmp_path: Path) -> None:
     for certificate in place.certificates_dir.iterdir():
         assert verify_path(certificate, place.keys_dir / "signing.pub")["valid"]
     erase(str(root))
-    assert place.requests.pending() == []
+    assert place.requests.open_now() == []
     files = [p for folder in (root, tmp_path / "there") for p in folder.rglob("*") if p.is_file()]
     assert not [p for p in files if CANARY_TEXT[:40].encode() in p.read_bytes()]
     for certificate in place.certificates_dir.iterdir():
@@ -137,7 +138,7 @@ def test_a_move_that_is_cut_anywhere_is_finished_by_the_next(
             with pytest.raises(WorkspaceError, match="s3t migrate"):
                 train(str(place.root))
             with contextlib.suppress(WorkspaceError):  # while the database is on its way
-                assert len(Workspace(place.root).requests.all()) == 2
+                assert len(Workspace(place.root).ledger.state().requests) == 2
             continue
         break
     assert steps > 10
@@ -227,7 +228,7 @@ def test_a_move_can_be_undone_before_the_database_has_moved(
     assert not [p for p in (tmp_path / "there").rglob("*") if p.is_file()]
     assert facts(place.root) == before
     erase(str(place.root))
-    assert place.requests.pending() == []
+    assert place.requests.open_now() == []
 
 
 def _files(*folders: Path) -> list[Path]:

@@ -182,7 +182,7 @@ def test_a_version_whose_stages_the_restore_has_lost_serves_no_more_until_it_is_
     erase(str(place.root))  # the record of the lost version is closed
     assert champion_of(Workspace(place.root)).predict(["w1"])
     assert erase(str(place.root))["healed"]["registry"] is False
-    assert Workspace(place.root).requests.pending() == []
+    assert Workspace(place.root).requests.open_now() == []
 
 
 def test_a_database_from_before_the_erasure_is_refused_while_a_checkpoint_is_left(

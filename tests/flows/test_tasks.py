@@ -234,7 +234,10 @@ def test_a_language_model_walks_from_its_chats_to_its_certificate(
 
 def _searched(place: Workspace) -> list[str]:
     """The texts that an erasure of the pending would look for."""
-    targets = [Target(r.request_id, r.subject, r.record) for r in place.requests.pending()]
+    targets = [
+        Target(r.request_id, r.subject, r.record)
+        for r in place.requests.pending(place.ledger.state())
+    ]
     return [t for of in place.datasets.contents(targets).texts.values() for t in of]
 
 

@@ -350,7 +350,7 @@ def test_bad_requests_are_refused_and_nothing_is_accepted(make_place: Make) -> N
     without_ids = make_place("no-ids", data={"record": ""})
     with pytest.raises(UsageError, match="record"):
         take_requests(without_ids, ["a"], "r1")
-    assert place.requests.pending() == [] and list(place.needles.folder.iterdir()) == []
+    assert place.requests.open_now() == [] and list(place.needles.folder.iterdir()) == []
 
 
 def test_hostile_ids_are_only_ids(make_place: Make, tmp_path: Path) -> None:

@@ -578,16 +578,30 @@ MUTANTS: tuple[Mutant, ...] = (
     Mutant(
         name="book: a request that only looks closed",
         where="s3t_core/erasure/closing.py::check_request",
-        takes="request != expected",
+        takes="request != asked_at(state, request.request_id)",
         puts="False",
         fails="tests/unit/erasure/test_closing.py::alone_is_noticed",
     ),
     Mutant(
         name="book: a request that nobody asked",
         where="s3t_core/erasure/closing.py::check_request",
-        takes="told is None",
+        takes="request.request_id not in state.requests",
         puts="False",
         fails="tests/unit/erasure/test_closing.py::alone_is_noticed",
+    ),
+    Mutant(
+        name="requests: the list is of two moments",
+        where="flows/use_cases/requests.py::list_requests",
+        takes="workspace.requests.all(known)",
+        puts="workspace.requests.all(workspace.ledger.state())",
+        fails="tests/faults/test_requests.py::come_at_any_moment",
+    ),
+    Mutant(
+        name="requests: what was accepted since is among those of a state",
+        where="flows/adapters/book.py::SqlRequestBook._asked",
+        takes="i in at.requests and wanted(i)",
+        puts="wanted(i)",
+        fails="tests/faults/test_requests.py::come_at_any_moment",
     ),
     Mutant(
         name="book: a request that the table lacks",
@@ -598,7 +612,7 @@ MUTANTS: tuple[Mutant, ...] = (
     ),
     Mutant(
         name="book: a row is held against the ledger when a command begins, not when it is read",
-        where="flows/adapters/database.py::_held",
+        where="flows/adapters/book.py::_held",
         takes="check_request(state, request)",
         puts="",
         fails="tests/flows/test_stopped.py::another_ones_for_a_moment",

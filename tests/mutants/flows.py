@@ -410,7 +410,7 @@ MUTANTS: tuple[Mutant, ...] = (
     ),
     Mutant(
         name="requests: what is open the table says",
-        where="flows/adapters/database.py::SqlRequestBook.pending",
+        where="flows/adapters/book.py::SqlRequestBook.pending",
         takes="if lacking: ...",
         puts="if False: ...",
         fails="tests/faults/test_beside_the_ledger.py::table_hides",

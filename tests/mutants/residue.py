@@ -599,10 +599,10 @@ MUTANTS: tuple[Mutant, ...] = (
     ),
     Mutant(
         name="deferred: left on the suppression list",
-        where="flows/adapters/database.py::SqlRequestBook.defer",
+        where="flows/adapters/book.py::SqlRequestBook.defer",
         takes=(
-            "connection.execute(delete(_SUPPRESSION).where("
-            "_SUPPRESSION.c.request.in_([r.request_id for r in requests])))"
+            "connection.execute(delete(SUPPRESSION).where("
+            "SUPPRESSION.c.request.in_([r.request_id for r in requests])))"
         ),
         puts="",
         fails="tests/faults/test_words.py::keeps_nobody_else",

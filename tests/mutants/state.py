@@ -56,7 +56,7 @@ MUTANTS: tuple[Mutant, ...] = (
     ),
     Mutant(
         name="clock: who asks again is told the wrong time",
-        where="flows/adapters/database.py::_known",
+        where="flows/adapters/book.py::_known",
         takes="as_told(found, state)",
         puts="found",
         fails="tests/faults/test_beside_the_ledger.py::times_that_hold",
@@ -150,13 +150,13 @@ MUTANTS: tuple[Mutant, ...] = (
     Mutant(
         name="roles: an account that looks holds up the others",
         where="flows/adapters/database.py::_begin_writing",
-        takes="connection.execute(select(_WRITER).with_for_update())",
+        takes="connection.execute(select(WRITER).with_for_update())",
         puts="connection.exec_driver_sql('SELECT pg_advisory_xact_lock(1)')",
         fails="tests/stack/test_roles.py::holds_up_nobody",
     ),
     Mutant(
         name="requests: another key for an open request is on no record",
-        where="flows/adapters/database.py::_accepted",
+        where="flows/adapters/book.py::_accepted",
         takes="again if once else None",
         puts="None",
         fails="tests/faults/test_beside_the_ledger.py::ledger_alone",
@@ -164,8 +164,8 @@ MUTANTS: tuple[Mutant, ...] = (
     Mutant(
         name="PostgreSQL: writers do not wait for each other",
         where="flows/adapters/database.py::_begin_writing",
-        takes="select(_WRITER).with_for_update()",
-        puts="select(_WRITER)",
+        takes="select(WRITER).with_for_update()",
+        puts="select(WRITER)",
         fails="tests/stack/test_postgresql.py::append_at_once",
     ),
     Mutant(
@@ -476,7 +476,7 @@ MUTANTS: tuple[Mutant, ...] = (
     ),
     Mutant(
         name="request: a row that no ledger has is acknowledged",
-        where="flows/adapters/database.py::_known",
+        where="flows/adapters/book.py::_known",
         takes=(
             "row is None or told is None or (not row.suppression == told.suppression == "
             "asked.suppression)"
@@ -556,7 +556,7 @@ MUTANTS: tuple[Mutant, ...] = (
     ),
     Mutant(
         name="requests: what was written is not looked for",
-        where="flows/adapters/database.py::_check_written",
+        where="flows/adapters/tables.py::check_written",
         takes=(
             "any((found.get(row[key], {}).get(name) != value for row in rows for name, "
             "value in row.items()))"
@@ -566,15 +566,15 @@ MUTANTS: tuple[Mutant, ...] = (
     ),
     Mutant(
         name="ledger: values of another type stop all with a traceback",
-        where="flows/adapters/database.py::_check_types",
+        where="flows/adapters/tables.py::check_types",
         takes="tuple(map(type, row)) != _TYPES[table.name]",
         puts="False",
         fails="tests/faults/test_ledger.py::no_entry_of_a_ledger",
     ),
     Mutant(
         name="requests: values of another type stop all with a traceback",
-        where="flows/adapters/database.py::_request",
-        takes="_check_types(row, _REQUESTS)",
+        where="flows/adapters/book.py::_request",
+        takes="check_types(row, REQUESTS)",
         puts="",
         fails="tests/faults/test_beside_the_ledger.py::other_types_than_ours",
     ),

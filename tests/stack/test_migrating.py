@@ -145,7 +145,7 @@ def test_to_the_stack_and_back(
         assert verify_path(certificate, there.keys_dir / "signing.pub")["valid"]
 
     erase(str(place.root))
-    assert there.requests.pending() == []
+    assert there.requests.open_now() == []
     take_requests(there, ["person-005"])
     after, serving = facts(place.root), served(Workspace(place.root))
     artifacts = there.registry.places()[-1]
@@ -157,7 +157,7 @@ def test_to_the_stack_and_back(
     left = [f"{url}/{n}" for url in urls for n in S3Blobs(url).names() if not n.endswith("/")]
     assert left == []
     erase(str(place.root))
-    assert back.requests.pending() == []
+    assert back.requests.open_now() == []
     for certificate in back.certificates_dir.iterdir():
         assert verify_path(certificate, back.keys_dir / "signing.pub")["valid"]
     files = [p for p in place.root.rglob("*") if p.is_file()]

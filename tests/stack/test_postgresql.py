@@ -12,8 +12,9 @@ from alembic.migration import MigrationContext
 from sqlalchemy import text
 
 from flows import migrations
-from flows.adapters.database import METADATA, Database, SqlLedger
+from flows.adapters.database import Database, SqlLedger
 from flows.adapters.lease import Lease
+from flows.adapters.tables import METADATA
 from flows.use_cases.requests import list_requests
 from flows.use_cases.taking import take_requests
 from flows.workspace.creating import create_workspace

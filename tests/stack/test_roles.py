@@ -15,7 +15,8 @@ from urllib.parse import urlsplit
 import psycopg
 import pytest
 
-from flows.adapters.database import METADATA, Database, seal_of
+from flows.adapters.database import Database, seal_of
+from flows.adapters.tables import METADATA
 from flows.prefect_flows.ingest import ingest
 from flows.prefect_flows.train import train
 from flows.workspace import access

@@ -9,7 +9,8 @@ from alembic.script import ScriptDirectory
 from sqlalchemy import inspect, text
 
 from flows import migrations
-from flows.adapters.database import METADATA, Database, SqlLedger
+from flows.adapters.database import Database, SqlLedger
+from flows.adapters.tables import METADATA
 from s3t_core.errors import StorageError
 
 FIRST = {"type": "workspace", "time": "2026-01-01T00:00:00Z", "key_check": "k"}

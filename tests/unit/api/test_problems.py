@@ -195,7 +195,7 @@ def test_what_is_wrong_is_told_and_not_quoted(
     told = answer.json()
     jsonschema.validate(told, Problem.model_json_schema())
     assert told["status"] == 422 and told["expected"] and told["got"]
-    assert CANARY not in answer.text and not place.requests.pending()
+    assert CANARY not in answer.text and not place.requests.open_now()
 
 
 @pytest.mark.parametrize(
@@ -206,7 +206,7 @@ def test_what_is_no_json_is_refused(place: Workspace, client: Client, content: b
         REQUESTS, content=content, headers={"content-type": "application/json"}
     )
     assert answer.status_code in (400, 422) and answer.headers["content-type"] == MEDIA_TYPE
-    assert not place.requests.pending()
+    assert not place.requests.open_now()
 
 
 def test_a_body_of_another_type_is_refused(place: Workspace, client: Client) -> None:
@@ -216,7 +216,7 @@ def test_a_body_of_another_type_is_refused(place: Workspace, client: Client) -> 
             REQUESTS, content=b'{"subjects": ["x"]}', headers={"content-type": kind}
         )
         assert answer.status_code in (400, 415, 422)
-    assert not place.requests.pending()
+    assert not place.requests.open_now()
 
 
 def test_an_address_or_method_that_there_is_not_is_a_problem_too(client: Client) -> None:

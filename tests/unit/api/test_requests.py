@@ -8,7 +8,7 @@ from typing import Any, get_args
 
 import pytest
 
-from flows.adapters import database
+from flows.adapters import book
 from flows.api import desk as desk_module
 from flows.api.bodies import State
 from flows.api.desk import Desk
@@ -33,7 +33,7 @@ def test_what_is_accepted_is_in_the_ledger_under_a_signed_checkpoint(
     ids = [r["id"] for r in told["requests"]]
     assert told["open_before"] == [] and told["found"] is None and len(ids) == 2
     fresh = Workspace(place.root)
-    assert [r.request_id for r in fresh.requests.pending()] == ids
+    assert fresh.requests.open_now() == ids
     signed = (place.state_dir / "checkpoint.json").read_bytes()
     assert read_checkpoint(signed, *place.signing.public_keys()).head == fresh.ledger.head()
     again = client("asks").post(REQUESTS, json={"subjects": ["person 17"]})
@@ -58,7 +58,7 @@ def test_nothing_is_accepted_where_no_checkpoint_can_be_signed(
     again = client("asks").post(
         REQUESTS, json={"subjects": ["person 17"]}, headers={"Idempotency-Key": "ticket 9"}
     )
-    assert again.status_code in (200, 201) and len(place.requests.pending()) == 1
+    assert again.status_code in (200, 201) and len(place.requests.open_now()) == 1
 
 
 def test_what_many_ask_at_once_is_one_transaction_and_one_checkpoint(
@@ -70,9 +70,9 @@ def test_what_many_ask_at_once_is_one_transaction_and_one_checkpoint(
         Signing, "write_checkpoint", lambda self: (signed.append(1), write(self))[1]
     )
     begun: list[int] = []
-    accept = database.SqlRequestBook.accept
+    accept = book.SqlRequestBook.accept
     monkeypatch.setattr(
-        database.SqlRequestBook,
+        book.SqlRequestBook,
         "accept",
         lambda self, new: (begun.append(1), accept(self, new))[1],
     )
@@ -95,7 +95,7 @@ def test_what_two_ask_of_one_person_is_one_request(place: Workspace) -> None:
     assert [r.request_id for r in taken[1].requests][1] == first
     assert taken[2].requests[0].request_id == first and taken[2].before == {first}
     assert taken[3].requests == taken[4].requests and taken[4].before
-    assert taken[5].requests[0].record and len(place.requests.pending()) == 4
+    assert taken[5].requests[0].record and len(place.requests.open_now()) == 4
     later = take_requests(place, ["person 17"], key="ticket 9")
     assert later[0].request_id == first
 
@@ -114,7 +114,7 @@ def test_what_cannot_be_taken_of_one_is_taken_of_the_others(place: Workspace) ->
     taken = take_each(place, asked)
     refused = [n for n, t in enumerate(taken) if isinstance(t, UsageError)]
     assert refused == [1, 2, 3, 4, 5]
-    assert {r.request_id for r in place.requests.pending()} == {
+    assert set(place.requests.open_now()) == {
         begun.request_id,
         *(r.request_id for t in (taken[0], taken[6]) for r in t.requests),  # type: ignore[union-attr]
     }
@@ -135,7 +135,7 @@ def test_one_whose_erasure_has_begun_stops_nobody_else(
     monkeypatch.setattr(taking, "_check_not_begun", begun)
     taken = take_each(place, [Asked(("person 17",)), Asked(("begun",)), Asked(("person 18",))])
     assert [isinstance(t, NotNow) for t in taken] == [False, True, False]
-    assert len(place.requests.pending()) == 2
+    assert len(place.requests.open_now()) == 2
 
 
 def test_a_row_that_somebody_changed_stops_nobody_else(place: Workspace) -> None:
@@ -174,7 +174,7 @@ def test_many_at_once_through_the_door_lose_none(place: Workspace, client: Clien
         each.start()
     for each in threads:
         each.join()
-    assert sorted(found) == sorted(r.request_id for r in place.requests.pending())
+    assert sorted(found) == sorted(place.requests.open_now())
     assert len(found) == 24
 
 
@@ -186,7 +186,7 @@ def test_a_key_is_a_request_for_ever(place: Workspace, client: Client) -> None:
     assert asks.post(f"{REQUESTS}/{request}/withdraw").json()["state"] == "withdrawal"
     spent = asks.post(REQUESTS, json={"subjects": ["person 17"]}, headers=key)
     assert spent.status_code == 409 and "another key" in spent.json()["do"]
-    assert not place.requests.pending()
+    assert not place.requests.open_now()
     assert asks.post(REQUESTS, json={"subjects": ["person 17"]}).status_code == 201
 
 

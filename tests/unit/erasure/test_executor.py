@@ -199,7 +199,7 @@ def _depths(state: State) -> dict[tuple[int, int], int]:
 
 def _check_finished(world: World, requests: list[str], subjects: list[str]) -> State:
     state = world.ledger.state()
-    assert state.plan is None and world.requests.pending() == []
+    assert state.plan is None and world.requests.open_now() == []
     certified = [e["request"] for e in world.ledger.events if e["type"] == "certified"]
     assert sorted(certified) == sorted(requests)  # exactly one closing document each
     files = world.ports.certificates.files  # type: ignore[attr-defined]
@@ -283,9 +283,17 @@ def test_hazard_6_the_planner_starts_from_what_is_live_not_from_what_was_trained
     world.eraser().run()
     world.ask("q2", "s12-0")
     state = world.ledger.state()
-    targets = targets_of(world.requests.pending(), {})
+    asked = world.requests.pending(world.ports.ledger.state())
+    targets = targets_of(asked, {})
     findings = world.datasets.find(targets, state.datasets, state.destroyed_objects)
-    plan = plan_erasure(world.requests.pending(), findings, state, "p", world.ports.clock.now(), 7)
+    plan = plan_erasure(
+        world.requests.pending(world.ports.ledger.state()),
+        findings,
+        state,
+        "p",
+        world.ports.clock.now(),
+        7,
+    )
     assert plan.release is not None and plan.release.stage_keys() <= state.stages.keys()
 
 
@@ -695,7 +703,7 @@ def _check_deferred(world: World) -> None:
     out."""
     state = world.ledger.state()
     assert state.plan is None and state.deferred == {"q2"} and state.outcomes.keys() == {"q1", "q3"}
-    assert [r.request_id for r in world.requests.pending()] == ["q2"]
+    assert world.requests.open_now() == ["q2"]
     assert set(world.ports.certificates.files) == {"q1", "q3"}  # type: ignore[attr-defined]
     assert not any(s == "s01-2" for rows in world.datasets.objects.values() for s, _ in rows)
     assert (
@@ -727,7 +735,7 @@ def test_what_is_asked_for_and_stands_where_nobodys_row_is_keeps_nobody_else() -
     assert (
         state.outcomes["q2"][0] == "nothing found"
         and not state.deferred
-        and not world.requests.pending()
+        and not world.requests.open_now()
     )
 
 
@@ -1231,7 +1239,7 @@ def test_a_held_or_unapproved_request_waits_and_is_carried_out_afterwards() -> N
     careful = Eraser(world.ports, replace(POLICY, needs_approval=True), lambda: "plan-a")
     plan = careful.run()
     assert plan is not None and plan.requests == ("q2",)
-    assert {r.request_id for r in world.requests.pending()} == {"q1", "q3"}
+    assert set(world.requests.open_now()) == {"q1", "q3"}
     assert {"q1", "q3"} <= set(world.ports.needles.files)  # type: ignore[attr-defined]  # their needles wait too
     assert any(s == "s01-2" for rows in world.datasets.rows.values() for s, _ in rows)
     assert _predicate(world, "q2")["request"]["approver"] == "officer"
