@@ -19,6 +19,8 @@ import resource
 import sys
 from pathlib import Path
 
+from s3t_core.errors import UsageError
+
 _OWN = str(Path(__file__).resolve().parents[1])
 """Where this package lies: a path by which it was found stays."""
 
@@ -32,6 +34,23 @@ def harden() -> None:
     _, most = resource.getrlimit(resource.RLIMIT_CORE)
     least = 1 if most == resource.RLIM_INFINITY else min(1, most)
     resource.setrlimit(resource.RLIMIT_CORE, (least, most))
+
+
+def check_surroundings() -> None:
+    """That this process stands in a directory, and can name any file. Raises UsageError."""
+    try:
+        Path.cwd()
+    except OSError:
+        raise UsageError(
+            "expected to run in a directory that is there, got one that was removed or that this "
+            "account may not enter; change to another one, then run the command again"
+        ) from None
+    if sys.getfilesystemencoding().lower() not in ("utf-8", "utf8"):
+        raise UsageError(
+            f"expected names of files to be read as UTF-8, got {sys.getfilesystemencoding()}, in "
+            "which some have no name; set LC_ALL=C.UTF-8 or PYTHONUTF8=1, then run the command "
+            "again"
+        )
 
 
 def _drop_relative(name: str) -> None:

@@ -120,3 +120,7 @@ class RequestsLeftOpen(ResidueFound):
 
 class CertificateError(GuaranteeError):
     """A certificate does not verify."""
+
+
+class UnknownSigner(CertificateError):
+    """It is signed by another key than those that are known."""

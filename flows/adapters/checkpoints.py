@@ -28,11 +28,18 @@ from s3t_core.erasure.checkpoint import (
 )
 from s3t_core.erasure.ledger import TreeHead
 from s3t_core.erasure.state import State
-from s3t_core.errors import CertificateError, LedgerError, WorkspaceError
+from s3t_core.errors import CertificateError, LedgerError, UnknownSigner, WorkspaceError
 from s3t_core.files import SHARED_MODE, read_regular, write_atomically
 
 _MOST_BYTES = 2**16
 _KIND = "checkpoints"
+
+
+_OLDER_KEYS = (
+    "An older .s3t/keys was restored, or somebody wrote it who has another key. Restore the "
+    "newest .s3t/keys; where its signing.key is lost for good, put the newest published "
+    "signing.pub there, take signing.key away, and run `s3t rotate-key --lost`"
+)
 
 
 class CheckpointFiles:
@@ -122,7 +129,13 @@ class CheckpointFiles:
     def _inside_one(self) -> list[tuple[Checkpoint, str]]:
         if not os.path.lexists(self._inside):
             return []
-        return [read_signed_checkpoint(_content(self._inside, "the workspace"), *self._publics())]
+        content, publics = _content(self._inside, "the workspace"), self._publics()
+        try:
+            return [read_signed_checkpoint(content, *publics)]
+        except UnknownSigner as error:
+            raise CertificateError(
+                f"{error}. This is the workspace's own checkpoint. {_OLDER_KEYS}"
+            ) from None
 
     def _outside_ones(self, ledger: str, whole: bool) -> list[tuple[Checkpoint, str]]:
         """Those that were not held against the ledger yet, and the largest. Rule 1."""
@@ -148,7 +161,13 @@ class CheckpointFiles:
         content = _content(path, "[erasure] log_checkpoints_to")
         try:
             checkpoint, signer = read_signed_checkpoint(content, *self._publics())
-        except CertificateError:
+        except CertificateError as error:
+            if named and isinstance(error, UnknownSigner):
+                raise LedgerError(
+                    f"expected the checkpoint of this ledger in {path.name} under [erasure] "
+                    "log_checkpoints_to to be signed by a key of this workspace, got one by "
+                    f"another. {_OLDER_KEYS}"
+                ) from None
             if named:
                 raise LedgerError(
                     f"expected a checkpoint of this ledger in {path.name} under [erasure] "

@@ -25,7 +25,7 @@ from cryptography.hazmat.primitives.serialization import (
     load_pem_private_key,
 )
 
-from s3t_core.erasure.offline import KeyFile, KeyReplaced, key_id, read_key_file
+from s3t_core.erasure.offline import KeyFile, KeyReplaced, NotValid, key_id, read_key_file
 from s3t_core.erasure.state import State
 from s3t_core.errors import Busy, WorkspaceError
 from s3t_core.files import SHARED_MODE, locked, read_regular, remove_file, write_atomically
@@ -129,9 +129,9 @@ def adopt_held(folder: Path, state: State) -> None:
     if key_id(private.public_key()) != state.signing:
         # the ledger does not tell of it: a run was killed before, and the old key goes on signing
         return
-    old = read_public_key(folder / SIGNING_PUB)
-    if key_id(old) != state.signing:
-        write_atomically(folder / f"{_RETIRED}{key_id(old)[:16]}.pub", _pem(old), SHARED_MODE)
+    for change in state.key_changes:
+        old = Ed25519PublicKey.from_public_bytes(bytes.fromhex(change.old_public))
+        write_atomically(folder / f"{_RETIRED}{change.old[:16]}.pub", _pem(old), SHARED_MODE)
     _write_private(folder / SIGNING_KEY, private)
     history = _with_history(private.public_key(), state)
     write_atomically(folder / SIGNING_PUB, history, SHARED_MODE)
@@ -161,16 +161,21 @@ def _write_private(path: Path, private: Ed25519PrivateKey) -> None:
 
 
 def read_public_keys(folder: Path) -> list[Ed25519PublicKey]:
-    """The workspace's own public keys: the one in use and those before it."""
+    """The workspace's own public keys, each once: the one in use and those before it, which
+    signing.pub has too: a published one, put back there, is enough to read what they signed.
+    Raises WorkspaceError."""
     used = [read_signing_key(folder).public_key()] if (folder / SIGNING_KEY).exists() else []
-    return [
-        *used,
-        *(
-            read_public_key(p)
-            for p in [folder / SIGNING_PUB, *sorted(folder.glob(f"{_RETIRED}*.pub"))]
-            if p.exists()
-        ),
+    files = [
+        read_key(p)
+        for p in [folder / SIGNING_PUB, *sorted(folder.glob(f"{_RETIRED}*.pub"))]
+        if p.exists()
     ]
+    try:
+        earlier = [r.public() for f in files for r in f.replaced]
+    except NotValid as error:
+        raise WorkspaceError(f"{error}, or restore .s3t/keys from its backup") from None
+    found = [*used, *(f.public for f in files), *(e for e in earlier if e is not None)]
+    return list({key_id(k): k for k in found}.values())
 
 
 def _pem(public: Ed25519PublicKey) -> bytes:

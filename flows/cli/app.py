@@ -43,7 +43,7 @@ from flows.cli.base import (
     told_registry,
     working,
 )
-from flows.hardening import harden
+from flows.hardening import check_surroundings, harden
 from s3t_core.errors import S3TError, UsageError
 
 if TYPE_CHECKING:
@@ -65,6 +65,7 @@ def main() -> None:
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")  # the name of a file may be any bytes
     try:
+        check_surroundings()
         app(standalone_mode=True)
     except S3TError as error:
         _fail(error)

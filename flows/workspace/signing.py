@@ -73,8 +73,9 @@ class Signing:
         if key_id(private.public_key()) != signs:
             raise WorkspaceError(
                 f"expected the signing key that the ledger names, {signs[:16]}..., in .s3t/keys, "
-                "got another; restore it from its backup, or, when it is lost for good, take this "
-                "one away and run `s3t rotate-key --lost`"
+                "got another; restore it from its backup, or, when it is lost for good, put the "
+                "newest published signing.pub there, take this key away, and run `s3t rotate-key "
+                "--lost`"
             )
         return private
 

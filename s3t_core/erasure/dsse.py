@@ -16,7 +16,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey,
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from s3t_core.canonical import canonical_json, sha256_hex
-from s3t_core.errors import CertificateError
+from s3t_core.errors import CertificateError, UnknownSigner
 
 PAYLOAD_TYPE = "application/vnd.in-toto+json"
 
@@ -70,7 +70,7 @@ def verify_signed(envelope: bytes, *publics: Ed25519PublicKey) -> tuple[dict[str
         public = next((k for k in publics if key_id(k) == signature["keyid"]), None)
         if public is None:  # 2
             named = " or ".join(f"{key_id(k)[:16]}..." for k in publics)
-            raise CertificateError(
+            raise UnknownSigner(
                 f"expected a signature by key {named}, got one by another key; ask the controller "
                 "for the public key that was in use"
             )

@@ -159,3 +159,27 @@ def test_a_crash_leaves_no_image_of_memory(tmp_path: Path, begin: str | None) ->
     done = _run(script, stand, str(tmp_path))
     assert done.returncode == 0, done.stderr[-500:]
     assert bool(list(stand.glob("core*"))) is (begin is None)
+
+
+_S3T = "from flows.cli import main; main()"
+
+
+@pytest.mark.parametrize("arguments", [["status"], ["init"], ["--help"], ["verify", "x.json"]])
+def test_a_directory_that_was_removed_is_told(tmp_path: Path, arguments: list[str]) -> None:
+    gone = tmp_path / "gone"
+    gone.mkdir()
+    script = f"import os; os.rmdir({str(gone)!r}); {_S3T}"
+    told = _run(script, gone, *arguments)
+    assert told.returncode == 2 and "Traceback" not in told.stderr
+    assert "expected to run in a directory that is there" in told.stderr
+
+
+def test_names_that_cannot_be_said_are_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Under a locale without Unicode, Python reads names of files in another way."""
+    for name, value in {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}.items():
+        monkeypatch.setenv(name, value)
+    told = _run(_S3T, tmp_path, "init", "wörkspace")
+    assert told.returncode == 2 and "Traceback" not in told.stderr
+    assert "set LC_ALL=C.UTF-8" in told.stderr and not any(tmp_path.glob("w*"))

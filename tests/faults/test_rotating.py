@@ -2,6 +2,7 @@
 else does."""
 
 import contextlib
+import shutil
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -26,7 +27,7 @@ from flows.workspace.verified import check_whole
 from flows.workspace.workspace import Workspace
 from s3t_core.config import Config
 from s3t_core.erasure.offline import VOUCHED, key_id
-from s3t_core.errors import Busy, CertificateError, UsageError, WorkspaceError
+from s3t_core.errors import Busy, CertificateError, GuaranteeError, UsageError, WorkspaceError
 from tests.faults.carried import plan_for
 
 
@@ -95,6 +96,39 @@ def test_a_lost_key_stops_signing_and_is_replaced_on_the_record(place: Workspace
         and found["problems"] == []
         and "which was replaced at" in found["undecided"][0]
     )
+
+
+@pytest.mark.parametrize("outside", [False, True])
+def test_older_keys_that_were_restored_are_replaced_by_what_was_published(
+    tmp_path: Path, outside: bool
+) -> None:
+    """The newest private key is gone with the disk; its public part is with every auditor."""
+    (tmp_path / "kept").mkdir()
+    kept = {"erasure": {"log_checkpoints_to": str(tmp_path / "kept")}} if outside else {}
+    create_workspace(tmp_path / "w", Config.model_validate(kept))
+    place = Workspace(tmp_path / "w")
+    first, second, third = take_requests(place, ["person 1", "person 2", "person 3"])
+    withdraw(place, first.request_id)
+    for closed in (second, third):
+        older = tmp_path / f"before {closed.request_id}"
+        shutil.copytree(place.keys_dir, older)
+        rotate_signing_key(Workspace(place.root), "security", lost=False)
+        withdraw(Workspace(place.root), closed.request_id)
+    published = _kept(place, "published.pem")
+    shutil.rmtree(place.keys_dir)
+    shutil.copytree(older, place.keys_dir)
+    with pytest.raises(GuaranteeError, match=r"older \.s3t/keys was restored.*--lost"):
+        Workspace(place.root).ledger.head()
+    shutil.copyfile(published, place.keys_dir / SIGNING_PUB)
+    with pytest.raises(WorkspaceError, match=r"the ledger names.*--lost"):
+        take_requests(Workspace(place.root), ["person 4"])
+    (place.keys_dir / SIGNING_KEY).unlink()
+    rotate_signing_key(Workspace(place.root), "security", lost=True)
+    place = Workspace(place.root)
+    check_whole(place)
+    withdraw(place, take_requests(place, ["person 4"])[0].request_id)
+    write_bundle(place, tmp_path / "b.zip", [])
+    assert verify_path(tmp_path / "b.zip", _kept(place, "newest.pem"))["valid"]
 
 
 def test_a_foreign_key_in_the_workspace_is_noticed(place: Workspace, tmp_path: Path) -> None:

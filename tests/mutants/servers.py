@@ -32,6 +32,13 @@ MUTANTS: tuple[Mutant, ...] = (
         fails="tests/flows/test_half_written.py::its_owners_alone",
     ),
     Mutant(
+        name="command line: nobody asks where it stands",
+        where="flows/cli/app.py::main",
+        takes="check_surroundings()",
+        puts="",
+        fails="tests/faults/test_hardening.py::removed_is_told or cannot_be_said",
+    ),
+    Mutant(
         name="children: they take code from where one stands",
         where="flows/hardening.py::harden",
         takes="os.environ['PYTHONSAFEPATH'] = '1'",

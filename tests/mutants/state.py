@@ -373,6 +373,13 @@ MUTANTS: tuple[Mutant, ...] = (
         fails="tests/faults/test_rotating.py::begins_where_the_first_was_killed",
     ),
     Mutant(
+        name="keys: those that a published file has are not read",
+        where="flows/adapters/keys.py::read_public_keys",
+        takes="*(e for e in earlier if e is not None)",
+        puts="",
+        fails="tests/faults/test_rotating.py::replaced_by_what_was_published",
+    ),
+    Mutant(
         name="keys: one is adopted while somebody changes keys",
         where="flows/adapters/keys.py::adopt_next_key",
         takes="with changing_keys(folder): adopt_held(folder, state_of())",
