@@ -72,8 +72,7 @@ def main() -> None:
     except BrokenPipeError:
         sys.exit(1)
     except Exception as error:
-        meant = meaning(error)
-        if meant is None:
+        if (meant := meaning(error)) is None:
             raise
         _fail(meant)
 
