@@ -132,7 +132,7 @@ MUTANTS: tuple[Mutant, ...] = (
     Mutant(
         name="command line: Prefect's traceback",
         where="flows/cli/app.py::main",
-        takes="meant is None",
+        takes="(meant := meaning(error)) is None",
         puts="True",
         fails="tests/flows/test_cli.py::does_not_answer",
     ),
