@@ -242,10 +242,9 @@ class Database:
         seal = _check_rows(self.sealing, rows[1:], known.size, known.seal)
         return self._continue(known, rows[1:], seal)
 
-    def leaf_hashes(self, connection: Connection) -> list[bytes]:
-        """Returns the leaf hash of every entry, 32 bytes each, reading as `caught_up` does."""
-        self.caught_up(connection)
-        return list(self._leaves)
+    def caught_up_with_leaves(self, connection: Connection) -> tuple["Folded", list[bytes]]:
+        """Returns the same, with the leaf hash of each of its entries, 32 bytes each."""
+        return self.caught_up(connection), list(self._leaves)
 
     def _continue(self, known: "Folded", rows: list[AnyRow], seal: bytes) -> "Folded":
         self._known = _continued(known, rows, seal)
@@ -510,10 +509,11 @@ class SqlLedger:
         """The leaf hash of every entry, 32 bytes each."""
         return [leaf_hash(leaf) for leaf in self.entries()]
 
-    def leaves_so_far(self) -> list[bytes]:
-        """The same, of what `state_so_far` tells."""
+    def so_far(self) -> tuple[State, list[bytes]]:
+        """What `state_so_far` tells, and the leaf hashes of that same moment."""
         with self._database.reading() as connection:
-            return self._database.leaf_hashes(connection)
+            known, leaves = self._database.caught_up_with_leaves(connection)
+            return fold((), known.state), leaves
 
     def head(self) -> TreeHead:
         """Size and RFC 6962 root now."""

@@ -225,11 +225,15 @@ class CertificateFiles:
     """Signed certificates, `REQUEST_ID.json`. Fills the port `Certificates`."""
 
     def __init__(
-        self, folder: Path, key: Ed25519PrivateKey, heads: Heads, ledger: SqlLedger
+        self,
+        folder: Path,
+        key: Callable[[], Ed25519PrivateKey],
+        heads: Heads,
+        ledger: SqlLedger,
     ) -> None:
-        """`heads`: what the ledger that is signed over is held against each time before a
-        signature, because another copy of the database may have taken its place since the command
-        began."""
+        """`key`: the one that signs now, whatever did when the command began. `heads`: what the
+        ledger that is signed over is held against each time before a signature, because another
+        copy of the database may have taken its place since then."""
         self.folder = folder
         self._key, self._heads, self._ledger = key, heads, ledger
 
@@ -243,13 +247,14 @@ class CertificateFiles:
         run before a crash signed for the same erasure is kept; a document of another act, which
         never came to be, is written over."""
         self._heads.check(self._ledger)
+        key = self._key()
         kept = {
             r: e
             for r, each in said.items()
-            if (e := self._signed_before(r, kind, each.to_json())) is not None
+            if (e := self._signed_before(r, kind, each.to_json(), key)) is not None
         }
         new = {
-            r: sign(make_statement(each, subject, kind), self._key)
+            r: sign(make_statement(each, subject, kind), key)
             for r, each in said.items()
             if r not in kept
         }
@@ -265,10 +270,12 @@ class CertificateFiles:
         """Where a request's closing document is."""
         return self.folder / f"{request_id}.json"
 
-    def _signed_before(self, request_id: str, kind: str, predicate: dict[str, Any]) -> bytes | None:
+    def _signed_before(
+        self, request_id: str, kind: str, predicate: dict[str, Any], key: Ed25519PrivateKey
+    ) -> bytes | None:
         with contextlib.suppress(OSError, CertificateError):
             envelope = read_regular(self.path_of(request_id))
-            statement = verify(envelope, self._key.public_key())
+            statement = verify(envelope, key.public_key())
             same_kind = statement.get("predicateType") == kind == CERTIFICATE_TYPE
             if same_kind and _act(statement["predicate"]) == _act(predicate):
                 return envelope

@@ -51,7 +51,7 @@ class Signing:
         with workspace_lock(
             self._layout.state_dir / "checkpoint.lock", _SIGNING_SECONDS
         ):  # what is read first is signed first
-            private, leaves = self.signing_key(), self._ledger.leaves_so_far()
+            private, leaves = self._key_and_leaves()
             checkpoint = Checkpoint(leaves[0].hex(), head_of(leaves), self._now())
             return checkpoint, self._heads.files.write(
                 checkpoint, private, leaves, self._ledger.leaves
@@ -66,19 +66,23 @@ class Signing:
     def signing_key(self) -> Ed25519PrivateKey:
         """The key that signs by the ledger. Raises WorkspaceError where another one lies in its
         place."""
-        private, signs = self._key_and_id()
-        if key_id(private.public_key()) != signs:  # it may be changing just now
-            with changing_keys(self._layout.keys_dir):
-                private, signs = self._key_and_id()
-        if key_id(private.public_key()) != signs:
-            raise WorkspaceError(
-                f"expected the signing key that the ledger names, {signs[:16]}..., in .s3t/keys, "
-                "got another; restore it from its backup, or, when it is lost for good, put the "
-                "newest published signing.pub there, take this key away, and run `s3t rotate-key "
-                "--lost`"
-            )
-        return private
+        return self._key_and_leaves()[0]
 
-    def _key_and_id(self) -> tuple[Ed25519PrivateKey, str]:
-        """The key that is there, and the id of the one that the ledger names."""
-        return read_signing_key(self._layout.keys_dir), self._ledger.state_so_far().signing
+    def _key_and_leaves(self) -> tuple[Ed25519PrivateKey, list[bytes]]:
+        """The key, and the leaf hashes of a ledger by which it signs, all of one moment: what a key
+        signs that has its own replacement in it counts for nothing, for ever."""
+        private, (state, leaves) = self._read_key(), self._ledger.so_far()
+        if key_id(private.public_key()) != state.signing:  # it may be changing just now
+            with changing_keys(self._layout.keys_dir):
+                private, (state, leaves) = self._read_key(), self._ledger.so_far()
+        if key_id(private.public_key()) != state.signing:
+            raise WorkspaceError(
+                f"expected the signing key that the ledger names, {state.signing[:16]}..., in "
+                ".s3t/keys, got another; restore it from its backup, or, when it is lost for good, "
+                "put the newest published signing.pub there, take this key away, and run "
+                "`s3t rotate-key --lost`"
+            )
+        return private, leaves
+
+    def _read_key(self) -> Ed25519PrivateKey:
+        return read_signing_key(self._layout.keys_dir)

@@ -185,7 +185,7 @@ class Workspace(Layout):
         """Where closing documents are signed and kept."""
         return CertificateFiles(
             self.certificates_dir,
-            self.signing.signing_key(),
+            self.signing.signing_key,
             self.heads,
             self.ledger,
         )

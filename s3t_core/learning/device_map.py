@@ -18,10 +18,10 @@ from typing import Any
 import torch
 from accelerate import init_empty_weights
 from accelerate.utils import compute_module_sizes, convert_file_size_to_int
-from transformers import AutoConfig, AutoModel
+from transformers import AutoModel
 
 from s3t_core.errors import GuaranteeError, UsageError
-from s3t_core.learning.backbone import Backbone, layer_stack
+from s3t_core.learning.backbone import Backbone, layer_stack, load_settings
 
 DISK = "disk"
 Device = int | str
@@ -70,9 +70,7 @@ def device_map(
     room = parse_memory(max_memory)
     _check_one_kind([d for d in room if isinstance(d, int)])
     with init_empty_weights():
-        model = AutoModel.from_config(
-            AutoConfig.from_pretrained(backbone.path, trust_remote_code=False), dtype=torch.float32
-        )
+        model = AutoModel.from_config(load_settings(backbone.path), dtype=torch.float32)
     stack = layer_stack(model)
     sizes = compute_module_sizes(model, dtype=torch.float32)
     devices = list(room)

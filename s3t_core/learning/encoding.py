@@ -5,7 +5,6 @@ What a row's `text` holds is decided by the backbone: a text, or, for a vision m
 file in base64 (RFC 4648, section 4), prepared as the image processor beside the weights says.
 """
 
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
@@ -19,6 +18,7 @@ from s3t_core.conversations import ANSWER, Conversation, Turn, pair_of, shape_of
 from s3t_core.errors import DataError, UsageError
 from s3t_core.images import read_image
 from s3t_core.learning.backbone import Backbone, is_vision, load_image_processor, load_tokenizer
+from s3t_core.learning.chat_template import template_of
 from s3t_core.learning.recipe import Recipe
 from s3t_core.learning.tasks import writes_text
 from s3t_core.learning.tasks.task import NOT_LEARNT, Target, Task
@@ -241,24 +241,17 @@ class ConversationReader(TextReader):
 
     def _written(self, turns: Conversation, asks: bool) -> str:
         """A chat as the tokenizer's template writes it, up to where the assistant begins if it
-        `asks`. Raises UsageError where there is no template, or it reads the date: then a stage
-        would depend on the day (hazard 16)."""
-        template = self.tokenizer.chat_template
-        if not template:
-            raise UsageError(
-                "expected a tokenizer with a chat template for rows of messages, got one without; "
-                "take a backbone that was made for chats, or rows of prompt and response"
-            )
-        if _READS_THE_DATE.search(str(template)):
-            raise UsageError(
-                "expected a chat template that writes the same on every day, got one that reads "
-                "the date; write the date into it, or leave it out"
-            )
+        `asks`. Raises UsageError where there is no template that writes the same each time (hazard
+        16)."""
+        template = template_of(self.tokenizer.chat_template)
         messages = [{"role": t.role, "content": t.content} for t in turns]
         try:
             return str(
                 self.tokenizer.apply_chat_template(
-                    messages, tokenize=False, add_generation_prompt=asks
+                    messages,
+                    chat_template=template,
+                    tokenize=False,
+                    add_generation_prompt=asks,
                 )
             )
         except TemplateError as error:
@@ -275,9 +268,6 @@ class ConversationReader(TextReader):
         """The token of a beginning ("bos") or an end ("eos"), where there is one."""
         found = getattr(self.tokenizer, f"{which}_token_id")
         return [] if found is None else [int(found)]
-
-
-_READS_THE_DATE = re.compile(r"strftime_now|\bnow\s*\(|datetime")
 
 
 def _image(text: str) -> "PilImage":

@@ -17,7 +17,6 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 from transformers import (
-    AutoConfig,
     AutoModelForCausalLM,
     AutoModelForImageClassification,
     AutoModelForSequenceClassification,
@@ -35,6 +34,7 @@ from s3t_core.learning.backbone import (
     is_pooler,
     is_vision,
     load_image_processor,
+    load_settings,
     load_tokenizer,
 )
 from s3t_core.learning.batched_shards import load_shards
@@ -99,7 +99,7 @@ def write_plain(
 def _shell_of(backbone: Backbone, recipe: Recipe) -> PreTrainedModel:
     """The architecture's own class for the task, without weights. Raises UsageError where there is
     none, or it has more between the last states and the labels than a head here has."""
-    config = AutoConfig.from_pretrained(backbone.path, trust_remote_code=False)
+    config = load_settings(backbone.path)
     if writes_text(recipe):
         return _of_class(AutoModelForCausalLM, config)
     kind = str(recipe.task.get("kind", "classification"))
@@ -187,7 +187,7 @@ def _how_to_write(backbone: Backbone, recipe: Recipe) -> GenerationConfig:
 def _probe(backbone: Backbone, recipe: Recipe) -> Batch:
     """Rows that are nobody's, of several lengths, as both models read them."""
     if is_vision(backbone):
-        config = AutoConfig.from_pretrained(backbone.path, trust_remote_code=False)
+        config = load_settings(backbone.path)
         sizes = config.image_size
         height, width = sizes if isinstance(sizes, list | tuple) else (sizes, sizes)
         shape = (2, getattr(config, "num_channels", 3), int(height), int(width))

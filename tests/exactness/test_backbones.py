@@ -1,6 +1,7 @@
 """Any Hugging Face encoder; and the real backbone on real text, in processes of their own."""
 
 import base64
+import contextlib
 import io
 import json
 import os
@@ -8,6 +9,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +17,7 @@ import pytest
 import torch
 from PIL import Image
 from safetensors.torch import load_file, save_file
+from tokenizers import Tokenizer, models
 from transformers import (
     DistilBertConfig,
     DistilBertModel,
@@ -29,12 +32,20 @@ from flows.examples import example_config, rows
 from s3t_core.config import Config
 from s3t_core.domain import SliceId
 from s3t_core.errors import BackboneChanged, DataError, GuaranteeError, TrainingError, UsageError
+from s3t_core.learning import backbone
 from s3t_core.learning.backbone import (
+    Backbone,
+    check_repeats,
     find_backbone,
     layer_stack,
+    load_image_processor,
+    load_language_model,
     load_model,
+    load_settings,
+    load_tokenizer,
     modules_in_layers,
 )
+from s3t_core.learning.backbone_files import nothing_else_read
 from s3t_core.learning.encoding import _image
 from s3t_core.learning.jobs import DescribeJob, FileRef, StageJob
 from s3t_core.learning.recipe import NumericProfile, make_recipe, wanted
@@ -42,7 +53,7 @@ from s3t_core.learning.store import LocalStageStore
 from s3t_core.records import Row, slice_digest
 from s3t_core.slicefile import write_rows
 from tests.exactness.system import KEYS, TinySystem, dataset_of, make_slices
-from tests.tiny import build_backbone
+from tests.tiny import build_backbone, build_language_model, build_vision
 
 SMALL = {"vocab_size": 40, "hidden_size": 16, "num_attention_heads": 2, "intermediate_size": 16}
 
@@ -226,6 +237,123 @@ def test_settings_that_have_other_files_loaded_are_refused(
     _set(path, file, told)
     with pytest.raises(UsageError, match="save"):
         find_backbone(str(path))
+
+
+_OPEN: dict[str, Callable[[Path], object]] = {
+    "as it is": lambda path: path.read_bytes(),
+    "by its bytes": lambda path: open(os.fsencode(path), "rb").close(),  # noqa: PTH123
+    "by the system": lambda path: os.close(os.open(path, os.O_RDONLY)),
+    "from where it runs": lambda path: Path(os.path.relpath(path)).read_bytes(),
+    "by a way round": lambda path: (path.parent / "x" / ".." / path.name).read_bytes(),
+}
+
+
+@pytest.mark.parametrize("how", _OPEN)
+@pytest.mark.parametrize("in_thread", [False, True])
+def test_nothing_of_a_model_is_read_that_has_no_digest(
+    tiny_backbone: Path, tmp_path: Path, how: str, in_thread: bool
+) -> None:
+    """Whatever a library looks for in a release to come; it may go on without what it could not
+    open."""
+    path = Path(shutil.copytree(tiny_backbone, tmp_path / "model"))
+    other = path / "sub" / "words.txt"
+    other.parent.mkdir()
+    (other.parent / "x").mkdir()
+    other.write_text("w1")
+    with ThreadPoolExecutor(1) as pool:
+
+        def opened(file: Path) -> None:
+            with contextlib.suppress(Exception):
+                pool.submit(_OPEN[how], file).result() if in_thread else _OPEN[how](file)
+
+        (tmp_path / "link").symlink_to(path)
+        for model in (path, tmp_path / "link"):
+            for file in (other, model / "sub" / "words.txt"):
+                with (
+                    pytest.raises(UsageError, match=r"got 'sub/words.txt' in its directory"),
+                    nothing_else_read(model),
+                ):
+                    opened(file)
+        with nothing_else_read(path):
+            (path / "config.json").read_bytes()
+            (tmp_path / "elsewhere").write_text("")
+    assert other.read_text() == "w1"  # and afterwards it is a file as any other
+
+
+_LOADING: dict[str, tuple[str, Callable[[Path], Path], Callable[[Backbone], object]]] = {
+    "settings": ("AutoConfig", build_backbone, lambda found: load_settings(found.path)),
+    "a tokenizer": ("AutoTokenizer", build_backbone, load_tokenizer),
+    "a model": ("AutoModel", build_backbone, load_model),
+    "a language model": ("AutoModelForCausalLM", build_language_model, load_language_model),
+    "an image processor": ("AutoImageProcessor", build_vision, load_image_processor),
+}
+
+
+@pytest.mark.parametrize("what", _LOADING)
+def test_whatever_is_loaded_of_a_model_is_watched(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, what: str
+) -> None:
+    name, build, load = _LOADING[what]
+    found = find_backbone(str(build(tmp_path / "model")))
+    (found.path / "sub").mkdir()
+    (found.path / "sub" / "more.json").write_text("{}")
+    from_pretrained = getattr(backbone, name).from_pretrained
+
+    def reads_more(path: Path, **asked: object) -> object:
+        with contextlib.suppress(Exception):
+            (path / "sub" / "more.json").read_text()
+        return from_pretrained(path, **asked)
+
+    load(found)
+    monkeypatch.setattr(getattr(backbone, name), "from_pretrained", reads_more)
+    with pytest.raises(UsageError, match=r"got 'sub/more.json' in its directory"):
+        load(found)
+
+
+@pytest.mark.parametrize("dropout", [None, 0.0, 1e-6, 0.3])
+def test_a_tokenizer_that_draws_how_it_cuts_is_refused(
+    tiny_backbone: Path, tmp_path: Path, dropout: float | None
+) -> None:
+    """Hazard 16: one key would have other bytes each time."""
+    path = Path(shutil.copytree(tiny_backbone, tmp_path / "model"))
+    words = {"[UNK]": 0, "w": 1, "1": 2, "w1": 3}
+    told = json.loads((path / "tokenizer.json").read_bytes())
+    told |= {
+        "model": {"type": "BPE", "vocab": words, "merges": [["w", "1"]], "dropout": dropout},
+        "added_tokens": [],
+        "post_processor": None,
+    }
+    (path / "tokenizer.json").write_text(json.dumps(told))
+    found = find_backbone(str(path))
+    with pytest.raises(UsageError, match="draws how") if dropout else contextlib.nullcontext():
+        load_tokenizer(found)
+
+
+class _Python:
+    """A tokenizer that is written in Python."""
+
+    is_fast = False
+
+    def __init__(self, draws: bool, **told: object) -> None:
+        self.init_kwargs, self._draws, self._asked = told, draws, 0
+
+    def __call__(self, text: str) -> dict[str, list[int]]:
+        self._asked += self._draws
+        return {"input_ids": [self._asked, len(text)]}
+
+
+def test_whatever_way_a_tokenizer_draws(tiny_backbone: Path) -> None:
+    unigram = load_tokenizer(find_backbone(str(tiny_backbone)))
+    raw = Tokenizer(models.Unigram([("w", -1.0), ("1", -2.0), ("w1", -3.0)], 0))
+    raw.model.alpha, raw.model.nbest_size = 0.1, 8  # type: ignore[attr-defined]
+    unigram._tokenizer = raw
+    sampling: Any = _Python(draws=False, sp_model_kwargs={"enable_sampling": True})
+    otherwise: Any = _Python(draws=True)
+    for tokenizer in (unigram, sampling, otherwise):
+        with pytest.raises(UsageError, match="draws how"):
+            check_repeats(tokenizer)
+    plain: Any = _Python(draws=False, sp_model_kwargs={})
+    check_repeats(plain)
 
 
 def test_a_tokenizer_that_is_put_together_from_several_files_has_a_digest_of_what_it_is(

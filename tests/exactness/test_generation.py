@@ -16,6 +16,7 @@ from s3t_core.errors import DataError, NoLiveShard, UsageError
 from s3t_core.learning.activations import Activations, states_key
 from s3t_core.learning.backbone import find_backbone, load_language_model
 from s3t_core.learning.batched_shards import ShardStages
+from s3t_core.learning.chat_template import template_of
 from s3t_core.learning.encoding import ConversationReader, load_reader
 from s3t_core.learning.ensemble import Ensemble
 from s3t_core.learning.replica import load_staged
@@ -24,7 +25,7 @@ from s3t_core.learning.tasks.task import NOT_LEARNT
 from s3t_core.learning.writing import Writer, Writing
 from tests.exactness.system import Slices, TinySystem, make_slices
 from tests.exactness.test_tasks import GONE, _kept, _untainted
-from tests.tiny import build_backbone, build_language_model
+from tests.tiny import CHAT, build_backbone, build_language_model
 
 SHARDS, SLICES, BUDGET = 2, 3, 2
 QUESTIONS: list[Conversation] = [
@@ -331,6 +332,11 @@ def test_of_every_row_something_is_left_to_learn(writer: Path, length: int, answ
         ("{{ strftime_now('%Y') }}{{ messages[0].content }}", "the date"),
         ("{{ messages | length }}{% for m in messages %}{{ m.content }}{% endfor %}", "changes"),
         ("{{ raise_exception('no system') }}", "roles"),
+        ("{{ ['w1', 'w2'] | random }}{{ messages[0].content }}", "draws"),
+        ("{{ messages | map(attribute='content') | map('random') | join }}", "draws"),
+        ("{% filter random %}w1{% endfilter %}", "draws"),
+        ("{% for m in messages %}{% break %}{% endfor %}{{ lipsum(1) }}", "draws"),
+        ("{% generation %}{{ 'ab' | random }}{% endgeneration %}", "draws"),
     ],
 )
 def test_a_template_that_cannot_be_learnt_from_is_refused(
@@ -344,6 +350,31 @@ def test_a_template_that_cannot_be_learnt_from_is_refused(
     )
     with pytest.raises(UsageError, match=told):
         reader.items([asked])
+
+
+def test_a_template_may_say_that_something_is_random() -> None:
+    told = "Be random. {% for m in messages %}{{ m.content }} lipsum {% endfor %}"
+    assert template_of(told) == template_of({"default": told, "tools": "x"}) == told
+    for several in ({}, {"tools": told}, None, ""):
+        with pytest.raises(UsageError, match='the one called "default"'):
+            template_of(several)
+
+
+def test_further_templates_have_a_digest(tmp_path: Path) -> None:
+    """Transformers reads them from a directory of their own; one of them is called "default"."""
+    path = build_language_model(tmp_path / "m")
+    asked = conversation_text([Turn("user", "w1"), Turn("assistant", "w2")])
+    digests, tokens = set(), set()
+    for begin in ("", "w7 ", "w8 "):
+        if begin:
+            more = path / "additional_chat_templates" / "default.jinja"
+            more.parent.mkdir(exist_ok=True)
+            more.write_text(begin + CHAT)
+        found = find_backbone(str(path))
+        digests.add(found.tokenizer_digest)
+        reader = load_reader(found, _system(path).recipe)
+        tokens.add(str(reader.items([asked])))
+    assert len(digests) == len(tokens) == 3
 
 
 def test_untied_words_write_too(tmp_path: Path) -> None:

@@ -3,6 +3,8 @@ else does."""
 
 import contextlib
 import shutil
+import time
+from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -22,6 +24,7 @@ from flows.use_cases.requests import withdraw
 from flows.use_cases.rotating import rotate_signing_key
 from flows.use_cases.taking import take_requests
 from flows.use_cases.verifying import verify_path, verify_paths
+from flows.workspace import signing
 from flows.workspace.creating import create_workspace
 from flows.workspace.verified import check_whole
 from flows.workspace.workspace import Workspace
@@ -203,6 +206,47 @@ def test_who_stood_still_while_it_adopted_a_key_writes_no_older_one_over_a_newer
     assert opened.ledger.state().signing == key_id(read_signing_key(place.keys_dir).public_key())
     assert len(take_requests(Workspace(place.root), ["person 1"])) == 1
     check_whole(Workspace(place.root))
+
+
+@pytest.mark.parametrize("moment", ["read_signing_key", "key_id"])
+def test_no_replaced_key_signs_a_ledger_that_tells_of_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, moment: str
+) -> None:
+    """A process that stood still between its looks at the key and at the ledger: what it signed
+    would lie outside for ever, and stop every command."""
+    (tmp_path / "kept").mkdir()
+    outside = {"erasure": {"log_checkpoints_to": str(tmp_path / "kept")}}
+    root = tmp_path / "w"
+    create_workspace(root, Config.model_validate(outside))
+    asking, look, rotating = Workspace(root), getattr(signing, moment), ThreadPoolExecutor(1)
+    take_requests(asking, ["person 1"])
+    old = asking.ledger.state().signing
+
+    def stands_still(given: Any) -> Any:
+        found = look(given)
+        monkeypatch.setattr(signing, moment, look)
+        done.append(rotating.submit(rotate_signing_key, Workspace(root), "security", False))
+        while Workspace(root).ledger.state().signing == old and not done[0].done():
+            time.sleep(0.02)
+        return found
+
+    done: list[Future[dict[str, Any]]] = []
+    monkeypatch.setattr(signing, moment, stands_still)
+    take_requests(asking, ["person 2"])
+    assert done[0].result()["old"] == old
+    check_whole(Workspace(root))
+    assert len(take_requests(Workspace(root), ["person 3"])) == 1
+
+
+def test_a_document_is_signed_by_the_key_that_signs_then(place: Workspace) -> None:
+    """Whatever signed when the command began."""
+    waiting = Workspace(place.root)
+    assert waiting.certificates.folder.name == "certificates"
+    (asked,) = take_requests(waiting, ["person 1"])
+    changed = rotate_signing_key(place, "security", lost=False)
+    withdraw(waiting, asked.request_id)
+    found = verify_path(place.certificates_dir, place.keys_dir / SIGNING_PUB)
+    assert found["valid"] and found["certificates"][0]["key"] == changed["new"]
 
 
 def test_no_key_is_adopted_while_somebody_changes_keys(

@@ -373,6 +373,20 @@ MUTANTS: tuple[Mutant, ...] = (
         fails="tests/faults/test_rotating.py::begins_where_the_first_was_killed",
     ),
     Mutant(
+        name="keys: a key signs what the ledger says later",
+        where="flows/workspace/signing.py::Signing.write_checkpoint",
+        takes="self._key_and_leaves()",
+        puts="(self.signing_key(), self._ledger.so_far()[1])",
+        fails="tests/faults/test_rotating.py::no_replaced_key_signs",
+    ),
+    Mutant(
+        name="keys: a document is signed by the key of the command's beginning",
+        where="flows/workspace/workspace.py::Workspace.certificates",
+        takes="self.signing.signing_key",
+        puts="(lambda key: (lambda: key))(self.signing.signing_key())",
+        fails="tests/faults/test_rotating.py::signed_by_the_key_that_signs_then",
+    ),
+    Mutant(
         name="keys: those that a published file has are not read",
         where="flows/adapters/keys.py::read_public_keys",
         takes="*(e for e in earlier if e is not None)",
