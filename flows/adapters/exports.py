@@ -112,12 +112,34 @@ def give_way(
     return [earlier.export] if earlier else []
 
 
+def make_way(
+    place: Path,
+    export: str,
+) -> None:
+    """Make the directory by which a checkpoint will come to its place, empty: what cannot be made
+    is told before anything is recorded. Raises StorageError."""
+    try:
+        beside(place, export).mkdir()
+    except OSError as error:
+        raise _unplaced(error) from None
+
+
+def leave_way(
+    place: Path,
+    export: str,
+) -> None:
+    """Take that directory away again, where nothing came to it."""
+    with contextlib.suppress(OSError):
+        beside(place, export).rmdir()
+
+
 def put(
     made: Path,
     place: Path,
     export: str,
 ) -> None:
-    """Put a checkpoint in its place, where nothing is. Raises StorageError."""
+    """Put a checkpoint in its place, where nothing is, by the way that was made. Raises
+    StorageError."""
     incoming = beside(place, export)
     try:
         try:
@@ -125,14 +147,30 @@ def put(
         except OSError as error:
             if error.errno != errno.EXDEV:
                 raise
-            shutil.copytree(made, incoming)
+            shutil.copytree(made, incoming, dirs_exist_ok=True)
         incoming.rename(place)
         sync_directory(place.parent)
     except OSError as error:
         raise _unplaced(error) from None
 
 
+def is_in_place(export: ExportRecord) -> bool:
+    """Whether its record lies where it was put, with weights beside it; what they are nobody
+    reads."""
+    with _opened(Path(export.place)) as place:
+        return (
+            place is not None
+            and (record_in(place) or {}).get("export") == export.export
+            and all(_is_file(place / name) for name in _weights(export))
+        )
+
+
 def _unplaced(error: OSError) -> StorageError:
+    if error.errno == errno.ENAMETOOLONG:
+        return StorageError(
+            "expected a name of DIR that leaves room for 26 bytes more, by which a checkpoint "
+            "comes to its place, got a longer one; name another one"
+        )
     return StorageError(
         f"expected the checkpoint to be put in its place, got "
         f"{error.strerror or type(error).__name__}; make room, or mend the permissions of the "

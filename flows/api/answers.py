@@ -11,7 +11,7 @@ from flows.use_cases.answering import Question
 router = APIRouter(tags=["answers"])
 
 
-@router.post("/predict", dependencies=[Depends(whoever("predicts"))])
+@router.post("/predict", dependencies=[Depends(whoever("predicts", learns=True))])
 async def predict(body: PredictAsked, desk: Desks) -> Predicted:
     """What the version that serves answers: labels with their probabilities, a number, or a text,
     as `s3t predict --json` tells it. Over an erasure the version that serves then answers; while

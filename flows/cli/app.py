@@ -40,6 +40,7 @@ from flows.cli.base import (
     show,
     standing_in,
     told_answer,
+    told_exports,
     told_registry,
     working,
 )
@@ -681,13 +682,6 @@ def _render_answer(text: str, answer: "Answer") -> list[str]:
     return [f"{told_answer(answer)}  <- {text[:60]}"]
 
 
-_ON_EXPORTS = {
-    "destroyed": " (copies of it are yours to destroy)",
-    "stale": " (it learned from somebody who was erased since, and is not where it was put: "
-    "destroy every copy of it, then `s3t export DIR --replaces` it)",
-}
-
-
 def _render_status(d: "StatusDocument") -> list[str]:
     lines = [
         f"{d['name']}: version {d['version'] or 'none yet'}, "
@@ -717,12 +711,7 @@ def _render_status(d: "StatusDocument") -> list[str]:
             "`s3t erase` or `s3t retrain` sees to it."
         )
     lines += [f"Attention: {each}." for each in DocumentProblems.of(d["documents"]).told()]
-    lines += [
-        f"Exported, {e['standing']}{_ON_EXPORTS.get(e['standing'], '')}: {e['export']} in "
-        f"{e['place']}"
-        for e in d.get("exports", [])
-        if e["standing"] != "replaced"
-    ]
+    lines += told_exports(d["exports"])
     if d["interrupted_erasure"]:
         lines.append("An erasure was interrupted: run `s3t erase` to finish it.")
     return [*lines, *told_registry(d["registry"])]

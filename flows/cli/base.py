@@ -6,7 +6,7 @@ import io
 import json
 import os
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractContextManager, chdir
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, TypeVar
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from flows.adapters.doors import Door
     from flows.progress import Say
-    from flows.use_cases.documents import Answer, ScoreTold
+    from flows.use_cases.documents import Answer, ExportTold, ScoreTold
     from flows.workspace.workspace import Workspace
 
 D = TypeVar("D")
@@ -201,6 +201,28 @@ def show(as_json: bool, document: D, lines: Callable[[D], list[str]]) -> None:
             f"expected the standard output to take the answer, got {error.strerror}; what the "
             "command did stands: make room, then ask `s3t status` or `s3t requests`"
         ) from None
+
+
+_ON_EXPORTS = {
+    "destroyed": " (copies of it are yours to destroy)",
+    "stale": " (it learned from somebody who was erased since, and is not where it was put: "
+    "destroy every copy of it, then `s3t export DIR --replaces` it)",
+}
+
+
+_THERE = ("serves", "superseded")
+
+
+def told_exports(exports: "Sequence[ExportTold]") -> list[str]:
+    """What `s3t status` prints of exported checkpoints that nothing replaced."""
+    away = " (it is not there: moved, or never put there; `s3t export DIR --replaces` it)"
+    gone = [e["export"] for e in exports if not e["in_place"] and e["standing"] in _THERE]
+    return [
+        f"Exported, {e['standing']}{_ON_EXPORTS.get(e['standing'], '')}: {e['export']} in "
+        f"{e['place']}{away * (e['export'] in gone)}"
+        for e in exports
+        if e["standing"] != "replaced"
+    ]
 
 
 def told_registry(problems: list[str]) -> list[str]:

@@ -278,13 +278,15 @@ class ExportDocument(TypedDict):
 
 
 class ExportTold(TypedDict):
-    """An exported checkpoint, and what has become of it (erasure.vocabulary)."""
+    """An exported checkpoint, and what has become of it (erasure.vocabulary). `in_place`: whether
+    it lies where it was put."""
 
     export: str
     release: str
     time: str
     place: str
     standing: ExportStanding
+    in_place: bool
 
 
 class CheckpointDocument(TypedDict):

@@ -71,16 +71,20 @@ def export_champion(
             size = sum(p.stat().st_size for p in made.iterdir())
             held.check()
             replaced += exports.give_way(place, state.exports.values())
-            workspace.ledger.append(
-                events.Exported(
-                    time=workspace.now(),
-                    export=export,
-                    release=champion.release.release_id,
-                    place=str(place),
-                    files={**files},
-                    replaces=tuple(dict.fromkeys(replaced)),
-                )
+            told_of = events.Exported(
+                time=workspace.now(),
+                export=export,
+                release=champion.release.release_id,
+                place=str(place),
+                files={**files},
+                replaces=tuple(dict.fromkeys(replaced)),
             )
+            exports.make_way(place, export)
+            try:
+                workspace.ledger.append(told_of)
+            except BaseException:
+                exports.leave_way(place, export)
+                raise
             exports.put(made, place, export)
     return {
         "export": export,
@@ -286,6 +290,7 @@ def exports_told(state: State) -> list[ExportTold]:
             "time": each.time,
             "place": each.place,
             "standing": state.standing_of(each.export),
+            "in_place": exports.is_in_place(each),
         }
         for each in state.exports.values()
     ]

@@ -145,11 +145,12 @@ def extend(
                 f"expected a request whose time was not extended before, got {request_id}, which "
                 f"was due {asked.extended_from} and is due {asked.due}; nothing was changed"
             )
-        if workspace.now() > asked.due:
+        if workspace.now() > asked.due or asked.was_overdue:
+            set_back = " by the clock that was set back since" * asked.was_overdue
             raise NotNow(
                 f"expected a request that is not due yet, got {request_id}, which was due "
-                f"{asked.due}: its time could only have been extended before; carry it out with "
-                "`s3t erase`; nothing was changed"
+                f"{asked.due}{set_back}: its time could only have been extended before; carry it "
+                "out with `s3t erase`; nothing was changed"
             )
         due = rfc3339(months_later(parse_time(asked.due), months))
         workspace.ledger.append(

@@ -263,10 +263,11 @@ def _is_corrected(state: State, now: str) -> bool:
 
 
 def _met(asked: RequestRecord, now: str) -> bool | None:
-    """Whether the deadline was met; None where a clock that was put right makes it look late, which
-    nobody can say."""
+    """Whether the deadline was met; None where a clock that was put right makes it look late, or in
+    time, which nobody can say."""
     late = now > asked.due
-    return None if late and asked.clock_corrected else not late
+    unsure = asked.clock_corrected if late else asked.was_overdue
+    return None if unsure else not late
 
 
 def make_statement(

@@ -208,12 +208,14 @@ def _workspace(state: State, event: events.WorkspaceBegan) -> None:
 
 def _clock(state: State, event: events.ClockCorrected) -> None:
     """Whatever was received by a clock that ran ahead counts as received now at the latest, with
-    the time it had."""
-    now = event.time
+    the time it had; what was overdue by that clock stays so."""
+    now, before = event.time, event.before
     state.time, state.corrected = "", state.corrected + 1
     for request_id, request in state.requests.items():
         if request.received > now and state.is_open(request_id):
             state.requests[request_id] = request.received_at(now)
+        elif request.due < before and state.is_open(request_id):
+            state.requests[request_id] = replace(request, was_overdue=True)
 
 
 def _dataset(state: State, event: events.DatasetChanged) -> None:

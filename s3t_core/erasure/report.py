@@ -359,12 +359,12 @@ def _met(
     now: str,
 ) -> bool | None:
     """Whether it was closed in time. That it was late, a clock that was put right cannot show: it
-    may have been wrong the other way."""
+    may have been wrong the other way. Nor that it was not, where it had told otherwise."""
     if asked.closed is not None and document != "as recorded":
         return None
     if (asked.closed or now) > known.due:
         return None if known.clock_corrected or asked.unsure else False
-    return True if asked.closed else None
+    return True if asked.closed and not known.was_overdue else None
 
 
 def _compared(recorded: str, document: bytes | None) -> Document:

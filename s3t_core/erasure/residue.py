@@ -129,7 +129,7 @@ def scan(
             )
             verdict = search.patiently(path, own, is_open)
             found.add(shown, verdict, own, named, path)
-            if not found.whole and own and is_open(path):
+            if own and (not found.whole or is_half_written(path.name)) and is_open(path):
                 found.written.append(shown)
     for name, path in objects:
         shown, named = names.masked(name)

@@ -339,7 +339,10 @@ def _extended(state: State, event: events.DeadlineExtended) -> None:
     want(state.is_open(event.request), "a request that is open")
     asked = state.requests[event.request]
     want(not asked.extended_from, "a request whose time was not extended before")
-    want(event.time <= asked.due, "a request that is not due yet")
+    want(
+        event.time <= asked.due and not asked.was_overdue,
+        "a request that is not due yet, nor was by a clock that was set back",
+    )
     want(_TIME.fullmatch(event.due) is not None, "a due time in UTC with whole seconds")
     latest = months_later(parse_time(asked.due), MOST_MONTHS)
     want(

@@ -89,7 +89,8 @@ class RequestRecord:
     identity index to look for, of the id itself first, and `subjects` the digests of whom its
     erasure found by them. `ids` are keyed digests of the ids as given, in all their spellings: what
     a scan must have to look for. `extended_from` is when it was due before somebody extended its
-    time, "" where nobody did.
+    time, "" where nobody did. `was_overdue`: the ledger told a time after its due one, and the
+    clock was set back since: which of the two was right nobody can say.
     """
 
     subject: str
@@ -107,6 +108,7 @@ class RequestRecord:
     subjects: tuple[str, ...] = ()
     ids: tuple[str, ...] = ()
     extended_from: str = ""
+    was_overdue: bool = False
 
     def received_at(self, now: str) -> "RequestRecord":
         """Returns the request as if it had come then, with as much time as it had: every moment of

@@ -15,8 +15,8 @@ from flows.adapters.database import Database, SqlLedger, seal_of
 from flows.metrics import text_of
 from flows.use_cases.erasing import why_erase_now
 from flows.use_cases.evidence import write_bundle, write_ledger
-from flows.use_cases.reporting import write_report
-from flows.use_cases.requests import list_requests, reject, withdraw
+from flows.use_cases.reporting import report_of, write_report
+from flows.use_cases.requests import extend, list_requests, reject, withdraw
 from flows.use_cases.status import status_of
 from flows.use_cases.taking import ask, take_requests
 from flows.use_cases.verifying import verify_path, verify_paths
@@ -25,12 +25,14 @@ from flows.workspace.verified import check_whole
 from flows.workspace.workspace import Workspace
 from s3t_core.canonical import sha256_hex
 from s3t_core.config import Config
+from s3t_core.erasure import events
 from s3t_core.erasure.dsse import sign, statement_of
 from s3t_core.erasure.ledger import leaf_of
 from s3t_core.erasure.merkle import leaf_hash
 from s3t_core.erasure.offline import key_id
 from s3t_core.erasure.vocabulary import STEPS, ClosingKind
 from s3t_core.errors import LedgerError, S3TError, StorageError, UsageError, WorkspaceError
+from s3t_core.times import rfc3339
 from tests.faults.carried import carry_out, plan_for, step
 
 
@@ -679,6 +681,43 @@ def _with(place: Workspace, clock: _Clock) -> Workspace:
     return opened
 
 
+@pytest.mark.parametrize("told", [True, False])
+def test_a_clock_that_is_set_back_gives_no_overdue_request_more_time(
+    place: Workspace, told: bool
+) -> None:
+    """Once the ledger has told a time after its due one; whichever of the two was right."""
+    clock = _Clock()
+    today = clock.at
+    asked = take_requests(_with(place, clock), ["person 1"])[0]
+    clock.at = today + timedelta(days=31)
+    if told:
+        take_requests(_with(place, clock), ["person 2"])
+    clock.at = today + timedelta(days=20)
+    later = take_requests(_with(place, clock), ["person 3"])[0]
+    opened = _with(place, clock)
+    given = ("many letters at once", "legal department")
+    if told:
+        with pytest.raises(UsageError, match="by the clock that was set back"):
+            extend(opened, asked.request_id, *given)
+        with pytest.raises(LedgerError):
+            opened.ledger.append(
+                events.DeadlineExtended(
+                    time=opened.now(),
+                    request=asked.request_id,
+                    due=rfc3339(today + timedelta(days=40)),
+                    reason=given[0],
+                    by=given[1],
+                )
+            )
+    else:
+        extend(opened, asked.request_id, *given)
+    extend(_with(place, clock), later.request_id, *given)  # it came by the clock that holds
+    for request in (asked, later):
+        withdraw(_with(place, clock), request.request_id)
+    met = {r.id: r.met for r in report_of(_with(place, clock), None, clock.now()).requests}
+    assert met[asked.request_id] is (None if told else True) and met[later.request_id] is True
+
+
 def test_a_clock_that_ran_700_days_ahead_buys_no_time(place: Workspace) -> None:
     clock = _Clock()
     today = clock.at
@@ -693,7 +732,6 @@ def test_a_clock_that_ran_700_days_ahead_buys_no_time(place: Workspace) -> None:
     record = opened.ledger.state().requests[asked.request_id]
     assert record.clock_corrected and record.due == _again_asked.due
     carry_out(opened, opened.requests.get([asked.request_id])[0])
-    from flows.use_cases.reporting import report_of
 
     entry = next(
         r for r in report_of(opened, None, clock.now()).requests if r.id == asked.request_id
@@ -778,7 +816,6 @@ def test_one_command_under_a_clock_that_is_behind_makes_nothing_missed(place: Wo
     clock.at = today + timedelta(days=1)
     opened = _with(place, clock)
     carry_out(opened, opened.requests.get([asked.request_id])[0])
-    from flows.use_cases.reporting import report_of
 
     report = report_of(opened, None, clock.now())
     entry = next(r for r in report.requests if r.id == asked.request_id)

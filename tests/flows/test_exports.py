@@ -11,6 +11,7 @@ import pytest
 from transformers import AutoModelForCausalLM
 
 from flows.adapters import exports
+from flows.cli.base import told_exports
 from flows.prefect_flows.erase import erase
 from flows.prefect_flows.ingest import ingest
 from flows.prefect_flows.train import train
@@ -23,7 +24,7 @@ from flows.use_cases.taking import take_requests
 from flows.use_cases.verifying import state_of_ledger, verify_path
 from flows.workspace.creating import create_workspace
 from flows.workspace.workspace import Workspace
-from s3t_core.errors import UsageError
+from s3t_core.errors import StorageError, UsageError
 from tests.flows.conftest import CANARY, tiny_config
 from tests.flows.prepared import Kept
 from tests.flows.test_tasks import _chats
@@ -156,6 +157,20 @@ def test_a_new_export_takes_the_place_of_its_own_and_of_nothing_else(
     assert (tmp_path / "plain" / "thesis.txt").exists() and not (tmp_path / "other").exists()
 
 
+@pytest.mark.parametrize("name", ["x" * 240, "ü" * 118])
+def test_what_cannot_come_to_its_place_is_not_on_record(
+    place: Workspace, tmp_path: Path, name: str
+) -> None:
+    """A name that leaves no room for the one by which it comes there."""
+    before = place.ledger.state().exports
+    with pytest.raises(StorageError, match="leaves room for 26 bytes"):
+        export_champion(place, tmp_path / name)
+    assert place.ledger.state().exports == before and not list(tmp_path.iterdir())
+    done = export_champion(place, tmp_path / name[:100])
+    assert [e["in_place"] for e in exports_told(place.ledger.state())][-1]
+    assert done["directory"].endswith(name[:100])
+
+
 def test_killed_before_it_is_in_its_place_an_export_is_on_record_and_reached(
     place: Workspace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -169,6 +184,8 @@ def test_killed_before_it_is_in_its_place_an_export_is_on_record_and_reached(
         with pytest.raises(KeyboardInterrupt):
             export_champion(place, tmp_path / "plain")
     (export,) = _standings(place)
+    told = exports_told(place.ledger.state())
+    assert not told[0]["in_place"] and "it is not there" in told_exports(told)[0]
     assert not list((place.state_dir / "loading").glob("*"))
     take_requests(place, [CANARY])
     erase(str(place.root))

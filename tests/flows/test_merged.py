@@ -5,14 +5,16 @@ from collections.abc import Callable
 
 import pytest
 
+from flows.adapters.runner import ProcessRunner
 from flows.prefect_flows.erase import erase
 from flows.use_cases.predicting import champion_of
 from flows.use_cases.taking import take_requests
 from flows.workspace.jobs import ReleaseEvaluator
 from flows.workspace.workspace import Workspace
-from s3t_core.domain import Combine
+from s3t_core.domain import Combine, Score
 from s3t_core.learning.backbone import find_backbone
 from s3t_core.learning.ensemble import Ensemble
+from s3t_core.learning.jobs import MeasureJob
 from s3t_core.learning.recipe import Recipe
 from s3t_core.learning.release import recipe_from_json
 from tests.flows.conftest import CANARY
@@ -44,7 +46,7 @@ def _served(place: Workspace) -> list[dict[str, float]]:
 
 
 def test_the_settings_say_how_the_versions_answer_that_are_registered_from_then_on(
-    trained: Callable[..., Workspace],
+    trained: Callable[..., Workspace], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     place = trained(canary=True, serving={"combine": "merged"})
     votes = _chances(place, "votes")
@@ -57,7 +59,16 @@ def test_the_settings_say_how_the_versions_answer_that_are_registered_from_then_
     assert _served(place) == merged != _chances(place, "votes")
     state = place.ledger.state()
     assert state.champion is not None
+    measured: list[str] = []
+    measure = ProcessRunner.measure
+
+    def seen(runner: ProcessRunner, job: MeasureJob) -> Score | None:
+        measured.append(job.combine)
+        return measure(runner, job)
+
+    monkeypatch.setattr(ProcessRunner, "measure", seen)
     score = ReleaseEvaluator(place).score(state.champion.release, state.champion.recipe)
+    assert measured == ["merged"]  # over few rows both ways may score alike
     held_out = place.held_out_ref(state)
     from s3t_core.slicefile import read_verified
 

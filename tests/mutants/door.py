@@ -209,4 +209,11 @@ MUTANTS = [
         puts="not found",
         fails="tests/unit/api/test_evidence.py::other_than_the_ledger",
     ),
+    Mutant(
+        name="door: who asks learns by what the model answers",
+        where="flows/api/answers.py",
+        takes="whoever('predicts', learns=True)",
+        puts="whoever('predicts')",
+        fails=f"{_PROBLEMS}::asks_beside_another_role",
+    ),
 ]

@@ -480,8 +480,8 @@ MUTANTS: tuple[Mutant, ...] = (
     Mutant(
         name="deadline: extended once it is late",
         where="s3t_core/erasure/rules.py::_extended",
-        takes="want(event.time <= asked.due, 'a request that is not due yet')",
-        puts="",
+        takes="event.time <= asked.due and not asked.was_overdue",
+        puts="not asked.was_overdue",
         fails="tests/unit/erasure/test_rules.py::taken_where_it_follows",
     ),
     Mutant(
@@ -588,6 +588,27 @@ MUTANTS: tuple[Mutant, ...] = (
         takes="request.request_id not in state.requests",
         puts="False",
         fails="tests/unit/erasure/test_closing.py::alone_is_noticed",
+    ),
+    Mutant(
+        name="clock: set back, it gives an overdue request more time",
+        where="s3t_core/erasure/rules.py::_extended",
+        takes="event.time <= asked.due and not asked.was_overdue",
+        puts="event.time <= asked.due",
+        fails="tests/faults/test_beside_the_ledger.py::gives_no_overdue",
+    ),
+    Mutant(
+        name="clock: set back, an overdue request was closed in time",
+        where="s3t_core/erasure/report.py::_met",
+        takes="asked.closed and not known.was_overdue",
+        puts="asked.closed",
+        fails="tests/faults/test_beside_the_ledger.py::gives_no_overdue",
+    ),
+    Mutant(
+        name="export: it is on record before it can be put anywhere",
+        where="flows/use_cases/exporting.py::export_champion",
+        takes="exports.make_way(place, export)",
+        puts="",
+        fails="tests/flows/test_exports.py::is_not_on_record",
     ),
     Mutant(
         name="requests: the list is of two moments",

@@ -12,7 +12,7 @@ import jsonschema
 import pytest
 from fastapi.routing import APIRoute
 
-from flows.adapters.tokens import ROLES, TokenBook
+from flows.adapters.tokens import ROLES, Role, TokenBook
 from flows.api import answers, app, evidence, requests, standing
 from flows.api import desk as desk_module
 from flows.api.desk import Desk
@@ -85,6 +85,32 @@ def test_each_address_is_open_to_its_roles_and_to_no_other(client: Client) -> No
         for (method, path), roles in MAY.items():
             status = who.request(method, _address(path)).status_code
             assert (status == 403) == (role not in roles), (role, method, path, status)
+
+
+_TOLD_TO_WHO_ASKS = {
+    ("POST", "/requests"),
+    ("GET", "/requests/{request_id}"),
+    ("POST", "/requests/{request_id}/approve"),
+    ("POST", "/requests/{request_id}/withdraw"),
+    ("POST", "/requests/{request_id}/reject"),
+    ("POST", "/requests/{request_id}/extend"),
+    ("POST", "/holds"),
+    ("POST", "/holds/release"),
+    ("GET", "/token"),
+}
+"""What says nothing of what erasures came to."""
+
+
+@pytest.mark.parametrize("other", sorted({*ROLES} - {"asks", "erases"}))
+def test_who_asks_beside_another_role_is_told_nothing_of_what_erasures_came_to(
+    client: Client, other: Role
+) -> None:
+    """Nor what the model answers: that changes as people leave it."""
+    who = client("asks", other)
+    for (method, path), roles in MAY.items():
+        status = who.request(method, _address(path)).status_code
+        may = (method, path) in _TOLD_TO_WHO_ASKS and not roles.isdisjoint({"asks", other})
+        assert (status == 403) == (not may), (method, path, status)
 
 
 def test_a_token_opens_nothing_once_it_is_revoked_or_its_time_is_over(
