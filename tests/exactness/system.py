@@ -7,6 +7,7 @@ from typing import Any
 
 from s3t_core.capacity.sequences import cyclic_sequences
 from s3t_core.config import Config
+from s3t_core.config.task import TaskConfig
 from s3t_core.domain import DatasetVersion, Release, Replica, SliceId, SliceVersion
 from s3t_core.keys import WorkspaceKeys
 from s3t_core.learning.activations import Activations
@@ -51,10 +52,11 @@ def config_for(
     task: str = "classification",
 ) -> Config:
     """A small, quick recipe."""
+    asked = {"kind": task, "range": [0.0, 4.0] if task == "regression" else []}
     return Config.model_validate(
         {
-            "data": {"labels": ["a", "b"] if task in ("classification", "multilabel") else []},
-            "task": {"kind": task, "range": [0.0, 4.0] if task == "regression" else []},
+            "data": {"labels": ["a", "b"] if TaskConfig.model_validate(asked).has_labels else []},
+            "task": asked,
             "system": {"shards": shards, "slices": slices, "budget": budget},
             "backbone": {"model": str(backbone), "max_length": 16},
             "adapter": {"rank": 2, "alpha": 4, **(adapter or {})},

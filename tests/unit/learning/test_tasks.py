@@ -243,17 +243,16 @@ def test_the_task_of_a_recipe_is_made_of_its_literals() -> None:
 def test_a_task_decides_a_stage_key_and_travels_with_a_release() -> None:
     """Stages of two tasks, or of two ranges, have nothing in common; classification's keys and
     documents are those of before there were others."""
-    several = replace(RECIPE, task={"kind": "multilabel"})
-    wide, narrow = (
-        replace(RECIPE, labels=(), task={"kind": "regression", "range": [0.0, high]})
-        for high in (5.0, 4.0)
-    )
-    keys = {r.stage_key(0, (0,), ("d",), ()) for r in (RECIPE, several, wide, narrow)}
-    assert len(keys) == 4
-    for recipe in (RECIPE, several, wide):
+    told: dict[str, dict[str, object]] = {kind: {"kind": kind} for kind in TASKS}
+    told |= {"classification": {}, "regression": {"kind": "regression", "range": [0.0, 5.0]}}
+    recipes = {kind: replace(RECIPE, task=task) for kind, task in told.items()}
+    narrow = replace(RECIPE, task={"kind": "regression", "range": [0.0, 4.0]})
+    keys = {r.stage_key(0, (0,), ("d",), ()) for r in (*recipes.values(), narrow)}
+    assert len(keys) == len(TASKS) + 1
+    for kind, recipe in recipes.items():
         assert recipe_from_json(json.loads(json.dumps(recipe_to_json(recipe)))) == recipe
+        assert kind_of(recipe_to_json(recipe)) == kind
     assert "task" not in recipe_to_json(RECIPE)
-    assert [kind_of(recipe_to_json(r)) for r in (RECIPE, several, wide)] == list(TASKS)
 
 
 def test_the_recipe_of_a_config_names_the_task_and_its_literals() -> None:
