@@ -171,8 +171,17 @@ def test_what_cannot_come_to_its_place_is_not_on_record(
     assert done["directory"].endswith(name[:100])
 
 
+@pytest.mark.parametrize(
+    ("at", "is_there", "standing"),
+    [("put", False, "stale"), ("sync_directory", True, "destroyed")],
+)
 def test_killed_before_it_is_in_its_place_an_export_is_on_record_and_reached(
-    place: Workspace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    place: Workspace,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    at: str,
+    is_there: bool,
+    standing: str,
 ) -> None:
     """Whenever it is cut off, nothing of it is anywhere that the ledger does not know."""
 
@@ -180,17 +189,18 @@ def test_killed_before_it_is_in_its_place_an_export_is_on_record_and_reached(
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patched:
-        patched.setattr(exports, "sync_directory", cut)
+        patched.setattr(exports, at, cut)
         with pytest.raises(KeyboardInterrupt):
             export_champion(place, tmp_path / "plain")
     (export,) = _standings(place)
     told = exports_told(place.ledger.state())
-    assert not told[0]["in_place"] and "it is not there" in told_exports(told)[0]
+    assert told[0]["in_place"] is is_there
+    assert ("it is not there" in told_exports(told)[0]) is not is_there
     assert not list((place.state_dir / "loading").glob("*"))
     take_requests(place, [CANARY])
     erase(str(place.root))
-    assert _standings(place) == {export: "destroyed"}
-    assert not list(tmp_path.rglob(f"*{export}*/model.safetensors"))
+    assert _standings(place) == {export: standing}
+    assert not list(tmp_path.rglob(f"*{export}*"))
     assert not (tmp_path / "plain" / "model.safetensors").exists()
 
 
