@@ -32,6 +32,7 @@ GRANT UPDATE (certificate) ON requests TO s3t_requests, s3t_eraser;
 GRANT USAGE ON ALL SEQUENCES IN SCHEMA public TO s3t_requests, s3t_eraser;
 GRANT INSERT, DELETE ON suppression TO s3t_eraser;
 GRANT INSERT, UPDATE, DELETE ON lease TO s3t_requests, s3t_eraser;
+GRANT INSERT, UPDATE, DELETE ON callbacks, outbox TO s3t_eraser;
 GRANT UPDATE ON writer TO s3t_requests, s3t_eraser;  -- to lock its row, which an account that only reads cannot
 
 -- What locks the ledger's table is done where it is not done yet, and waits for nobody for long: whoever reads it meanwhile

@@ -63,8 +63,8 @@ LIMITS = {
         undocumented=0,
     ),
     "flows": Shape(
-        nodes_per_line=7.56,
-        any_in_signatures=4.3,
+        nodes_per_line=7.57,
+        any_in_signatures=3.7,
         complexity=11,
         function_lines=68,
         file_lines=728,

@@ -32,6 +32,7 @@ from sqlalchemy import (
     create_engine,
     delete,
     event,
+    func,
     insert,
     inspect,
     select,
@@ -51,7 +52,7 @@ from flows.adapters.tables import (
     check_types,
 )
 from flows.migrations import HEAD, VERSION_TABLE, revision_of, upgrade
-from s3t_core.erasure.events import LedgerEvent, as_json
+from s3t_core.erasure.events import LedgerEvent, as_json, from_json
 from s3t_core.erasure.ledger import (
     Inclusion,
     TreeHead,
@@ -508,6 +509,45 @@ class SqlLedger:
     def leaves(self) -> list[bytes]:
         """The leaf hash of every entry, 32 bytes each."""
         return [leaf_hash(leaf) for leaf in self.entries()]
+
+    def size(self) -> int:
+        """How many entries there are, by their numbers alone."""
+        with self._database.reading() as connection:
+            return int(connection.execute(select(func.max(LEDGER.c.seq))).scalar() or 0) + 1
+
+    def told_since(self, first: int, most: int) -> list[LedgerEvent]:
+        """What the entries from `first` on tell, so many at most. Raises LedgerError."""
+        return list(self._read(first, None, most).values())
+
+    def told_at(self, numbers: Iterable[int]) -> dict[int, LedgerEvent]:
+        """What some entries tell, by their numbers. Raises LedgerError for one that is not there,
+        or not as it was written."""
+        wanted = set(numbers)
+        found = self._read(min(wanted), wanted, 2 * len(wanted)) if wanted else {}
+        if found.keys() != wanted:
+            raise LedgerError(
+                "expected every entry of the ledger that a callback tells of, got fewer; restore "
+                "the database from its backup and find out who wrote to it"
+            )
+        return found
+
+    def _read(self, first: int, wanted: set[int] | None, most: int) -> dict[int, LedgerEvent]:
+        """Entries from `first` on, or some of them, each held against its hash and its seal."""
+        asked = select(LEDGER).where(LEDGER.c.seq >= first - 1).order_by(LEDGER.c.seq)
+        asked = asked.limit(most + (first > 0))
+        if wanted is not None:
+            asked = asked.where(LEDGER.c.seq.in_({*wanted, *(n - 1 for n in wanted)}))
+        with self._database.reading() as connection:
+            rows = {row.seq: row for row in connection.execute(asked)}
+        found: dict[int, LedgerEvent] = {}
+        for number, row in rows.items():
+            if number >= first and (wanted is None or number in wanted):
+                check_types(row, LEDGER)
+                before = rows.get(number - 1)
+                seal = bytes(before.seal) if before is not None else b""
+                _check_rows(self._database.sealing, [row], number, seal)
+                found[number] = from_json(json.loads(row.leaf))
+        return found
 
     def so_far(self) -> tuple[State, list[bytes]]:
         """What `state_so_far` tells, and the leaf hashes of that same moment."""

@@ -60,6 +60,24 @@ LEASE = Table(
 )
 WRITER = Table("writer", METADATA, Column("only", Integer, primary_key=True, autoincrement=False))
 """One row: whoever writes holds it, on PostgreSQL, and an account that may only read cannot."""
+CALLBACKS = Table(
+    "callbacks",
+    METADATA,
+    Column("target", String, primary_key=True),
+    Column("entry", Integer, nullable=False),
+)
+"""Up to which entry of the ledger each target's messages are in the outbox."""
+OUTBOX = Table(
+    "outbox",
+    METADATA,
+    Column("target", String, primary_key=True),
+    Column("message", String, primary_key=True),
+    Column("entry", Integer, nullable=False),
+    Column("attempts", Integer, nullable=False),
+    Column("due", String, nullable=False),
+    Column("state", String, nullable=False),
+    Column("answer", String, nullable=False),
+)
 APART = (LEASE, WRITER)
 """Of the database itself, not of the workspace: they do not move with it."""
 

@@ -44,6 +44,7 @@ from flows.cli.base import (
     told_registry,
     working,
 )
+from flows.cli.callbacks import callbacks
 from flows.hardening import check_surroundings, harden
 from s3t_core.errors import S3TError, UsageError
 
@@ -477,6 +478,7 @@ def export(
 app.command()(cli_plan.plan)
 app.command()(cli_door.api)
 app.add_typer(cli_door.tokens, name="token")
+app.add_typer(callbacks, name="callbacks")
 
 
 for _name, _evidence in cli_evidence.COMMANDS.items():

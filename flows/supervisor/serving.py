@@ -11,7 +11,8 @@ commands share.
 4. an erase run is started at once, not by schedule, when a request is due soon, when an erasure is
    open that no process carries out, or when a full retrain is wanted
 5. runs that were planned while the clock was ahead are taken out (flows.supervisor.schedules)
-6. the HTTP door (flows.api) is open beside them, once there is a token
+6. beside them, the HTTP door (flows.api) is open once there is a token, and callbacks are sent
+   (flows.callbacks) once there is a target
 7. stopped politely, it ends the server too, unless a command uses it just then; killed, the server
    ends by itself
 """
@@ -32,10 +33,10 @@ from flows.adapters.prefect_client import BEGUN, begin_run, prefect_client
 from flows.adapters.shared_prefect import Address, SharedServer
 from flows.prefect_flows.deployments import deployments, to_prefect
 from flows.settings import operators_server, use_server
+from flows.supervisor.beside import the_callbacks, the_door
 from flows.supervisor.schedules import take_out_far_runs
 from flows.use_cases.documents import DeploymentTold
 from flows.use_cases.erasing import why_erase_now
-from flows.use_cases.tokens import list_tokens
 from flows.workspace.workspace import Workspace
 from s3t_core.errors import Busy, OrchestrationError, S3TError, StorageError, UsageError
 
@@ -47,8 +48,6 @@ _SCHEDULES_SECONDS = 60.0
 _AGAIN_SECONDS = 600.0
 """For the same reason an erase run is started again after so long at the earliest."""
 _GRACE_SECONDS = 10.0
-_API_AGAIN_SECONDS = 60.0
-"""A door whose process ended is opened again after so long at the earliest."""
 
 Told = Callable[[str], None]
 
@@ -71,9 +70,7 @@ class Serving:
         )
         self._address: Address | None = None
         self._runner: Child | None = None
-        self._api: Child | None = None
-        self._told_of_api = ""
-        self._opened_api = float("-inf")
+        self._beside = (the_door(told), the_callbacks(told))
         self._asked: dict[str, float] = {}
         self._looked = 0.0
         self._planned = 0.0
@@ -107,7 +104,8 @@ class Serving:
                     self._end()
             finally:
                 self._end(_GRACE_SECONDS)
-                self._close_api()
+                for process in self._beside:
+                    process.stop(_GRACE_SECONDS)
                 self._leave()
 
     @contextmanager
@@ -201,46 +199,11 @@ class Serving:
             if time.monotonic() - self._looked > _LOOK_SECONDS:
                 self._looked = time.monotonic()
                 self._look()
-                self._see_to_api()
+                for each in self._beside:
+                    each.see_to(self.workspace.root)
             if time.monotonic() - self._planned > _SCHEDULES_SECONDS:
                 self._planned = time.monotonic()
                 self._plan_anew()
-
-    def _see_to_api(self) -> None:
-        """Have the HTTP door open once there is a token: nobody else could ask there. One whose
-        process ended is opened again."""
-        is_there = self._api is not None and self._api.is_alive()
-        if is_there or time.monotonic() - self._opened_api < _API_AGAIN_SECONDS:
-            return
-        try:
-            workspace = Workspace(self.workspace.root)
-            if not any(t["good"] for t in list_tokens(workspace)):
-                return
-            door = Door(port=workspace.config.api.port)
-            door.bind().close()
-        except S3TError as error:
-            if str(error) != self._told_of_api:
-                self._told(f"Could not open the HTTP door: {error}")
-            self._told_of_api = str(error)
-            return
-        log = workspace.state_dir / "api.log"
-        log.touch(mode=0o600)
-        self._api = Child(
-            "flows.api",
-            str(workspace.root),
-            "--port",
-            str(door.port),
-            cwd=workspace.root,
-            env=os.environ,
-            log=log,
-        )
-        self._opened_api = time.monotonic()
-        self._told(f"The HTTP door is at {door.origin(door.port)}/api/v1; .s3t/api.log is its log")
-
-    def _close_api(self) -> None:
-        if self._api is not None:
-            self._api.stop(_GRACE_SECONDS)
-        self._api = None
 
     def _plan_anew(self) -> None:
         """Take out what was planned while the clock was ahead."""

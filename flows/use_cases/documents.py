@@ -3,6 +3,7 @@ new ones come beside them. Times are RFC 3339, shares and accuracies 0 to 1."""
 
 from typing import (
     Any,
+    Literal,
     NotRequired,  # pydantic reads these alone
 )
 
@@ -344,3 +345,32 @@ class ServingDocument(TypedDict):
 Answer = dict[str, Any]
 """What a model answers to one text: `label` and `probabilities` (classification), `labels` and
 `probabilities` (multilabel), `value` (regression), `text`, `finish` and `tokens` (generation)."""
+
+
+class CallbackTold(TypedDict):
+    """A message, and what has become of it. `target`: its URL, "" for one that is no more among
+    [callbacks] targets; `type`: what it tells; `next`: when it is sent next, null for one that is
+    not; `answer`: what the last attempt came to, "" before the first."""
+
+    message: str
+    target: str
+    type: str
+    request: str
+    state: Literal["waiting", "delivered", "dead"]
+    attempts: int
+    next: str | None
+    answer: str
+
+
+class CallbacksSent(TypedDict):
+    """What a pass came to: messages that went, that will be tried again, and that were given up."""
+
+    delivered: int
+    failed: int
+    dead: int
+
+
+class CallbacksListed(TypedDict):
+    """`s3t callbacks list`."""
+
+    callbacks: list[CallbackTold]

@@ -8,9 +8,15 @@ from s3t_core.slicefile import HELD_OUT_PATH, slice_path
 
 TOKENS = "tokens.json"
 """Under `.s3t`: who may ask at the HTTP door (adapters.tokens)."""
+CALLBACKS_SECRET = "callbacks-secret"  # noqa: S105  # the name of its file
+"""Under `.s3t`: what the secrets of callbacks' receivers are made of (use_cases.callbacks)."""
+CALLBACKS_LOCK = "callbacks.lock"
+"""Under `.s3t`: held by who sends callbacks."""
 _STATE_NAMES = (
     "s3t.db",
     "mlflow.db",
+    CALLBACKS_LOCK,
+    CALLBACKS_SECRET,
     TOKENS,
     "tokens.lock",
     "keys.lock",

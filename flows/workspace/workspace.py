@@ -11,6 +11,7 @@ from flows.adapters.database import Database, SqlLedger
 from flows.adapters.heads import Moves, SignedHeads
 from flows.adapters.keys import adopt_next_key, read_keys
 from flows.adapters.local import CertificateFiles, NeedleFiles, SystemClock, as_owner_only
+from flows.adapters.outbox import Outbox
 from flows.adapters.s3 import S3Blobs, is_bucket
 from flows.budget import Budget
 from flows.settings import CONFIG_NAME, prepare_environment, read_settings
@@ -173,6 +174,12 @@ class Workspace(Layout):
         """Deletion requests."""
         self.ledger  # noqa: B018  # the workspace is the one the ledger tells of
         return SqlRequestBook(self.database)
+
+    @cached_property
+    def outbox(self) -> Outbox:
+        """What other systems are still to be told."""
+        self.ledger  # noqa: B018  # the workspace is the one the ledger tells of
+        return Outbox(self.database)
 
     @cached_property
     def needles(self) -> NeedleFiles:

@@ -5,6 +5,7 @@ import re
 from collections.abc import Callable
 from pathlib import PurePath
 from typing import Annotated, Literal
+from urllib.parse import urlsplit
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
@@ -556,6 +557,53 @@ class ApiConfig(Section):
     @classmethod
     def _float(cls, value: object) -> object:
         return _as_float(value)
+
+
+class CallbacksConfig(Section):
+    """Other systems that are told what becomes of requests (docs/http.md). `s3t serve` sends, and
+    so does `s3t callbacks send`."""
+
+    targets: tuple[str, ...] = Field(
+        (),
+        description='where to, as ["https://hooks.example.org/s3t"]; nothing is sent elsewhere, '
+        "nor to an address that is not public",
+    )
+    outcomes: bool = Field(
+        False,
+        description="whether they are told how a request was closed, which says who was in the "
+        "data",
+    )
+    most_seconds: float = Field(15.0, gt=0, le=120, description="for an attempt")
+
+    @field_validator("most_seconds", mode="before")
+    @classmethod
+    def _float(cls, value: object) -> object:
+        return _as_float(value)
+
+    @field_validator("targets", mode="before")
+    @classmethod
+    def _list(cls, value: object) -> object:
+        return tuple(value) if isinstance(value, list) else value
+
+    @field_validator("targets")
+    @classmethod
+    def _https(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        for url in value:
+            try:
+                found = urlsplit(url)
+                bad = found.scheme != "https" or not found.hostname or "@" in found.netloc
+                bad = bad or bool(found.fragment) or found.port == 0
+            except ValueError:
+                bad = True
+            if bad or not url.isascii() or not url.isprintable() or " " in url:
+                raise ValueError(
+                    "expected https://HOST/PATH, without a name, a password, a fragment or "
+                    "characters beyond ASCII, got another; a secret of the receiver's own may "
+                    "stand in its path"
+                )
+        if len(set(value)) != len(value):
+            raise ValueError("expected each target once, got one twice; take it out")
+        return value
 
 
 class TiersConfig(Section):

@@ -9,6 +9,7 @@ from s3t_core.config.sections import (
     ApiConfig,
     AuditConfig,
     BackboneConfig,
+    CallbacksConfig,
     DeletionBudgetConfig,
     ErasureConfig,
     PrefectConfig,
@@ -40,6 +41,7 @@ class Config(Section):
     audit: AuditConfig = AuditConfig()
     prefect: PrefectConfig = PrefectConfig()
     api: ApiConfig = ApiConfig()
+    callbacks: CallbacksConfig = CallbacksConfig()
     tiers: TiersConfig = TiersConfig()
     database: DatabaseConfig = DatabaseConfig()
     store: StoreConfig = StoreConfig()

@@ -1,0 +1,157 @@
+"""What is still to be told to other systems (callbacks), in the workspace's database.
+
+1. The ledger is the outbox: an entry of it and the change that it tells of are one transaction, so
+   no change is without what is to be told of it. Two tables say how far that came: `callbacks`, up
+   to which entry each target's messages were taken from the ledger, and `outbox`, what became of
+   each.
+2. A message has one id for ever, which follows from the ledger and the entry. Who is killed between
+   sending one and writing that it went sends it again, under the same id.
+3. Neither table says what is told: that is read from the ledger, whose entries are sealed, each
+   time. Whoever can only write to these tables can have something sent again, or not at all.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+from sqlalchemy import bindparam, delete, insert, select, update
+
+from flows.adapters.database import Database
+from flows.adapters.tables import CALLBACKS, OUTBOX, AnyRow, check_types
+from s3t_core.errors import LedgerError
+
+DeliveryState = Literal["waiting", "delivered", "dead"]
+_STATES = get_args(DeliveryState)
+_EARLIEST = ""
+
+
+@dataclass(frozen=True)
+class Delivery:
+    """A message on its way to a target (a digest of its URL). `entry`: of the ledger that it tells
+    of; `due`: when it is sent next (RFC 3339); `answer`: what the last attempt came to."""
+
+    target: str
+    message: str
+    entry: int
+    attempts: int = 0
+    due: str = _EARLIEST
+    state: DeliveryState = "waiting"
+    answer: str = ""
+
+
+class Outbox:
+    """Callbacks that were sent, are to be sent, or were given up."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    def begin(self, target: str, entry: int) -> int:
+        """The entry from which a target is told next; `entry`, where it is a new one: what was
+        before it, it is not told."""
+        with self._database.transaction() as connection:
+            known = connection.execute(
+                select(CALLBACKS.c.entry).where(CALLBACKS.c.target == target)
+            ).scalar()
+            if known is None:
+                connection.execute(insert(CALLBACKS), [{"target": target, "entry": entry}])
+        return entry if known is None else int(known)
+
+    def take(self, target: str, begin: int, end: int, new: Sequence[Delivery]) -> None:
+        """Put what entries from `begin` to `end` (without) have to tell into the outbox, unless
+        another process did: in one transaction."""
+        with self._database.transaction() as connection:
+            moved = connection.execute(
+                update(CALLBACKS)
+                .where(CALLBACKS.c.target == target, CALLBACKS.c.entry == begin)
+                .values(entry=end)
+            ).rowcount
+            if moved and new:
+                connection.execute(insert(OUTBOX), [_row_of(each) for each in new])
+
+    def due(self, targets: Iterable[str], now: str, most: int) -> list[Delivery]:
+        """What is to be sent by now to these targets, what waits longest first."""
+        asked = (
+            select(OUTBOX)
+            .where(
+                OUTBOX.c.state == "waiting",
+                OUTBOX.c.due <= now,
+                OUTBOX.c.target.in_(list(targets)),
+            )
+            .order_by(OUTBOX.c.due, OUTBOX.c.entry, OUTBOX.c.message)
+            .limit(most)
+        )
+        with self._database.reading() as connection:
+            return [_delivery(row) for row in connection.execute(asked)]
+
+    def write(self, deliveries: Iterable[Delivery]) -> None:
+        """What has become of messages, in one transaction."""
+        rows = [
+            {f"new_{name}": value for name, value in _row_of(each).items()} for each in deliveries
+        ]
+        if rows:
+            with self._database.transaction() as connection:
+                connection.execute(_CHANGE, rows)
+
+    def all(self, states: Iterable[DeliveryState] = _STATES) -> list[Delivery]:
+        """Every message in one of these states, as they came."""
+        asked = (
+            select(OUTBOX)
+            .where(OUTBOX.c.state.in_(list(states)))
+            .order_by(OUTBOX.c.entry, OUTBOX.c.message, OUTBOX.c.target)
+        )
+        with self._database.reading() as connection:
+            return [_delivery(row) for row in connection.execute(asked)]
+
+    def counts(self) -> Mapping[str, int]:
+        """How many messages are in each state."""
+        found = dict.fromkeys(_STATES, 0)
+        for each in self.all():
+            found[each.state] += 1
+        return found
+
+    def forget(self, before: int) -> None:
+        """Delivered messages of entries before that one."""
+        with self._database.transaction() as connection:
+            connection.execute(
+                delete(OUTBOX).where(OUTBOX.c.state == "delivered", OUTBOX.c.entry < before)
+            )
+
+
+_CHANGE = (
+    update(OUTBOX)
+    .where(
+        OUTBOX.c.target == bindparam("new_target"),
+        OUTBOX.c.message == bindparam("new_message"),
+    )
+    .values({name: bindparam(f"new_{name}") for name in ("attempts", "due", "state", "answer")})
+)
+
+
+def _row_of(each: Delivery) -> dict[str, object]:
+    return {
+        "target": each.target,
+        "message": each.message,
+        "entry": each.entry,
+        "attempts": each.attempts,
+        "due": each.due,
+        "state": each.state,
+        "answer": each.answer,
+    }
+
+
+def _delivery(row: AnyRow) -> Delivery:
+    check_types(row, OUTBOX)
+    if row.state not in _STATES:
+        raise LedgerError(
+            "expected a callback that waits, was delivered or given up, got another state in the "
+            "table outbox; restore the database from its backup and find out who wrote to it"
+        )
+    return Delivery(
+        row.target,
+        row.message,
+        row.entry,
+        row.attempts,
+        row.due,
+        row.state,
+        row.answer,
+    )
