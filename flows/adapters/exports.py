@@ -9,8 +9,8 @@
    be it the place itself or a directory above it (`_opened`). Files that a backbone has byte for
    byte, its tokenizer's, go only beside the record of their own export.
 4. Destroyed is one whose weights lay in its place, each whole and under no second name, and were
-   removed there by us: `RECORD` says so before the first of them goes. Of any other nobody knows
-   where it is.
+   removed there by us: `RECORD` says so, under our seal, before the first of them goes. Of any
+   other nobody knows where it is.
 """
 
 import contextlib
@@ -26,6 +26,7 @@ from s3t_core.canonical import canonical_json, sha256_hex
 from s3t_core.erasure.state import ExportRecord
 from s3t_core.errors import S3TError, StorageError, UsageError
 from s3t_core.files import open_regular, sha256_of, sync_directory, write_atomically
+from s3t_core.keys import is_sealed, seal_over
 
 RECORD = "s3t-release.json"
 """The file of a checkpoint that says which release it is of, what its other files are, and whether
@@ -181,11 +182,18 @@ def _unplaced(error: OSError) -> StorageError:
 class ExportedFiles:
     """Exported checkpoints, where they were put. Fills the port `Exports`."""
 
+    def __init__(self, sealing: bytes) -> None:
+        """`sealing`: the key under which a record says that its weights were removed by us:
+        whoever has the directory could write the same."""
+        self._sealing = sealing
+
     def destroy(self, exports: Iterable[ExportRecord]) -> list[str]:
         """Remove the files of each that have the recorded digests, and what is left of one on the
         way to its place."""
         doomed = list(exports)
-        whole = [each for each in doomed if _is_whole(each)]  # before any goes: two may have bytes
+        whole = [
+            e for e in doomed if _is_whole(e, self._sealing)
+        ]  # before any goes: two may have bytes
         for each in doomed:
             _remove_incoming(each)
             _remove_placed(each)
@@ -213,7 +221,7 @@ def _opened(place: Path) -> Iterator[Path | None]:
         os.close(descriptor)
 
 
-def _is_whole(export: ExportRecord) -> bool:
+def _is_whole(export: ExportRecord, sealing: bytes) -> bool:
     """Whether its weights are in its place, or were when an erasure came to it, by what its record
     says, which is written here."""
     with _opened(Path(export.place)) as place:
@@ -221,12 +229,13 @@ def _is_whole(export: ExportRecord) -> bool:
             if place is None:
                 return False
             told = record_in(place) or {}
-            if told.get("export") == export.export and _DESTROYED in told:
+            if is_sealed(sealing, _DESTROYED, export.export, told.get(_DESTROYED)):
                 return True
+            seal = seal_over(sealing, _DESTROYED, export.export)
             weights = (_is(place, name, export, alone=True) for name in _weights(export))
             if not _is(place, RECORD, export) or not all(weights):
                 return False
-            write_atomically(place / RECORD, canonical_json({**told, _DESTROYED: True}))
+            write_atomically(place / RECORD, canonical_json({**told, _DESTROYED: seal}))
         except (OSError, S3TError):
             return False
         return True

@@ -10,8 +10,11 @@ from flows.workspace.parts import HasBudget, HasConfig, HasSigning
 from flows.workspace.verified import Verifiable, check_whole
 from s3t_core.erasure.certificate import certificate_subject, make_statement
 from s3t_core.erasure.dsse import sign
+from s3t_core.erasure.ledger import fold, head_of, leaf_of
+from s3t_core.erasure.merkle import leaf_hash
 from s3t_core.erasure.report import build_report
 from s3t_core.erasure.report_document import REPORT_TYPE, Report
+from s3t_core.erasure.vocabulary import Event
 from s3t_core.errors import StorageError, UsageError
 from s3t_core.files import SHARED_MODE, write_atomically
 from s3t_core.times import rfc3339
@@ -35,13 +38,11 @@ def write_report(workspace: Reported, since: datetime | None, folder: Path) -> d
     if since is not None and since > now:
         raise UsageError(f"expected --since in the past, got {rfc3339(since)}")
     check_whole(workspace)
-    report = report_of(workspace, since, now)
+    told = workspace.ledger.events()
+    report = report_of(workspace, since, now, told)
     document = document_of(report, pictures(report))
-    statement = make_statement(
-        report,
-        certificate_subject(workspace.ledger.state(), workspace.ledger.head()),
-        REPORT_TYPE,
-    )
+    head = head_of([leaf_hash(leaf_of(event)) for event in told])
+    statement = make_statement(report, certificate_subject(fold(told), head), REPORT_TYPE)
     files = {
         "html": ("report.html", write_html(document)),
         "pdf": ("report.pdf", write_pdf(document)),
@@ -64,21 +65,26 @@ def write_report(workspace: Reported, since: datetime | None, folder: Path) -> d
     }
 
 
-def report_of(workspace: Reported, since: datetime | None, now: datetime) -> Report:
-    """The report's content."""
-    recorded = (
-        workspace.certificates_dir / f"{request}.json"
-        for request in workspace.ledger.state().documents
-    )
+def report_of(
+    workspace: Reported,
+    since: datetime | None,
+    now: datetime,
+    told: list[Event] | None = None,
+) -> Report:
+    """The report's content, by the ledger as it was at one moment: by what it `told`, or tells
+    now. Requests may be closed while a report is made."""
+    told = workspace.ledger.events() if told is None else told
+    state = fold(told)
+    recorded = (workspace.certificates_dir / f"{request}.json" for request in state.documents)
     documents = {path.stem: path.read_bytes() for path in recorded if path.is_file()}
     return build_report(
         workspace.config.system.name,
-        workspace.ledger.events(),
+        told,
         documents,
         since,
         now,
         workspace.budget.document,
-        len(workspace.ledger.state().suppressed),
+        len(state.suppressed),
         software_versions(),
     )
 

@@ -115,7 +115,7 @@ def erase_ports(workspace: Erasable, held: Change) -> ErasePorts:
         budget=workspace.budget,
         certificates=workspace.certificates,
         clock=workspace.clock,
-        exports=ExportedFiles(),
+        exports=ExportedFiles(workspace.keys.sealing),
     )
 
 

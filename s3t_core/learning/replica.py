@@ -27,6 +27,7 @@ from s3t_core.learning.backbone import (
 )
 from s3t_core.learning.precision import lower_precision
 from s3t_core.learning.recipe import Recipe
+from s3t_core.learning.repeating import check_repeats_itself
 from s3t_core.learning.split import Batch, SplitBackbone
 from s3t_core.learning.tasks import task_of, writes_text
 
@@ -211,8 +212,11 @@ def load_staged(
     """The recipe's backbone, ready for stages; a language model with its own head where the task
     needs it. `devices`: as `load_model` takes them. Raises UsageError."""
     if not writes_text(recipe):
-        return StagedModel(load_model(backbone, devices), recipe)
+        model = load_model(backbone, devices)
+        check_repeats_itself(model, recipe.max_length)
+        return StagedModel(model, recipe)
     model, words = load_language_model(backbone)
+    check_repeats_itself(model, recipe.max_length)
     return StagedModel(model, recipe, words)
 
 

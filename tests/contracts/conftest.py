@@ -213,7 +213,7 @@ def _real(folder: Path) -> Ports:
         needles=place.needles,
         certificates=place.certificates,
         registry=lambda: place.registry,
-        exports=ExportedFiles(),
+        exports=ExportedFiles(place.keys.sealing),
         export=lambda name: _exported(folder, name),
         move_export=lambda record: Path(record.place).rename(f"{record.place}-moved") and None,
         export_is_there=lambda record: Path(record.place, "model.safetensors").exists(),

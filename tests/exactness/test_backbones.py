@@ -10,6 +10,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -23,8 +24,12 @@ from transformers import (
     DistilBertModel,
     ElectraConfig,
     ElectraModel,
+    LlamaConfig,
+    LlamaModel,
     ModernBertConfig,
     ModernBertModel,
+    ViTMAEConfig,
+    ViTMAEModel,
 )
 
 from flows.adapters.runner import ProcessRunner
@@ -49,6 +54,8 @@ from s3t_core.learning.backbone_files import nothing_else_read
 from s3t_core.learning.encoding import _image
 from s3t_core.learning.jobs import DescribeJob, FileRef, StageJob
 from s3t_core.learning.recipe import NumericProfile, make_recipe, wanted
+from s3t_core.learning.repeating import check_repeats_itself
+from s3t_core.learning.replica import load_staged
 from s3t_core.learning.store import LocalStageStore
 from s3t_core.records import Row, slice_digest
 from s3t_core.slicefile import write_rows
@@ -278,6 +285,77 @@ def test_nothing_of_a_model_is_read_that_has_no_digest(
             (path / "config.json").read_bytes()
             (tmp_path / "elsewhere").write_text("")
     assert other.read_text() == "w1"  # and afterwards it is a file as any other
+
+
+def _dynamic(path: Path, kind: str = "dynamic", positions: int = 16) -> Path:
+    """A decoder whose rotary embeddings are scaled by the longest row it has seen."""
+    torch.manual_seed(1)
+    build_backbone(path)  # its tokenizer
+    LlamaModel(
+        LlamaConfig(
+            vocab_size=80,
+            hidden_size=16,
+            num_hidden_layers=3,
+            num_attention_heads=2,
+            num_key_value_heads=2,
+            intermediate_size=32,
+            max_position_embeddings=positions,
+            rope_parameters={"rope_type": kind, "factor": 4.0, "rope_theta": 10000.0},
+        )
+    ).save_pretrained(path)
+    return path
+
+
+def _masking(path: Path) -> Path:
+    """A vision model that draws what it looks at, when it answers too."""
+    build_vision(path)
+    ViTMAEModel(
+        ViTMAEConfig(
+            hidden_size=16,
+            num_hidden_layers=3,
+            num_attention_heads=2,
+            intermediate_size=32,
+            image_size=8,
+            patch_size=2,
+            decoder_hidden_size=16,
+            decoder_num_hidden_layers=1,
+            decoder_num_attention_heads=2,
+            decoder_intermediate_size=16,
+        )
+    ).save_pretrained(path)
+    return path
+
+
+@pytest.mark.parametrize("build", [_dynamic, _masking])
+def test_a_backbone_that_remembers_or_draws_is_refused(
+    tmp_path: Path, build: Callable[[Path], Path]
+) -> None:
+    """Held-out rows, and other slices' whose states are kept or not, would decide a stage's
+    bytes."""
+    found = find_backbone(str(build(tmp_path / "m")))
+    with pytest.raises(UsageError, match="makes the same of a row each time"):
+        check_repeats_itself(load_model(found), 64)
+    recipe = replace(TinySystem(found.path, 1, 1, 1).recipe, max_length=64)
+    with pytest.raises(UsageError, match="makes the same of a row each time"):
+        load_staged(found, recipe)
+
+
+@pytest.mark.parametrize("positions", [16, 64, 4096])
+def test_a_backbone_that_remembers_long_rows_alone_is_taken_for_short_ones(
+    tmp_path: Path, positions: int
+) -> None:
+    """And one that is scaled by a constant for any."""
+    model = load_model(find_backbone(str(_dynamic(tmp_path / "m", positions=positions))))
+    check_repeats_itself(model, positions)
+    check_repeats_itself(
+        load_model(find_backbone(str(_dynamic(tmp_path / "n", "linear", positions)))), 128
+    )
+
+
+@pytest.mark.parametrize("length", [1, 2, 3, 16, 5000])
+def test_rows_of_any_length_are_asked_for(tiny_backbone: Path, length: int) -> None:
+    """More than a model takes, too: that is told where it is trained."""
+    check_repeats_itself(load_model(find_backbone(str(tiny_backbone))), length)
 
 
 _LOADING: dict[str, tuple[str, Callable[[Path], Path], Callable[[Backbone], object]]] = {

@@ -1,6 +1,7 @@
 """A language model is as exact as the others: stages that are adapters alone, words of the
 backbone's own head, texts that never depend on what was erased."""
 
+import random
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ from s3t_core.errors import DataError, NoLiveShard, UsageError
 from s3t_core.learning.activations import Activations, states_key
 from s3t_core.learning.backbone import find_backbone, load_language_model
 from s3t_core.learning.batched_shards import ShardStages
-from s3t_core.learning.chat_template import template_of
+from s3t_core.learning.chat_template import drawing_nothing, template_of
 from s3t_core.learning.encoding import ConversationReader, load_reader
 from s3t_core.learning.ensemble import Ensemble
 from s3t_core.learning.replica import load_staged
@@ -337,6 +338,17 @@ def test_of_every_row_something_is_left_to_learn(writer: Path, length: int, answ
         ("{% filter random %}w1{% endfilter %}", "draws"),
         ("{% for m in messages %}{% break %}{% endfor %}{{ lipsum(1) }}", "draws"),
         ("{% generation %}{{ 'ab' | random }}{% endgeneration %}", "draws"),
+        ("{%+ generation %}{{ 'ab' | random }}{%+ endgeneration %}", "draws"),
+        ("{{ [['w1', 'w2']] | map('ran' ~ 'dom') | first }}", "computed"),
+        ("{{ [['w1', 'w2']] | map('modnar' | reverse) | first }}", "computed"),
+        ("{{ messages | selectattr('role', 'equal' ~ 'to', 'user') | list }}", "computed"),
+        ("{{ (raise_exception | string)[-6] }}", "shows the function"),
+        ("{{ range }}", "shows the function"),
+        ("{{ messages | pprint }}", "'pprint', which is not one"),
+        ("{{ messages[0].content | shuffled }}", "'shuffled', which is not one"),
+        ("{% unknown %}{{ 'ab' | random }}", "cannot be read"),
+        ("{% trans %}w1{% endtrans %}", "cannot be read"),
+        ("{{ now() }}", "the date"),
     ],
 )
 def test_a_template_that_cannot_be_learnt_from_is_refused(
@@ -358,6 +370,40 @@ def test_a_template_may_say_that_something_is_random() -> None:
     for several in ({}, {"tools": told}, None, ""):
         with pytest.raises(UsageError, match='the one called "default"'):
             template_of(several)
+
+
+CHATS = {
+    "chatml": "{% for m in messages %}{{ '<|im_start|>' + m['role'] + '\n' + m['content'] }}"
+    "{% endfor %}{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}",
+    "llama": "{%- set loop_messages = messages[1:] if messages[0]['role'] == 'system' else messages"
+    " %}{%- for message in loop_messages %}{%- if (message['role'] == 'user') != (loop.index0 % 2 "
+    "== 0) %}{{ raise_exception('roles must alternate') }}{%- endif %}{{- message['content'] | trim"
+    " }}{%- endfor %}",
+    "tools": "{%- set ns = namespace(found=false) %}{%- for m in messages | selectattr('role', "
+    "'equalto', 'user') | map(attribute='content') | list %}{{ m | tojson }}{% if loop.last %}"
+    "{% break %}{% endif %}{%- endfor %}{{ messages | select('in', messages) | list | length }}",
+    "marked": "{% for m in messages %}{%- generation -%}{{ m.content }}{%- endgeneration -%}"
+    "{% endfor %}{% macro say(x) %}{{ x | default('') | upper }}{% endmacro %}{{ say('w1') }}",
+}
+
+
+@pytest.mark.parametrize("name", CHATS)
+def test_templates_as_models_have_them_are_taken(name: str) -> None:
+    assert template_of(CHATS[name]) == CHATS[name]
+
+
+def test_what_draws_all_the_same_draws_the_same() -> None:
+    """And who else draws goes on from where they were."""
+    random.seed(3)
+    wanted = [random.random() for _ in range(3)]
+    random.seed(3)
+    found = [random.random()]
+    drawn = set()
+    for _ in range(2):
+        with drawing_nothing():
+            drawn.add(random.random())
+        found.append(random.random())
+    assert found == wanted and len(drawn) == 1
 
 
 def test_further_templates_have_a_digest(tmp_path: Path) -> None:

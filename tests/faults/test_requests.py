@@ -1,6 +1,7 @@
 """What may happen to a request besides being erased: each ends once, in one document, and none is
 lost."""
 
+import base64
 import json
 import sqlite3
 from collections.abc import Callable
@@ -17,6 +18,7 @@ from flows.use_cases.evidence import write_bundle
 from flows.use_cases.finding import people_found
 from flows.use_cases.history import request_document
 from flows.use_cases.id_files import read_ids
+from flows.use_cases.reporting import write_report
 from flows.use_cases.requests import (
     approve,
     extend,
@@ -352,6 +354,32 @@ def test_requests_may_come_at_any_moment_of_what_reads_them(
     assert next(asked) > 0
     monkeypatch.undo()
     assert len(_states(place)) >= 2
+
+
+@pytest.mark.parametrize("read", ["state", "events", "entries", "leaves", "head"])
+def test_a_report_is_of_one_moment(
+    place: Workspace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, read: str
+) -> None:
+    """Whatever is closed while it is made."""
+    taken = take_requests(place, [f"person {n}" for n in range(30)])
+    waiting, found = iter(taken), getattr(SqlLedger, read)
+
+    def beside(ledger: SqlLedger) -> object:
+        told = found(ledger)
+        with monkeypatch.context() as quiet:
+            quiet.setattr(SqlLedger, read, found)
+            withdraw(Workspace(place.root), next(waiting).request_id)
+        return told
+
+    monkeypatch.setattr(SqlLedger, read, beside)
+    report = write_report(Workspace(place.root), None, tmp_path / "report")
+    monkeypatch.undo()
+    assert report["without_document"] == 0
+    told = json.loads((tmp_path / "report" / "report.json").read_bytes())
+    said = json.loads(base64.b64decode(told["payload"]))["predicate"]
+    for each in said["requests"]:
+        closed = each["outcome"] == "withdrawal"
+        assert each["document"] == ("as recorded" if closed else "none yet")
 
 
 @pytest.mark.parametrize("locked", ["IMMEDIATE", "EXCLUSIVE"])

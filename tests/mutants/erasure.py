@@ -611,6 +611,20 @@ MUTANTS: tuple[Mutant, ...] = (
         fails="tests/flows/test_exports.py::is_not_on_record",
     ),
     Mutant(
+        name="export: whoever has its record says that it was destroyed",
+        where="flows/adapters/exports.py::_is_whole",
+        takes="is_sealed(sealing, _DESTROYED, export.export, told.get(_DESTROYED))",
+        puts="_DESTROYED in told",
+        fails="tests/unit/adapters/test_exports.py::nobody_else_says",
+    ),
+    Mutant(
+        name="report: it is of two moments",
+        where="flows/use_cases/reporting.py::report_of",
+        takes="fold(told)",
+        puts="workspace.ledger.state()",
+        fails="tests/faults/test_requests.py::of_one_moment",
+    ),
+    Mutant(
         name="requests: the list is of two moments",
         where="flows/use_cases/requests.py::list_requests",
         takes="workspace.requests.all(known)",

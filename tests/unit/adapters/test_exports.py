@@ -1,5 +1,6 @@
 """What an erasure may remove where a checkpoint was put, and what it may not touch."""
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 
@@ -7,7 +8,9 @@ import pytest
 
 from flows.adapters.exports import RECORD, ExportedFiles, beside, digests_of, write_record
 from s3t_core.erasure.state import ExportRecord
+from s3t_core.keys import seal_over
 
+KEY = b"k" * 32
 FILES = ("model.safetensors", "tokenizer.json", "chat_template.jinja")
 
 
@@ -51,7 +54,7 @@ def test_no_link_is_followed(tmp_path: Path, done: Callable[[Path], Path]) -> No
     export = _put(tmp_path / "of" / "plain")
     behind = done(Path(export.place))
     before = digests_of(behind)
-    assert ExportedFiles().destroy([export]) == []
+    assert ExportedFiles(KEY).destroy([export]) == []
     assert digests_of(behind) == before, "not one file, and its record says nothing"
 
 
@@ -68,7 +71,7 @@ def test_no_link_by_the_name_that_it_comes_by_is_followed(tmp_path: Path, above:
         Path(export.place).parent.symlink_to(thesis)
     else:
         incoming.symlink_to(thesis)
-    ExportedFiles().destroy([export])
+    ExportedFiles(KEY).destroy([export])
     assert work.read_text() == "years of work"
 
 
@@ -76,12 +79,24 @@ def test_without_its_record_only_weights_go(tmp_path: Path) -> None:
     """What else has its bytes may be the backbone's own directory."""
     export = _put(tmp_path / "plain")
     (tmp_path / "plain" / RECORD).unlink()
-    assert ExportedFiles().destroy([export]) == []
+    assert ExportedFiles(KEY).destroy([export]) == []
     assert digests_of(tmp_path / "plain").keys() == set(FILES) - {"model.safetensors"}
 
 
 def test_in_its_place_it_goes_and_its_record_stays(tmp_path: Path) -> None:
     export = _put(tmp_path / "plain")
     for _ in range(2):
-        assert ExportedFiles().destroy([export]) == ["export-1"]
+        assert ExportedFiles(KEY).destroy([export]) == ["export-1"]
     assert digests_of(tmp_path / "plain").keys() == {RECORD}
+
+
+@pytest.mark.parametrize(
+    "said", [True, "0" * 64, seal_over(b"another key", "destroyed", "export-1")]
+)
+def test_nobody_else_says_that_it_was_destroyed(tmp_path: Path, said: object) -> None:
+    """Its record lies where whoever uses it may write."""
+    export = _put(tmp_path / "plain")
+    (tmp_path / "plain" / "model.safetensors").rename(tmp_path / "kept")
+    record = tmp_path / "plain" / RECORD
+    record.write_text(json.dumps({**json.loads(record.read_bytes()), "destroyed": said}))
+    assert ExportedFiles(KEY).destroy([export]) == []
