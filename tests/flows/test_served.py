@@ -20,6 +20,7 @@ from typing import Any
 import mlflow
 import pytest
 
+from flows.adapters.served_model import Serving
 from flows.use_cases.predicting import champion_of
 from flows.workspace.workspace import Workspace
 from s3t_core.canonical import canonical_json, sha256_hex
@@ -81,7 +82,7 @@ def test_a_loaded_model_answers_for_the_registry_that_it_came_from(
 
 
 def test_who_asked_for_the_alias_gets_the_version_of_now_who_asked_for_one_is_refused_for_good(
-    prepared: Prepared,
+    prepared: Prepared, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     place = prepared.fresh()
     before = champion_of(place).predict(TEXTS)
@@ -112,9 +113,12 @@ def test_who_asked_for_the_alias_gets_the_version_of_now_who_asked_for_one_is_re
         follows.predict(TEXTS)
     place.registry.serve(current)
     assert follows.predict(TEXTS) == now  # the next question tries again
+    asked: list[str] = []
+    monkeypatch.setattr(Serving, "_named", lambda _: asked.append("again"))
     for model in held.values():
         with pytest.raises(StaleModel, match="moved on"):
             model.predict(TEXTS)
+    assert asked == []  # whatever the alias names by then
 
 
 def _labels_reversed(folder: Path) -> None:
