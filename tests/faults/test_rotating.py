@@ -112,9 +112,9 @@ def test_older_keys_that_were_restored_are_replaced_by_what_was_published(
     place = Workspace(tmp_path / "w")
     first, second, third = take_requests(place, ["person 1", "person 2", "person 3"])
     withdraw(place, first.request_id)
-    for closed in (second, third):
-        older = tmp_path / f"before {closed.request_id}"
-        shutil.copytree(place.keys_dir, older)
+    older = tmp_path / "older"
+    shutil.copytree(place.keys_dir, older)
+    for closed in (second, third):  # by a key in between, of which the older ones say nothing
         rotate_signing_key(Workspace(place.root), "security", lost=False)
         withdraw(Workspace(place.root), closed.request_id)
     published = _kept(place, "published.pem")

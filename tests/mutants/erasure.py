@@ -620,8 +620,8 @@ MUTANTS: tuple[Mutant, ...] = (
     Mutant(
         name="report: it is of two moments",
         where="flows/use_cases/reporting.py::report_of",
-        takes="fold(told)",
-        puts="workspace.ledger.state()",
+        takes="state = fold(told)",
+        puts="state = workspace.ledger.state()\ntold = workspace.ledger.events()",
         fails="tests/faults/test_requests.py::of_one_moment",
     ),
     Mutant(
