@@ -142,6 +142,11 @@ def _families(workspace: Workspace) -> Iterator[GaugeMetricFamily]:
         )
         held_out.add_metric([score["metric"]], score["value"])
         yield held_out
+    if workspace.config.callbacks.targets:
+        told = _labelled("s3t_callbacks", "callbacks by state; dead ones were given up", "state")
+        for state, count in workspace.outbox.counts().items():
+            told.add_metric([state], count)
+        yield told
     yield from _budget(status["deletion_budget"])
     retrain = status["full_retrain"]
     yield _one(

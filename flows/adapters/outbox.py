@@ -14,7 +14,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal, get_args
 
-from sqlalchemy import bindparam, delete, insert, select, update
+from sqlalchemy import bindparam, delete, func, insert, select, update
 
 from flows.adapters.database import Database
 from flows.adapters.tables import CALLBACKS, OUTBOX, AnyRow, check_types
@@ -48,12 +48,14 @@ class Outbox:
     def begin(self, target: str, entry: int) -> int:
         """The entry from which a target is told next; `entry`, where it is a new one: what was
         before it, it is not told."""
-        with self._database.transaction() as connection:
-            known = connection.execute(
-                select(CALLBACKS.c.entry).where(CALLBACKS.c.target == target)
-            ).scalar()
-            if known is None:
-                connection.execute(insert(CALLBACKS), [{"target": target, "entry": entry}])
+        asked = select(CALLBACKS.c.entry).where(CALLBACKS.c.target == target)
+        with self._database.reading() as connection:
+            known = connection.execute(asked).scalar()
+        if known is None:
+            with self._database.transaction() as connection:
+                known = connection.execute(asked).scalar()
+                if known is None:
+                    connection.execute(insert(CALLBACKS), [{"target": target, "entry": entry}])
         return entry if known is None else int(known)
 
     def take(self, target: str, begin: int, end: int, new: Sequence[Delivery]) -> None:
@@ -104,10 +106,10 @@ class Outbox:
 
     def counts(self) -> Mapping[str, int]:
         """How many messages are in each state."""
-        found = dict.fromkeys(_STATES, 0)
-        for each in self.all():
-            found[each.state] += 1
-        return found
+        asked = select(OUTBOX.c.state, func.count()).group_by(OUTBOX.c.state)
+        with self._database.reading() as connection:
+            found = {str(state): int(count) for state, count in connection.execute(asked)}
+        return {state: found.get(state, 0) for state in _STATES}
 
     def forget(self, before: int) -> None:
         """Delivered messages of entries before that one."""

@@ -139,7 +139,7 @@ def gather(workspace: Calling) -> None:
             ]
             outbox.take(target, begin, begin + len(told), new)
             begin += len(told)
-        outbox.forget(begin - _KEPT_ENTRIES)
+            outbox.forget(begin - _KEPT_ENTRIES)
 
 
 def send_due(workspace: Calling, sender: Sender) -> CallbacksSent:

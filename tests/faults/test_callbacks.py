@@ -20,6 +20,7 @@ import pytest
 from flows.adapters import webhooks
 from flows.adapters.outbox import Outbox
 from flows.adapters.webhooks import Answer, Sender, is_public
+from flows.metrics import text_of
 from flows.use_cases import callbacks
 from flows.use_cases.callbacks import (
     RETRIES,
@@ -84,18 +85,14 @@ def test_what_becomes_of_requests_is_told_without_saying_of_whom(
     carry_out(place, first)
     assert send_due(place, receiver.sender())["delivered"] == 8
     told = [json.loads(body) for _, body, _ in receiver.came]
-    assert [(t["type"], t["data"]["id"]) for t in sorted(told, key=lambda t: t["type"])] == [
-        ("request.accepted", first.request_id),
-        ("request.accepted", second.request_id),
-        ("request.accepted", third.request_id),
-        ("request.approved", first.request_id),
-        *(("request.closed", r.request_id) for r in (second, third, first)),
-        ("request.extended", first.request_id),
-    ]
+    expected = [("request.accepted", r.request_id) for r in (first, second, third)]
+    expected += [("request.closed", r.request_id) for r in (first, second, third)]
+    expected += [(f"request.{what}", first.request_id) for what in ("approved", "extended")]
+    assert sorted((t["type"], t["data"]["id"]) for t in told) == sorted(expected)
     assert next(t for t in told if t["type"] == "request.extended")["data"]["due"] == due
     closed = [t["data"] for t in told if t["type"] == "request.closed"]
-    kinds = [c.get("outcome") for c in closed]
-    assert kinds == (["withdrawal", "rejection", "certified"] if outcomes else [None] * 3)
+    kinds = {c.get("outcome") for c in closed}
+    assert kinds == ({"withdrawal", "rejection", "certified"} if outcomes else {None})
     assert all(("document_sha256" in c) is outcomes for c in closed)
     assert len(set(receiver.ids)) == 8
     secret = told_secret(place, receiver.url)
@@ -173,6 +170,30 @@ def test_what_fails_is_tried_again_later_and_later_and_then_given_up(
     receiver.status = lambda _: 200
     assert send_due(place, receiver.sender())["delivered"] == 1
     assert len(set(receiver.ids)) == 1 and len({body for _, body, _ in receiver.came}) == 1
+
+
+def test_metrics_say_how_many_wait_and_were_given_up(place: Workspace, receiver: Received) -> None:
+    take_requests(place, [WHO, "person 18"])
+    receiver.status = lambda n: (410, 500)[n % 2]
+    send_due(place, receiver.sender())
+    told = text_of(place)
+    assert 's3t_callbacks{state="waiting"} 1.0' in told
+    assert 's3t_callbacks{state="dead"} 1.0' in told
+    assert 's3t_callbacks{state="delivered"} 0.0' in told
+
+
+def test_what_was_delivered_is_forgotten_after_a_while(
+    place: Workspace, receiver: Received, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    take_requests(place, [f"person {n}" for n in range(9)])
+    receiver.status = lambda n: 410 if n == 0 else 200
+    send_due(place, receiver.sender())
+    monkeypatch.setattr(callbacks, "_KEPT_ENTRIES", 3)
+    take_requests(place, ["person 9"])
+    callbacks.gather(place)
+    states = [each.state for each in place.outbox.all()]
+    assert states.count("dead") == 1 and states.count("delivered") < 4
+    assert states.count("waiting") == 1
 
 
 def test_who_is_gone_is_told_no_more_and_who_asks_for_time_has_it(
