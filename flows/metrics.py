@@ -43,7 +43,8 @@ class WorkspaceCollector(Collector):
     def collect(self) -> Iterator[GaugeMetricFamily]:
         """Every family."""
         try:
-            families = list(_families(Workspace(self._root)))
+            workspace = Workspace(self._root)
+            families = [*_families(workspace), *_callbacks(workspace)]
         except (
             Exception
         ):  # a volume that is not mounted, a database that is gone: whatever it is, it must be told
@@ -95,6 +96,15 @@ def _pages(registry: CollectorRegistry) -> App:
     return pages
 
 
+def _callbacks(workspace: Workspace) -> Iterator[GaugeMetricFamily]:
+    if not workspace.config.callbacks.targets:
+        return
+    told = _labelled("s3t_callbacks", "callbacks by state; dead ones were given up", "state")
+    for state, count in workspace.outbox.counts().items():
+        told.add_metric([state], count)
+    yield told
+
+
 def _families(workspace: Workspace) -> Iterator[GaugeMetricFamily]:
     status, requests = status_of(workspace), list_requests(workspace)
     counts = _labelled("s3t_requests", "deletion requests by state", "state")
@@ -142,11 +152,6 @@ def _families(workspace: Workspace) -> Iterator[GaugeMetricFamily]:
         )
         held_out.add_metric([score["metric"]], score["value"])
         yield held_out
-    if workspace.config.callbacks.targets:
-        told = _labelled("s3t_callbacks", "callbacks by state; dead ones were given up", "state")
-        for state, count in workspace.outbox.counts().items():
-            told.add_metric([state], count)
-        yield told
     yield from _budget(status["deletion_budget"])
     retrain = status["full_retrain"]
     yield _one(
