@@ -378,13 +378,16 @@ def _placed(
     return np.asarray(rng.integers(shards, size=subjects) * slices + index)
 
 
+_MOST_BETWEEN = 1e15
+
+
 def _endless(chances: NDArray[np.float64], rng: np.random.Generator) -> Floats:
     """[run, slice]: the number of the request that hits each slice first, for requests drawn
     without end.
 
     An exponential race: slice s rings first at A_s ~ Exp(p_s). Between two first rings only slices
-    that have rung ring again, so the requests in between are Poisson with their summed rate. A
-    slice without a chance is never hit (infinity).
+    that have rung ring again, so the requests in between are Poisson with their summed rate, which
+    counts as 1e15 where it is more. A slice without a chance is never hit (infinity).
     """
     with np.errstate(divide="ignore"):
         first = rng.standard_exponential(chances.shape) / chances
@@ -399,7 +402,7 @@ def _endless(chances: NDArray[np.float64], rng: np.random.Generator) -> Floats:
     ).clip(0)
     none_before = np.zeros((len(times), 1))
     rate_before = np.concatenate([none_before, rate[:, :-1]], axis=1)
-    between = rng.poisson(rate_before * gaps)
+    between = rng.poisson(np.minimum(rate_before * gaps, _MOST_BETWEEN))
     numbers = np.arange(1, times.shape[1] + 1) + np.cumsum(between, axis=1)
     hits = np.empty_like(first)
     np.put_along_axis(

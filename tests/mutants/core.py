@@ -346,4 +346,11 @@ MUTANTS: tuple[Mutant, ...] = (
         puts="",
         fails="tests/faults/test_damaged_settings.py::mark_that_some_editors",
     ),
+    Mutant(
+        name="deletion rate: more requests than can be drawn",
+        where="s3t_core/capacity/deletion_rate.py::_endless",
+        takes="np.minimum(rate_before * gaps, _MOST_BETWEEN)",
+        puts="rate_before * gaps",
+        fails="tests/unit/capacity/test_deletion_rate.py::however_unlike",
+    ),
 )

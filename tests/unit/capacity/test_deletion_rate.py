@@ -7,6 +7,8 @@ import time
 
 import numpy as np
 import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
 
 from s3t_core.capacity.deletion_rate import (
     Distribution,
@@ -169,6 +171,28 @@ def test_a_zipf_of_subjects_lasts_longer_and_bursts_too() -> None:
     assert zipf > 1.3 * plain  # the same few subjects ask again and again
     assert burst.mean() == pytest.approx(3 * plain - 2)
     assert set(burst % 3) == {1.0}
+
+
+@given(
+    subjects=st.integers(1, 3000),
+    zipf=st.floats(0, 1e6),
+    burst=st.integers(1, 10**6),
+    likely=st.floats(1e-300, 1 - 1e-12),
+)
+@settings(max_examples=60, deadline=None)
+@example(subjects=34181, zipf=90.98408469844148, burst=1, likely=0.5)
+def test_however_unlike_people_are_there_is_an_answer(
+    subjects: int, zipf: float, burst: int, likely: float
+) -> None:
+    """More requests between two than a generator can draw are as many as there can be."""
+    for stream in (
+        RequestStream(subjects=subjects, zipf=zipf, burst=burst),
+        RequestStream(subjects=subjects, zipf=zipf, once=True),
+        RequestStream(subjects=subjects, likely=(0.5, likely)),
+        RequestStream(likely=(0.5, likely), burst=burst),
+    ):
+        found = simulate(Topology(2, 3, 2), cyclic_sequences(3, 2), stream, 10, seed=1)
+        assert (found.first_shard_dead() <= found.all_shards_dead()).all()
 
 
 def test_fewer_subjects_than_slices_run_out_of_requests() -> None:
