@@ -389,7 +389,7 @@ def _endless(chances: NDArray[np.float64], rng: np.random.Generator) -> Floats:
     that have rung ring again, so the requests in between are Poisson with their summed rate, which
     counts as 1e15 where it is more. A slice without a chance is never hit (infinity).
     """
-    with np.errstate(divide="ignore"):
+    with np.errstate(divide="ignore", over="ignore"):
         first = rng.standard_exponential(chances.shape) / chances
     order = np.argsort(first, axis=1)
     times = np.take_along_axis(first, order, axis=1)
@@ -424,7 +424,8 @@ def _once(
 
     A slice in which nobody was placed lasts until everyone has asked.
     """
-    times = rng.standard_exponential(len(rates)) / rates
+    with np.errstate(divide="ignore", over="ignore"):  # who hardly ever asks, asks never
+        times = rng.standard_exponential(len(rates)) / rates
     first = np.full(slices, np.inf)
     np.minimum.at(first, where, times)
     last = first[np.isfinite(first)].max()
