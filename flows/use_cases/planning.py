@@ -254,7 +254,7 @@ def _dates(found: Distribution, per_day: float) -> dict[str, object]:
 
 def _curve(found: LayoutPlan) -> dict[str, list[float]]:
     last = float(np.percentile(found.survival.all_shards_dead(), 95))
-    points = np.unique(np.linspace(0, math.ceil(last), _CURVE_POINTS).astype(int))
+    points = np.unique(np.linspace(0, min(math.ceil(last), 2**53), _CURVE_POINTS).astype(int))
     return {
         "requests": points.tolist(),
         "mean_depth": [round(float(d), 4) for d in found.survival.mean_depth(points)],

@@ -182,7 +182,7 @@ class Survival:
         """
         runs, shards, slices = self.ends.shape
         check_floor(floor, slices)
-        left = math.ceil(floor * shards - 1e-9)  # so many shard-depths are just enough
+        left = max(1, math.ceil(floor * shards - 1e-9))  # so many shard-depths are just enough
         in_order = np.sort(self.ends.reshape(runs, -1), axis=1)
         return np.asarray(in_order[:, shards * slices - left])
 

@@ -193,6 +193,7 @@ def test_however_unlike_people_are_there_is_an_answer(
     ):
         found = simulate(Topology(2, 3, 2), cyclic_sequences(3, 2), stream, 10, seed=1)
         assert (found.first_shard_dead() <= found.all_shards_dead()).all()
+        assert (found.mean_depth_under(5e-324) == found.all_shards_dead()).all()
 
 
 def test_fewer_subjects_than_slices_run_out_of_requests() -> None:
