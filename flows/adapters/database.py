@@ -522,9 +522,11 @@ class SqlLedger:
     def told_at(self, numbers: Iterable[int]) -> dict[int, LedgerEvent]:
         """What some entries tell, by their numbers. Raises LedgerError for one that is not there,
         or not as it was written."""
-        wanted = set(numbers)
-        found = self._read(min(wanted), wanted, 2 * len(wanted)) if wanted else {}
-        if found.keys() != wanted:
+        wanted, found = sorted(set(numbers)), dict[int, LedgerEvent]()
+        for begin in range(0, len(wanted), CHUNK):
+            some = set(wanted[begin : begin + CHUNK])  # a statement takes so many values at most
+            found |= self._read(min(some), some, 2 * len(some))
+        if len(found) != len(wanted):
             raise LedgerError(
                 "expected every entry of the ledger that a callback tells of, got fewer; restore "
                 "the database from its backup and find out who wrote to it"

@@ -382,7 +382,9 @@ def test_who_writes_to_the_outbox_alone_has_nothing_told_that_was_not(
     assert asked.request_id
 
 
-def test_what_reads_of_the_ledger_in_parts_holds_each_against_its_seal(place: Workspace) -> None:
+def test_what_reads_of_the_ledger_in_parts_holds_each_against_its_seal(
+    place: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
     take_requests(place, [WHO, "person 18"])
     size = place.ledger.size()
     assert size == place.ledger.state().size
@@ -390,6 +392,10 @@ def test_what_reads_of_the_ledger_in_parts_holds_each_against_its_seal(place: Wo
     assert [e.type for e in place.ledger.told_since(0, 1)] == ["workspace"]
     assert place.ledger.told_at([size - 1])[size - 1].type == "request"
     assert place.ledger.told_at([]) == {}
+    with monkeypatch.context() as patched:
+        patched.setattr("flows.adapters.database.CHUNK", 2)
+        told = place.ledger.told_at(range(size))
+        assert list(told) == list(range(size)) and told[0].type == "workspace"
     place.database.engine.dispose()
     with sqlite3.connect(place.root / ".s3t" / "s3t.db") as database:
         rows = database.execute("SELECT seq, leaf FROM ledger ORDER BY seq DESC").fetchall()
