@@ -8,7 +8,7 @@ export HF_HUB_OFFLINE ?= 1
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export DO_NOT_TRACK := true
 
-.PHONY: install install-stack stack stack-stop test-stack test-stack-all test-stack-faults demo test test-all test-fast test-crash test-large check test-mutants bench bench-full bench-example bench-cluster bench-scale bench-erase bench-commands bench-http replay wheel clean
+.PHONY: install install-stack stack stack-stop test-stack test-stack-all test-stack-faults demo test test-all test-fast test-crash test-gpu test-large check test-mutants bench bench-full bench-example bench-cluster bench-scale bench-erase bench-commands bench-http replay wheel clean
 
 install: $(VENV)/installed
 
@@ -88,6 +88,9 @@ test-fast: install  ## what each module promises, and the guarantee on a tiny mo
 
 test-crash: install  ## kill -9 at 200 random times of an erasure, and ten times through the whole command
 	S3T_TEST_KILLS=200 S3T_TEST_WHOLE_KILLS=10 $(BIN)/pytest --timeout 7200 tests/flows/test_killed.py
+
+test-gpu: install  ## the guarantee, byte by byte, on this machine's GPU (needs torch with CUDA)
+	S3T_TEST_DEVICE=cuda $(BIN)/pytest tests/exactness
 
 test-large: install  ## 100,000 ids in one file
 	S3T_TEST_IDS=100000 $(BIN)/pytest tests/faults/test_hostile.py -k very_many

@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from s3t_core.learning.pins import pin
+
 _HOME = tempfile.mkdtemp(prefix="s3t-tests-")
 _ROOT = str(Path(__file__).parents[1])
 _PATH = [p for p in os.environ.get("PYTHONPATH", "").split(os.pathsep) if p]
@@ -26,6 +28,8 @@ os.environ.update(
         "PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS": "120",
     }
 )
+if "S3T_TEST_DEVICE" in os.environ:  # `make test-gpu`: as every process of ours that trains does
+    pin(os.environ)
 
 
 @pytest.fixture(scope="session", autouse=True)

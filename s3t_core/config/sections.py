@@ -274,12 +274,12 @@ class TrainingConfig(Section):
     )
     dtype: Literal["auto", "float32", "bfloat16"] = Field(
         "auto",
-        description='"float32", "bfloat16" for frozen linear layers, or "auto": that where the CPU '
-        "has it, float32 on a GPU",
+        description='"float32", "bfloat16" for frozen linear layers, or "auto": that where the '
+        "device multiplies in it",
     )
     device: str = Field(
         "cpu",
-        description='"cpu", or "cuda", on which no test ran yet',
+        description='"cpu", or "cuda": the first GPU that the process is shown',
     )
     threads: Positive = Field(
         1, description="threads per stage; another number is another numeric profile"

@@ -68,7 +68,7 @@ def device_map(
     if not max_memory:
         return {}
     room = parse_memory(max_memory)
-    _check_one_kind([d for d in room if isinstance(d, int)])
+    _check_gpus([d for d in room if isinstance(d, int)])
     with init_empty_weights():
         model = AutoModel.from_config(load_settings(backbone.path), dtype=torch.float32)
     stack = layer_stack(model)
@@ -114,12 +114,17 @@ def _beside(model: torch.nn.Module, stack: str) -> list[str]:
     return names
 
 
-def _check_one_kind(gpus: list[int]) -> None:
-    kinds: set[Any] = (
-        {torch.cuda.get_device_name(g) for g in gpus}
-        if gpus and torch.cuda.is_available()
-        else set()
-    )
+def _check_gpus(gpus: list[int]) -> None:
+    """That they are there, on a machine that has any, and of one kind."""
+    if not gpus or not torch.cuda.is_available():
+        return
+    there = torch.cuda.device_count()
+    if max(gpus) >= there:
+        raise UsageError(
+            f"expected [runner] max_memory to name GPUs of this machine, 0 to {there - 1}, got "
+            f"{max(gpus)}; leave it out, or show this process more of them"
+        )
+    kinds: set[Any] = {torch.cuda.get_device_name(g) for g in gpus}
     if len(kinds) > 1:
         raise GuaranteeError(
             f"expected GPUs of one kind in [runner] max_memory, got {', '.join(sorted(kinds))}: a "

@@ -11,6 +11,8 @@ a stage is made of:
    adapter, head, loss
 3. AdamW steps on what the backward pass gave, and the powers that AdamW takes of its rates
 4. the scaling of an image's pixels, as image processors do it, by numpy
+5. on a GPU, all of this there and on the CPU, where the fresh weights of a stage are drawn, and
+   those draws: they differ by the instructions that the CPU has (measured)
 
 Their inputs are integers scaled by exact arithmetic: no random generator and no file decides them.
 Equal fingerprints are evidence and no proof: a kernel that only other shapes reach may differ.
@@ -52,7 +54,7 @@ def fingerprint(threads: int, device: str = "cpu") -> str:
     """What `device` computes on so many threads, as 64 hex digits. Computed once in a process."""
     digest = hashlib.sha256()
     with _as_a_stage(threads):
-        for tensor in _computed(device):
+        for tensor in _decisive(device):
             digest.update(tensor.detach().to("cpu", torch.float32).numpy().tobytes())
     digest.update(
         struct.pack("<400d", *(rate**step for rate in (0.9, 0.999) for step in range(1, 201)))
@@ -81,6 +83,24 @@ def _as_a_stage(threads: int) -> Iterator[None]:
     finally:
         torch.set_num_threads(before[0])
         torch.use_deterministic_algorithms(before[1])
+
+
+def _decisive(device: str) -> Iterator[Tensor]:
+    yield from _computed(device)
+    if device != "cpu":
+        yield from _computed("cpu")
+        yield from _drawn()
+
+
+def _drawn() -> Iterator[Tensor]:
+    """Fresh weights as adapters and heads begin with, of a generator of their own."""
+    for rows, columns in ((_RANK, _HIDDEN), (_LABELS, _HIDDEN), (1, 7)):
+        generator = torch.Generator()
+        generator.manual_seed(rows)
+        weight = torch.empty(rows, columns)
+        yield weight.normal_(generator=generator)
+        weight = torch.empty(rows, columns)
+        yield weight.uniform_(generator=generator)
 
 
 def _computed(device: str) -> Iterator[Tensor]:

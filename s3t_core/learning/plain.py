@@ -85,13 +85,14 @@ def write_plain(
     _fill(shell, staged)
     if writes_text(recipe):
         shell.generation_config = _how_to_write(backbone, recipe)
+    device = staged.split.device
     del staged
     shell.save_pretrained(folder, safe_serialization=True)
     processor = load_image_processor if is_vision(backbone) else load_tokenizer
     processor(backbone).save_pretrained(folder)
     kind = type(shell)
     del shell
-    _check_written(kind, folder, batch, expected)
+    _check_written(kind, folder, batch, expected, device)
     if not is_vision(backbone):
         _check_tokens(backbone, folder)
 
@@ -218,8 +219,10 @@ def _check_written(
     folder: Path,
     batch: Batch,
     expected: Tensor,
+    device: torch.device,
 ) -> None:
-    """That whoever loads the checkpoint gets the same answers."""
+    """That whoever loads the checkpoint gets the same answers, on the device that `expected` was
+    computed on: another one rounds otherwise."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         model, told = kind.from_pretrained(
@@ -228,7 +231,8 @@ def _check_written(
             attn_implementation="eager",
             output_loading_info=True,
         )
-    got: Tensor = model.eval()(**batch).logits
+    moved = {name: tensor.to(device) for name, tensor in batch.items()}
+    got: Tensor = model.eval().to(device)(**moved).logits.cpu()
     if expected.ndim == 2 and got.ndim == 3:
         got = got[batch["attention_mask"].bool()]
     if told["missing_keys"] or told["mismatched_keys"]:

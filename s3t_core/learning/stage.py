@@ -70,7 +70,7 @@ def numeric_profile(
         peft=peft.__version__,
         cpu_capability=_capability(device),
         threads=threads,
-        bfloat16=device == "cpu" and torch.cpu._is_avx512_bf16_supported(),
+        bfloat16=_multiplies_in_bfloat16(device),
         tokenizers=tokenizer_code(backbone),
         pillow=_pillow(is_vision(backbone)),
         safetensors=safetensors.__version__,
@@ -117,14 +117,28 @@ def _vendor() -> str:
 
 
 def _capability(device: str) -> str:
+    cpu = str(torch.backends.cpu.get_cpu_capability())
     if device == "cpu":
-        return str(torch.backends.cpu.get_cpu_capability())
+        return cpu
     if not torch.cuda.is_available():
         raise UsageError(
             f'expected a device that torch can use, got none for [training] device = "{device}"; '
             'set it to "cpu", or install torch with CUDA on a machine that has it'
         )
-    return f"{torch.cuda.get_device_name()}, CUDA {torch.version.cuda}"
+    told = [
+        torch.cuda.get_device_name(),
+        f"CUDA {torch.version.cuda}",
+        f"cuDNN {torch.backends.cudnn.version()}",  # type: ignore[no-untyped-call]
+        cpu,
+    ]
+    return ", ".join(told)
+
+
+def _multiplies_in_bfloat16(device: str) -> bool:
+    """Whether the hardware does: without, it takes longer than float32."""
+    if device == "cpu":
+        return bool(torch.cpu._is_avx512_bf16_supported())
+    return bool(torch.cuda.is_bf16_supported(including_emulation=False))
 
 
 def train_stage(

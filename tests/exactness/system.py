@@ -1,6 +1,7 @@
 """A whole S3T system in memory, on the tiny backbone: rows in, stage bytes out. Real training, no
 orchestration."""
 
+import os
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,8 @@ from s3t_core.learning.stage import COMPUTED, numeric_profile, train_stage
 from s3t_core.records import Row, slice_digest
 from tests.tiny import WORDS
 
+DEVICE = os.environ.get("S3T_TEST_DEVICE", "cpu")
+"""On which stages are trained and answer: `make test-gpu` says "cuda"."""
 KEYS = WorkspaceKeys.derive(bytes(range(32)))
 Slices = dict[SliceId, list[Row]]
 
@@ -60,7 +63,12 @@ def config_for(
             "system": {"shards": shards, "slices": slices, "budget": budget},
             "backbone": {"model": str(backbone), "max_length": 16},
             "adapter": {"rank": 2, "alpha": 4, **(adapter or {})},
-            "training": {"batch_size": 4, "dtype": dtype, "pooling": pooling},
+            "training": {
+                "batch_size": 4,
+                "dtype": dtype,
+                "pooling": pooling,
+                "device": DEVICE,
+            },
         }
     )
 
@@ -110,7 +118,7 @@ class TinySystem:
             self.backbone.digest,
             self.backbone.tokenizer_digest,
             self.backbone.layers,
-            numeric_profile(1, "cpu", self.backbone),
+            numeric_profile(1, DEVICE, self.backbone),
         )
         self.sequences = cyclic_sequences(self.slices, self.budget)
 

@@ -13,7 +13,7 @@ from s3t_core.learning.backbone import load_model
 from s3t_core.learning.encoding import encode, load_reader
 from s3t_core.learning.replica import StagedModel
 from s3t_core.records import slice_digest
-from tests.exactness.system import KEYS, Slices, TinySystem, dataset_of, make_slices
+from tests.exactness.system import DEVICE, KEYS, Slices, TinySystem, dataset_of, make_slices
 
 MIB = 2**20
 
@@ -176,9 +176,9 @@ def test_states_are_those_that_the_whole_model_has_there(tiny_backbone: Path) ->
     found = Activations().of_slice(staged.split, system.recipe, "d", encoded, 2)
     for i, row in enumerate(encoded.items):
         batch = {
-            "input_ids": torch.tensor([row]),
-            "attention_mask": torch.ones(1, len(row), dtype=torch.long),
+            "input_ids": torch.tensor([row], device=DEVICE),
+            "attention_mask": torch.ones(1, len(row), dtype=torch.long, device=DEVICE),
         }
-        whole = staged.model(**batch, output_hidden_states=True).hidden_states[2][0]
+        whole = staged.model(**batch, output_hidden_states=True).hidden_states[2][0].cpu()
         assert torch.allclose(found.row(i), whole, atol=1e-5)
     assert dataset_of(data, 1, 3).rows() == sum(map(len, data.values()))

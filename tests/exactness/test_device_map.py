@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from s3t_core.domain import SliceId
 from s3t_core.errors import UsageError
@@ -13,7 +14,7 @@ from s3t_core.learning.device_map import DISK, device_map, parse_memory
 from s3t_core.learning.ensemble import Ensemble
 from s3t_core.learning.replica import StagedModel
 from s3t_core.learning.stage import train_stage
-from tests.exactness.system import TinySystem, make_slices
+from tests.exactness.system import DEVICE, TinySystem, make_slices
 from tests.tiny import build_backbone, build_decoder
 
 BUILD = {
@@ -22,15 +23,19 @@ BUILD = {
 }
 
 
+HERE = "cpu" if DEVICE == "cpu" else "0"
+"""The device that `[runner] max_memory` may name for DEVICE."""
+
+
 def least(path: Path, lowest: int) -> str:
     """The least memory with which the layers from `lowest` on can be trained through."""
     backbone = find_backbone(str(path))
     for size in range(4, 400, 4):
         try:
-            device_map(backbone, f"cpu={size}KiB", lowest)
+            device_map(backbone, f"{HERE}={size}KiB", lowest)
         except UsageError:
             continue
-        return f"cpu={size}KiB"
+        return f"{HERE}={size}KiB"
     raise AssertionError("no size is enough")
 
 
@@ -80,7 +85,8 @@ def test_layers_that_are_trained_through_must_have_a_device(tmp_path: Path) -> N
     )
 
 
-def test_gpus_are_filled_from_the_top(tmp_path: Path) -> None:
+def test_gpus_are_filled_from_the_top(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)  # planned without one
     backbone = find_backbone(str(build_backbone(tmp_path, layers=4)))
     sizes = {
         d: list(device_map(backbone, f"0={d}KiB,1=1GiB", 0).values()).count(0) for d in (20, 30, 40)
@@ -91,6 +97,18 @@ def test_gpus_are_filled_from_the_top(tmp_path: Path) -> None:
     assert layers == sorted(layers, reverse=True) and placed["embeddings"] == 0  # type: ignore[type-var]
 
 
+@pytest.mark.parametrize(("there", "memory"), [(1, "0=1GiB,1=1GiB"), (2, "0=1GiB,7=1GiB")])
+def test_a_gpu_that_is_not_there_is_told_before_anything_is_loaded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, there: int, memory: str
+) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: there)
+    backbone = find_backbone(str(build_backbone(tmp_path, layers=2)))
+    with pytest.raises(UsageError, match=f"GPUs of this machine, 0 to {there - 1}, got "):
+        device_map(backbone, memory, 0)
+
+
+@pytest.mark.skipif(DEVICE != "cpu", reason="it says what is refused beside a CPU's key")
 @pytest.mark.parametrize("memory", ["0=1GiB", "0=20KiB,1=1GiB"])
 def test_a_stage_is_computed_on_the_device_that_its_key_names(tmp_path: Path, memory: str) -> None:
     path, data = build_backbone(tmp_path / "b", layers=2), make_slices(1, 1)

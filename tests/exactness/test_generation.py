@@ -24,7 +24,7 @@ from s3t_core.learning.replica import load_staged
 from s3t_core.learning.stage import COMPUTED
 from s3t_core.learning.tasks.task import NOT_LEARNT
 from s3t_core.learning.writing import Writer, Writing
-from tests.exactness.system import Slices, TinySystem, make_slices
+from tests.exactness.system import DEVICE, Slices, TinySystem, make_slices
 from tests.exactness.test_tasks import GONE, _kept, _untainted
 from tests.tiny import CHAT, build_backbone, build_language_model
 
@@ -135,7 +135,7 @@ def test_a_stage_is_its_adapter_alone_and_no_stage_changes_a_word(writer: Path) 
     assert staged.words is not None
     assert not any(p.requires_grad for p in staged.words.parameters())
     assert all(
-        torch.equal(a, b)
+        torch.equal(a.cpu(), b)
         for a, b in zip(staged.words.parameters(), words.parameters(), strict=True)
     )
 
@@ -301,7 +301,8 @@ def test_a_row_teaches_as_much_as_another_however_long_it_is(writer: Path) -> No
     def loss(rows: list[int]) -> torch.Tensor:
         with torch.no_grad():
             states = staged.split.states(reader.batch([items[i] for i in rows]))
-        return staged.task.loss(states, staged.task.stacked([targets[i] for i in rows]))
+        stacked = staged.task.stacked([targets[i] for i in rows])
+        return staged.task.loss(states, stacked.to(DEVICE))
 
     alone = torch.stack([loss([i]) for i in range(3)])
     assert torch.allclose(loss([0, 1, 2]), alone.mean(), atol=1e-6)

@@ -206,7 +206,7 @@ def test_hazard_11_the_backbones_weights_are_never_changed(system: TinySystem) -
     served = ensemble._staged.model.state_dict()
     base = {n.replace(".layer.base_layer", ""): t for n, t in served.items() if ".lora_" not in n}
     assert base.keys() == pristine.keys()
-    assert all(torch.equal(base[n], pristine[n]) for n in pristine)
+    assert all(torch.equal(base[n].cpu(), pristine[n]) for n in pristine)
 
 
 def test_hazard_13_batches_are_laid_out_from_the_stages_own_rows_and_nothing_of_them_is_kept(

@@ -51,8 +51,8 @@ def _votes(system: TinySystem, release: Release) -> Ensemble:
 def _weights(model: Ensemble) -> dict[str, torch.Tensor]:
     staged = model._staged
     return {
-        **{f"model.{n}": p for n, p in staged.model.state_dict().items()},
-        **{f"head.{n}": p for n, p in staged.heads.state_dict().items()},
+        **{f"model.{n}": p.cpu() for n, p in staged.model.state_dict().items()},
+        **{f"head.{n}": p.cpu() for n, p in staged.heads.state_dict().items()},
     }
 
 
@@ -96,7 +96,7 @@ def test_every_weight_is_the_backbones_and_the_mean_update_of_the_live_shards(
     system = trained(backbone, kind)
     release = _cut(system.release(system.plan(_data(backbone))), 1, 1)
     staged = StagedModel(load_model(system.backbone), in_float32(system.recipe))
-    pristine = staged.model.state_dict()
+    pristine = {n: p.cpu() for n, p in staged.model.state_dict().items()}
     of_each = [_weights(_merged(system, _of_shards(release, s))) for s in range(SHARDS)]
     found = _weights(_merged(system, release))
     changed = 0

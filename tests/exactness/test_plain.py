@@ -21,7 +21,7 @@ from s3t_core.learning.encoding import load_reader
 from s3t_core.learning.ensemble import Ensemble
 from s3t_core.learning.plain import write_plain
 from s3t_core.learning.writing import Writing
-from tests.exactness.system import TinySystem, make_slices
+from tests.exactness.system import DEVICE, TinySystem, make_slices
 from tests.exactness.test_generation import (
     QUESTIONS,
     SHARDS,
@@ -78,20 +78,20 @@ def test_transformers_alone_says_what_the_shards_say(
 ) -> None:
     """Equal logits, and equal texts with its own ends."""
     folder = _write(*learnt, tmp_path / "plain")
-    model = AutoModelForCausalLM.from_pretrained(folder)
+    model = AutoModelForCausalLM.from_pretrained(folder).to(DEVICE)
     tokenizer = AutoTokenizer.from_pretrained(folder)
     ours = _merged(*learnt)
     reader = load_reader(learnt[0].backbone, learnt[0].recipe)
     for question in ((Turn("user", "w1 w2"),), *QUESTIONS):
         (told,) = ours.write([question], Writing(10))
-        asked = torch.tensor([reader.question(question)])
+        asked = torch.tensor([reader.question(question)], device=DEVICE)
         got = model.generate(asked, max_new_tokens=10)[0, asked.shape[1] :]
         assert tokenizer.decode(got, skip_special_tokens=True) == told.text
     (told,) = ours.write([(Turn("user", "w1 w2"),)], Writing(10))
     chat = [{"role": "user", "content": "w1 w2"}]
     asked = tokenizer.apply_chat_template(
         chat, add_generation_prompt=True, return_tensors="pt", return_dict=True
-    )
+    ).to(DEVICE)
     got = model.generate(**asked, max_new_tokens=10)[0, asked["input_ids"].shape[1] :]
     assert tokenizer.decode(got, skip_special_tokens=True) == told.text == "w7 w8 w9"
 
@@ -114,13 +114,14 @@ def test_a_vision_models_labels_are_its_own_classes(
     release = system.release(system.train(rows))
     folder = _write(system, release, tmp_path / "plain")
     model = AutoModelForImageClassification.from_pretrained(folder, attn_implementation="eager")
+    model.to(DEVICE)
     processor = AutoImageProcessor.from_pretrained(folder, backend="pil")
     assert model.config.id2label == {0: "a", 1: "b"}
     images = [picture(n) for n in range(5)]
-    given = processor([read_image(i) for i in images], return_tensors="pt")
+    given = processor([read_image(i) for i in images], return_tensors="pt").to(DEVICE)
     logits = model(**given).logits
     chances = torch.softmax(logits, 1) if task == "classification" else torch.sigmoid(logits)
-    assert torch.equal(chances, _merged(system, release).probabilities(images))
+    assert torch.equal(chances.cpu(), _merged(system, release).probabilities(images))
 
 
 REFUSED = {

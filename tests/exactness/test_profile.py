@@ -32,7 +32,7 @@ from s3t_core.learning.release import (
 )
 from s3t_core.learning.stage import numeric_profile
 from s3t_core.release_json import release_to_json
-from tests.exactness.system import KEYS, TinySystem, make_slices
+from tests.exactness.system import DEVICE, KEYS, TinySystem, make_slices
 from tests.exactness.test_activations import _store
 
 ROOT = Path(__file__).parents[2]
@@ -42,7 +42,11 @@ OTHER_KERNELS = {
     "MKL_CBWR": "COMPATIBLE",
     "MKL_ENABLE_INSTRUCTIONS": "SSE4_2",
     "ATEN_CPU_CAPABILITY": "default",
+    "NVIDIA_TF32_OVERRIDE": "1",
+    "TORCH_ALLOW_TF32_CUBLAS_OVERRIDE": "1",
 }
+NEEDED = pins.FIXED if DEVICE == "cuda" else {}
+"""Without these, torch refuses to train on a GPU where nothing pinned them."""
 
 
 def in_a_shell(script: str, backbone: Path, variables: dict[str, str]) -> dict[str, Any]:
@@ -104,10 +108,10 @@ def wide_backbone(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_a_variable_that_changes_the_bytes_of_a_stage_changes_the_fingerprint(
     wide_backbone: Path,
 ) -> None:
-    plain, again = (in_a_shell(UNPINNED, wide_backbone, {}) for _ in range(2))
+    plain, again = (in_a_shell(UNPINNED, wide_backbone, NEEDED) for _ in range(2))
     assert plain == again
     for name, value in OTHER_KERNELS.items():
-        other = in_a_shell(UNPINNED, wide_backbone, {name: value})
+        other = in_a_shell(UNPINNED, wide_backbone, {**NEEDED, name: value})
         if other["stages"] != plain["stages"]:
             assert other["fingerprint"] != plain["fingerprint"], name
 
@@ -140,7 +144,7 @@ def tiny_job(runner: Any, backbone: Path, folder: Path) -> Any:
     from s3t_core.slicefile import write_rows
     from tests.exactness.system import config_for, dataset_of
 
-    found = runner.describe(DescribeJob(str(backbone), 1))
+    found = runner.describe(DescribeJob(str(backbone), 1, DEVICE))
     recipe = make_recipe(
         config_for(backbone, 1, 1, 1),
         str(backbone),
