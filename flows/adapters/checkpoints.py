@@ -58,6 +58,8 @@ class CheckpointFiles:
         self._outside = outside
         self._publics = publics
         self._memory = memory
+        self._held: set[str] = set()  # names outside that this object held the ledger against
+        self._largest: list[Checkpoint] = []  # of those of the ledger; at most one
 
     def write(
         self,
@@ -66,11 +68,11 @@ class CheckpointFiles:
         signed: list[bytes],
         leaves: Callable[[], list[bytes]],
     ) -> bytes:
-        """Sign and write it, outside first; returns the envelope. It must continue the one that is
-        there, whichever is the larger: a database that an older copy took the place of meanwhile
-        has lost what that one tells of. One of a larger ledger, another machine's, stays. `signed`
-        are the leaf hashes that it signs, `leaves` reads the ledger's as they are now. Raises
-        StorageError, WorkspaceError, LedgerError."""
+        """Sign and write it, outside first; returns the envelope. It must continue those that are
+        there, inside and outside, whichever is the larger: a database that an older copy took the
+        place of meanwhile has lost what they tell of. One of a larger ledger, another machine's,
+        stays. `signed` are the leaf hashes that it signs, `leaves` reads the ledger's as they are
+        now. Raises StorageError, WorkspaceError, LedgerError."""
         newest = self._continued(checkpoint, signed, leaves)
         envelope = sign_checkpoint(checkpoint, private)
         if self._outside is not None:
@@ -87,14 +89,33 @@ class CheckpointFiles:
         self, checkpoint: Checkpoint, signed: list[bytes], leaves: Callable[[], list[bytes]]
     ) -> int:
         """The size of the ledger of this name that the checkpoint in the workspace is of, 0 without
-        one. Raises LedgerError where this ledger does not continue it."""
+        one. Raises LedgerError where this ledger does not continue it, or one outside that came
+        since the last look."""
         try:
-            found = [c for c, _ in self._inside_one() if c.ledger == checkpoint.ledger]
+            inside = [c for c, _ in self._inside_one() if c.ledger == checkpoint.ledger]
         except CertificateError:
-            return 0  # what is no checkpoint by a key of ours counts for nothing, and is replaced
-        for other in found:
+            inside = []  # what is no checkpoint by a key of ours counts for nothing: it is replaced
+        names = self._names_outside()
+        outside = self._come_since(names, checkpoint.ledger)
+        for other in (*inside, *outside):
             check_continues(other, leaves() if other.head.size > checkpoint.head.size else signed)
-        return max((c.head.size for c in found), default=0)
+        self._hold(names, outside)
+        return max((c.head.size for c in inside), default=0)
+
+    def _come_since(self, names: set[str], ledger: str) -> list[Checkpoint]:
+        """Those outside that this object did not hold the ledger against yet, and the largest."""
+        if self._outside is None:
+            return []
+        place = self._reachable(self._outside)
+        read = [
+            c for name in sorted(names - self._held) for c, _ in self._read(place / name, ledger)
+        ]
+        return [c for c in (*read, *self._largest) if c.ledger == ledger]
+
+    def _hold(self, names: set[str], outside: list[Checkpoint]) -> None:
+        """Remember that the ledger continues all of these."""
+        self._held = names
+        self._largest = sorted(outside, key=lambda c: c.head.size)[-1:]
 
     def check(
         self,
@@ -110,6 +131,7 @@ class CheckpointFiles:
         because another process may append to the one and write the other meanwhile. `whole`:
         nothing is taken from memory.
         """
+        names = self._names_outside()
         outside = self._outside_ones(ledger, whole)
         signed = [*outside, *self._inside_one()]
         if not signed and self._outside is None:
@@ -124,6 +146,7 @@ class CheckpointFiles:
         for checkpoint, signer in signed:
             check_continues(checkpoint, now)
             _check_signer(checkpoint, signer, recorded)
+        self._hold(names, [c for c, _ in outside])
         self._memory.save()
 
     def _inside_one(self) -> list[tuple[Checkpoint, str]]:
@@ -136,6 +159,13 @@ class CheckpointFiles:
             raise CertificateError(
                 f"{error}. This is the workspace's own checkpoint. {_OLDER_KEYS}"
             ) from None
+
+    def _names_outside(self) -> set[str]:
+        """What lies outside now, by name: a look that costs little however many there are."""
+        if self._outside is None:
+            return set()
+        with os.scandir(self._reachable(self._outside)) as found:
+            return {each.name for each in found if each.name.endswith(".json")}
 
     def _outside_ones(self, ledger: str, whole: bool) -> list[tuple[Checkpoint, str]]:
         """Those that were not held against the ledger yet, and the largest. Rule 1."""

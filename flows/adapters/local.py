@@ -1,4 +1,4 @@
-"""Small adapters over the workspace directory: needles, certificates, residue scan, clock, lock."""
+"""Small adapters over the workspace directory: needles, residue scan, clock, lock."""
 
 import contextlib
 import json
@@ -11,20 +11,14 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, S
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-
-from flows.adapters.database import SqlLedger
 from flows.adapters.git import git_objects
 from flows.adapters.s3 import S3Blobs
-from s3t_core.canonical import canonical_json, sha256_hex
-from s3t_core.erasure.certificate import make_statement
-from s3t_core.erasure.dsse import sign, verify
-from s3t_core.erasure.evidence_documents import CERTIFICATE_TYPE, Part, Subject
+from s3t_core.canonical import canonical_json
 from s3t_core.erasure.needles import is_among, make_needles
 from s3t_core.erasure.residue import scan
-from s3t_core.errors import Busy, CertificateError, GuaranteeError
+from s3t_core.errors import Busy, GuaranteeError
 from s3t_core.files import (
     is_written,
     locked,
@@ -34,7 +28,6 @@ from s3t_core.files import (
     remove_tree,
     sync_directory,
     write_atomically,
-    write_each_atomically,
 )
 from s3t_core.keys import is_sealed, keyed_digest, seal_over
 from s3t_core.ports import NeedlesFound, ScanReport, Target
@@ -212,84 +205,6 @@ class NeedleFiles:
 def _strings(value: object) -> list[str] | None:
     """A list of texts, None for anything else."""
     return value if isinstance(value, list) and all(isinstance(v, str) for v in value) else None
-
-
-class Heads(Protocol):
-    """Signed heads of ledgers (flows.adapters.heads)."""
-
-    def check(self, ledger: SqlLedger) -> None:
-        """Raises where a ledger has lost anything of what they tell."""
-
-
-class CertificateFiles:
-    """Signed certificates, `REQUEST_ID.json`. Fills the port `Certificates`."""
-
-    def __init__(
-        self,
-        folder: Path,
-        key: Callable[[], Ed25519PrivateKey],
-        heads: Heads,
-        ledger: SqlLedger,
-    ) -> None:
-        """`key`: the one that signs now, whatever did when the command began. `heads`: what the
-        ledger that is signed over is held against each time before a signature, because another
-        copy of the database may have taken its place since then."""
-        self.folder = folder
-        self._key, self._heads, self._ledger = key, heads, ledger
-
-    def issue(
-        self,
-        said: Mapping[str, Part],
-        subject: Subject,
-        kind: str = CERTIFICATE_TYPE,
-    ) -> dict[str, str]:
-        """Sign and write one per request id; returns each file's SHA-256. A certificate that a
-        run before a crash signed for the same erasure is kept; a document of another act, which
-        never came to be, is written over."""
-        self._heads.check(self._ledger)
-        key = self._key()
-        kept = {
-            r: e
-            for r, each in said.items()
-            if (e := self._signed_before(r, kind, each.to_json(), key)) is not None
-        }
-        new = {
-            r: sign(make_statement(each, subject, kind), key)
-            for r, each in said.items()
-            if r not in kept
-        }
-        write_each_atomically(self.folder, {f"{r}.json": envelope for r, envelope in new.items()})
-        return {r: sha256_hex(envelope) for r, envelope in (kept | new).items()}
-
-    def discard(self, request_ids: Iterable[str]) -> None:
-        """Remove what was signed for these requests, of which no ledger entry tells. Idempotent."""
-        for request_id in request_ids:
-            remove_file(self.path_of(request_id))
-
-    def path_of(self, request_id: str) -> Path:
-        """Where a request's closing document is."""
-        return self.folder / f"{request_id}.json"
-
-    def _signed_before(
-        self, request_id: str, kind: str, predicate: dict[str, Any], key: Ed25519PrivateKey
-    ) -> bytes | None:
-        with contextlib.suppress(OSError, CertificateError):
-            envelope = read_regular(self.path_of(request_id))
-            statement = verify(envelope, key.public_key())
-            same_kind = statement.get("predicateType") == kind == CERTIFICATE_TYPE
-            if same_kind and _act(statement["predicate"]) == _act(predicate):
-                return envelope
-        return None
-
-
-def _act(certificate: dict[str, Any]) -> tuple[object, ...]:
-    """Which erasure a certificate tells of, apart from when it was signed: its request, its plan
-    and the ledger entry of its search."""
-    return (
-        certificate["request"]["id"],
-        certificate["batch"]["plan"],
-        certificate["ledger"].get("index"),
-    )
 
 
 SYSTEM_PATHS = (

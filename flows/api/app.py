@@ -42,8 +42,9 @@ _ERRORS: dict[int | str, dict[str, Any]] = {
 
 
 def _look(workspace: Workspace) -> None:
-    """That the ledger, the key that signs and the tokens are there. Raises what says otherwise."""
-    workspace.ledger.beginning()
+    """That the ledger, as it was signed, the key that signs and the tokens are there. Raises what
+    says otherwise."""
+    workspace.heads.check(workspace.ledger)
     workspace.signing.signing_key()
     book_of(workspace).all()
 

@@ -241,7 +241,8 @@ class _Together(_Seat, Generic[Q, A]):
 
 class _Intake(_Together[Asked, Taken]):
     """The one that takes requests. What it reads for that is what is new alone, so the book and the
-    ledger are held against each other from time to time: it accepts nothing over others."""
+    ledger are held against each other, and against every checkpoint, from time to time: it accepts
+    nothing over others."""
 
     def __init__(self, root: Path) -> None:
         self._due = float("-inf")
@@ -254,6 +255,7 @@ class _Intake(_Together[Asked, Taken]):
     ) -> Sequence[Taken | S3TError]:
         begun = time.monotonic()
         if begun >= self._due:
+            workspace.heads.check(workspace.ledger)
             workspace.requests.check()
             took = time.monotonic() - begun
             self._due = begun + max(_CHECK_SECONDS, _CHECK_SHARE * took)

@@ -25,7 +25,12 @@ from flows.workspace import access
 from flows.workspace.change import Change
 from flows.workspace.composing import Erasable, erase_policy, erase_ports
 from flows.workspace.sweeping import sweep
-from flows.workspace.verified import Verifiable, check_whole, discard_unrecorded
+from flows.workspace.verified import (
+    Verifiable,
+    check_whole,
+    discard_unrecorded,
+    refuse_over_lost_ends,
+)
 from s3t_core.erasure.closing import view_of
 from s3t_core.erasure.executor import Eraser
 from s3t_core.erasure.plan import ErasurePlan
@@ -84,6 +89,7 @@ def erase_pending(
     ):
         sweep(workspace, held)
         documents = check_whole(workspace)
+        refuse_over_lost_ends(workspace, held)
         discard_unrecorded(workspace, held)
         healed = reconcile(workspace, held)
         eraser = Eraser(

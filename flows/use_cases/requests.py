@@ -15,7 +15,7 @@ from flows.use_cases.finding import look_alikes, rule_of, spelt
 from flows.use_cases.quoting import check_quotes_nobody, name_to_keep
 from flows.use_cases.taking import Asking, check_ids
 from flows.workspace import access
-from flows.workspace.verified import discard_unrecorded
+from flows.workspace.verified import discard_unrecorded, ending
 from flows.workspace.workspace import refuse_open_plan
 from s3t_core.domain import DeletionRequest
 from s3t_core.erasure import events
@@ -315,6 +315,7 @@ def _changing(workspace: Asking) -> Iterator[State]:
     """Between erase runs: what is decided here is seen by the next one. The ledger is signed before
     anyone is told."""
     with access.changing(workspace, _WAIT_SECONDS) as held:
+        workspace.heads.check(workspace.ledger)
         workspace.requests.check()
         discard_unrecorded(workspace, held)
         yield workspace.ledger.state()
@@ -367,17 +368,18 @@ def _close(
         predicate = closing_of(
             request, kind, now, by, basis, reason, workspace.ledger.leaves()[0].hex(), head
         )
-        digest = workspace.certificates.issue(
-            {request_id: predicate}, certificate_subject(state, head), CLOSING_TYPE
-        )[request_id]
-        told = events.RequestClosed(
-            time=now,
-            request=request_id,
-            kind=kind,
-            certificate=digest,
-            basis=basis,
-        )
-        workspace.requests.close([Closing(request_id, digest, told)])
+        with ending(workspace, request_id):
+            digest = workspace.certificates.issue(
+                {request_id: predicate}, certificate_subject(state, head), CLOSING_TYPE
+            )[request_id]
+            told = events.RequestClosed(
+                time=now,
+                request=request_id,
+                kind=kind,
+                certificate=digest,
+                basis=basis,
+            )
+            workspace.requests.close([Closing(request_id, digest, told)])
         workspace.needles.forget("", [request_id])
 
 

@@ -18,7 +18,7 @@ from flows.use_cases.documents import (
     TakenDocument,
 )
 from flows.use_cases.finding import Findable, people_found, rule_of, spelt_by
-from flows.workspace.parts import HasCertificates, HasSigning, Lockable
+from flows.workspace.parts import HasCertificates, HasFolders, HasHeads, HasSigning, Lockable
 from s3t_core.canonical import sha256_hex
 from s3t_core.domain import DeletionRequest
 from s3t_core.erasure import events
@@ -47,7 +47,7 @@ _BATCH = 500
 """Requests that are accepted in one transaction."""
 
 
-class Asking(Findable, Lockable, HasSigning, HasCertificates, Protocol):
+class Asking(Findable, Lockable, HasSigning, HasHeads, HasCertificates, HasFolders, Protocol):
     """What requests are taken into, and decided on."""
 
 

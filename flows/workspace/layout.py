@@ -12,7 +12,10 @@ CALLBACKS_SECRET = "callbacks-secret"  # noqa: S105  # the name of its file
 """Under `.s3t`: what the secrets of callbacks' receivers are made of (use_cases.callbacks)."""
 CALLBACKS_LOCK = "callbacks.lock"
 """Under `.s3t`: held by who sends callbacks."""
+ENDING = "ending"
+"""Under `.s3t`: the request that is being ended by a decision, while it is (workspace.verified)."""
 _STATE_NAMES = (
+    ENDING,
     "s3t.db",
     "mlflow.db",
     CALLBACKS_LOCK,

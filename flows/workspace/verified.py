@@ -1,25 +1,32 @@
 """Checkpoints, requests, the suppression list and closing documents, held against the ledger."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Protocol
 
 from flows.adapters.local import is_held
 from flows.workspace.change import Change
+from flows.workspace.layout import ENDING
 from flows.workspace.parts import (
     HasCertificates,
     HasDocuments,
+    HasFolders,
     HasHeads,
     HasLedger,
     HasLocks,
     HasRequests,
 )
 from s3t_core.erasure.closing import DocumentProblems, check_documents, never_came_to_be
+from s3t_core.erasure.evidence_documents import CLOSING_TYPE
+from s3t_core.errors import LedgerError
+from s3t_core.files import read_regular, remove_file, write_atomically
 
 
-class Verifiable(HasLedger, HasRequests, HasHeads, HasDocuments, HasLocks, Protocol):
+class Verifiable(HasFolders, HasLedger, HasRequests, HasHeads, HasCertificates, HasLocks, Protocol):
     """What is held against one another."""
 
 
-class Signed(HasLedger, HasCertificates, Protocol):
+class Signed(HasLedger, HasCertificates, HasFolders, Protocol):
     """Closing documents, and the ledger that has them."""
 
 
@@ -38,22 +45,65 @@ def document_problems(workspace: Verifiable, whole: bool = False) -> DocumentPro
     workspace, one that is not recorded may be about to be."""
     memory, folder = workspace.heads.memory, workspace.certificates_dir
     there = [] if is_held(workspace.lock_path) else _there(workspace)
+    certificates, cut = workspace.certificates, _cut_off(workspace)
     found = check_documents(
         workspace.ledger.state(),
         lambda request: memory.digest_of("documents", folder / f"{request}.json", whole),
         there,
+        lambda request: request != cut and certificates.kind_of(request) != "",
     )
     memory.save()
     return found
 
 
+@contextmanager
+def ending(workspace: Signed, request_id: str) -> Iterator[None]:
+    """While a request is ended: signs its document, then records it. What is killed between the two
+    leaves a mark, and is taken back by whoever changes the workspace next. The mark also says what
+    lay in the document's place before: that is another's."""
+    mark, before = workspace.state_dir / ENDING, workspace.certificates.digest_of(request_id)
+    write_atomically(mark, f"{request_id} {before}".encode())
+    yield
+    remove_file(mark)
+
+
 def discard_unrecorded(workspace: Signed, held: Change) -> None:
-    """Destroy the signed documents of acts that were cut off before the ledger had them: whoever
-    found one would take it for the end of a request that is open."""
+    """Destroy the signed document of an act that was cut off before the ledger had it: whoever
+    found it would take it for the end of a request that is open. Others that the ledger does not
+    have stay: they are what is left of acts that it lost."""
     held.require()
-    state = workspace.ledger.state()
-    left = [request for request in _there(workspace) if request not in state.documents]
+    cut, state = _cut_off(workspace), workspace.ledger.state()
+    left = [cut] if cut and cut not in state.documents else []
     workspace.certificates.discard(never_came_to_be(state, left))
+    remove_file(workspace.state_dir / ENDING)
+
+
+def refuse_over_lost_ends(workspace: Signed, held: Change) -> None:
+    """Raises LedgerError where an open request was withdrawn or rejected in a history that the
+    ledger lost: who took it back would be erased, against their will, for good. (Who was erased in
+    it is erased again.)"""
+    held.require()
+    state, cut = workspace.ledger.state(), _cut_off(workspace)
+    known = [r for r in _there(workspace) if r in state.requests and state.is_open(r) and r != cut]
+    ended = [r for r in sorted(known) if workspace.certificates.kind_of(r) == CLOSING_TYPE]
+    if ended:
+        raise LedgerError(
+            f"expected no signed end of a request that is open, got {len(ended)} "
+            f"({', '.join(ended[:3])}{', ...' if len(ended) > 3 else ''}): the database is older "
+            "than the files in .s3t/certificates. Restore the newest one. If it is lost for good, "
+            "read those files (`s3t verify FILE`), decide each request again as its file says "
+            "(`s3t withdraw`, `s3t reject`), or move the file away where it shall be carried out"
+        )
+
+
+def _cut_off(workspace: Signed) -> str:
+    """The request of which there is a document that somebody was killed at recording, or ""."""
+    try:
+        mark = read_regular(workspace.state_dir / ENDING, 256).decode("ascii", "replace")
+    except FileNotFoundError:
+        return ""
+    request, _, before = mark.partition(" ")
+    return request if workspace.certificates.digest_of(request) not in ("", before) else ""
 
 
 def _there(workspace: HasDocuments) -> list[str]:

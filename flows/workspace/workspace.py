@@ -7,10 +7,11 @@ from typing import TYPE_CHECKING
 
 from flows.adapters.away import AwayFiles
 from flows.adapters.book import SqlRequestBook
+from flows.adapters.certificates import CertificateFiles
 from flows.adapters.database import Database, SqlLedger
 from flows.adapters.heads import Moves, SignedHeads
 from flows.adapters.keys import adopt_next_key, read_keys
-from flows.adapters.local import CertificateFiles, NeedleFiles, SystemClock, as_owner_only
+from flows.adapters.local import NeedleFiles, SystemClock, as_owner_only
 from flows.adapters.outbox import Outbox
 from flows.adapters.s3 import S3Blobs, is_bucket
 from flows.budget import Budget
@@ -193,6 +194,7 @@ class Workspace(Layout):
         return CertificateFiles(
             self.certificates_dir,
             self.signing.signing_key,
+            self.signing.public_keys,
             self.heads,
             self.ledger,
         )

@@ -246,11 +246,13 @@ def check_book(
 class DocumentProblems:
     """Requests whose closing documents are not on disk (`missing`), whose documents there have
     other bytes than the ledger recorded (`changed`), and of whom there is one although the ledger
-    has none (`left`): a signed document of an act that was cut off, and never came to be."""
+    has none: of an act that was cut off, and never came to be (`left`), or of one that came to be
+    in a history that the ledger lost (`lost`)."""
 
     missing: tuple[str, ...] = ()
     changed: tuple[str, ...] = ()
     left: tuple[str, ...] = ()
+    lost: tuple[str, ...] = ()
 
     @classmethod
     def of(cls, told: Mapping[str, Iterable[str]]) -> "DocumentProblems":
@@ -269,6 +271,12 @@ class DocumentProblems:
                 "they prove nothing: give them to nobody; `s3t erase` removes those of open "
                 "requests, see where others come from",
             ),
+            (
+                "of a later ledger than this one",
+                self.lost,
+                "an older database took its place: restore the newest one, or decide these "
+                "requests again, as their documents say",
+            ),
         )
         return [
             f"{len(found)} closing document(s) are {kind} ({', '.join(found[:3])}"
@@ -282,16 +290,20 @@ def check_documents(
     state: State,
     digest_of: Callable[[str], str | None],
     there: Iterable[str],
+    is_lost: Callable[[str], bool],
 ) -> DocumentProblems:
     """Returns what is wrong with closing documents, as the ledger has them. `digest_of`: the
     SHA-256 of the file of a request, None without one; `there`: the requests of which there is a
-    file."""
+    file; `is_lost`: whether that of a request was signed over another history."""
     documents = state.documents
     found = {request: digest_of(request) for request in documents}
+    unknown = sorted(r for r in there if r not in documents and r not in state.begun)
+    lost = tuple(filter(is_lost, unknown))
     return DocumentProblems(
         missing=tuple(sorted(r for r, digest in found.items() if digest is None)),
         changed=tuple(sorted(r for r, d in found.items() if d not in (None, documents[r]))),
-        left=tuple(sorted(r for r in there if r not in documents and r not in state.begun)),
+        left=tuple(r for r in unknown if r not in lost),
+        lost=lost,
     )
 
 

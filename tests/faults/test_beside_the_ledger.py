@@ -428,13 +428,14 @@ def test_a_closing_document_that_is_gone_or_changed_is_told_by_every_look(place:
     request = take_requests(place, ["person 1"])[0]
     withdraw(place, request.request_id)
     path = place.certificates.path_of(request.request_id)
-    assert status_of(place)["documents"] == {"missing": [], "changed": [], "left": []}
+    assert status_of(place)["documents"] == {"missing": [], "changed": [], "left": [], "lost": []}
     kept = path.read_bytes()
     path.write_bytes(kept + b" ")
     assert status_of(_again(place))["documents"] == {
         "missing": [],
         "changed": [request.request_id],
         "left": [],
+        "lost": [],
     }
     assert check_whole(_again(place)).changed == (request.request_id,)
     path.unlink()
@@ -442,6 +443,7 @@ def test_a_closing_document_that_is_gone_or_changed_is_told_by_every_look(place:
         "missing": [request.request_id],
         "changed": [],
         "left": [],
+        "lost": [],
     }
     path.write_bytes(kept)
     assert check_whole(_again(place)).told() == []
@@ -462,7 +464,12 @@ def test_what_is_remembered_of_files_is_believed_only_under_our_seal(place: Work
         ]
     }
     memory.write_bytes(seal + b"\n" + json.dumps(found).encode())
-    assert status_of(_again(place))["documents"] == {"missing": [], "changed": [], "left": []}
+    assert status_of(_again(place))["documents"] == {
+        "missing": [],
+        "changed": [],
+        "left": [],
+        "lost": [],
+    }
 
 
 # --- 7: suppression list and commitment

@@ -1,12 +1,14 @@
 """A ledger that was rolled back, cut, rewritten or replaced is refused while a checkpoint is
 left."""
 
+import asyncio
 import os
 import shutil
 import sqlite3
 import subprocess
 import sys
 import time
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -17,9 +19,11 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from flows.adapters import checkpoints
 from flows.adapters.database import seal_of
 from flows.adapters.keys import SIGNING_PUB, read_public_key, read_signing_key
+from flows.api.app import _Readiness
+from flows.api.desk import Desk
 from flows.use_cases.evidence import write_bundle
 from flows.use_cases.rotating import move_checkpoints
-from flows.use_cases.taking import take_requests
+from flows.use_cases.taking import Asked, take_requests
 from flows.workspace import access
 from flows.workspace.creating import create_workspace
 from flows.workspace.workspace import Workspace
@@ -464,3 +468,67 @@ def test_an_entry_and_its_checkpoint_that_come_while_the_ledger_is_checked_are_n
 
     place.heads.files.check(ledger, place.ledger.state, leaves_while_another_asks)
     assert place.ledger.head().size == 2
+
+
+# --- somebody who runs on while an older copy takes the database's place
+
+
+def _rolled_back(place: Workspace, kept: dict[str, bytes]) -> None:
+    for name, content in kept.items():
+        with (place.state_dir / name).open("r+b") as file:
+            file.truncate()
+            file.write(content)
+
+
+@pytest.mark.parametrize("who", ["another command", "this process", "this process, long before"])
+def test_nothing_is_signed_over_a_ledger_that_contradicts_a_checkpoint_outside(
+    place: Workspace, tmp_path: Path, who: str
+) -> None:
+    """Database and the workspace's own checkpoint went back in place: the one outside tells."""
+    runs = Workspace(place.root)
+    take_requests(runs, ["person 1"])
+    kept = {n: (place.state_dir / n).read_bytes() for n in ("s3t.db", "checkpoint.json")}
+    take_requests(Workspace(place.root) if who == "another command" else runs, ["lost"])
+    if who == "this process, long before":
+        runs.heads.check(runs.ledger)
+    _rolled_back(place, kept)
+    there = sorted((tmp_path / "outside").iterdir())
+    for more in (["person 2"], ["person 3", "person 4", "person 5"]):
+        with pytest.raises(LedgerError):
+            take_requests(runs, more)
+    assert sorted((tmp_path / "outside").iterdir()) == there
+
+
+def test_of_two_copies_of_a_workspace_that_share_a_place_one_goes_on(
+    place: Workspace, tmp_path: Path
+) -> None:
+    copied = tmp_path / "copy"
+    shutil.copytree(place.root, copied, symlinks=True)
+    ours, theirs = Workspace(place.root), Workspace(copied)
+    take_requests(ours, ["person 1"])
+    with pytest.raises(LedgerError):
+        take_requests(theirs, ["person 2", "person 3"])
+    with pytest.raises(LedgerError):
+        take_requests(theirs, ["person 4"])
+    take_requests(ours, ["person 5"])
+
+
+def test_the_door_takes_nothing_over_one_and_says_that_it_is_not_ready(place: Workspace) -> None:
+    take_requests(place, ["person 1"])
+    kept = {n: (place.state_dir / n).read_bytes() for n in ("s3t.db", "checkpoint.json")}
+
+    async def ask() -> list[str]:
+        with closing(Desk(place.root, 30)) as desk:
+            await desk.take(Asked(("person 2",)))
+            assert await _Readiness().now(desk)
+            _rolled_back(place, kept)
+            told = []
+            for who in ("person 3", "person 4"):
+                with pytest.raises(LedgerError) as error:
+                    await desk.take(Asked((who,)))
+                told.append(str(error.value))
+            assert not await _Readiness().now(desk)
+            return told
+
+    told = asyncio.run(ask())
+    assert all(each.startswith("expected") for each in told), told

@@ -4,8 +4,10 @@ the signed document is of an act that never came to be."""
 from pathlib import Path
 
 import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from flows.adapters.book import SqlRequestBook
+from flows.adapters.certificates import CertificateFiles
 from flows.cli.app import _render_status
 from flows.use_cases.erasing import erase_pending
 from flows.use_cases.evidence import write_bundle, write_ledger
@@ -19,6 +21,11 @@ from flows.workspace import access
 from flows.workspace.creating import create_workspace
 from flows.workspace.workspace import Workspace
 from s3t_core.config import Config
+from s3t_core.erasure.dsse import sign
+from s3t_core.erasure.evidence_documents import CERTIFICATE_TYPE, CLOSING_TYPE
+from s3t_core.errors import LedgerError, StorageError
+
+NOTHING: dict[str, list[str]] = {"missing": [], "changed": [], "left": [], "lost": []}
 
 
 class Killed(BaseException):
@@ -68,7 +75,7 @@ def test_it_is_named_and_goes_with_the_next_decision(
     path = _cut(place, kind, monkeypatch)
     assert path.is_file()
     told = {**status_of(Workspace(place.root)), "registry": []}
-    assert told["documents"] == {"missing": [], "changed": [], "left": [path.stem]}
+    assert told["documents"] == {"missing": [], "changed": [], "left": [path.stem], "lost": []}
     assert any("of acts that the ledger does not have" in line for line in _render_status(told))
     hold(Workspace(place.root), "person 1", "17(3)(e)", "a claim", "the office")
     assert not path.exists()
@@ -77,11 +84,9 @@ def test_it_is_named_and_goes_with_the_next_decision(
 
 def test_it_goes_with_the_next_erasure(place: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
     path = _cut(place, "withdrawal", monkeypatch)
-    content = path.read_bytes()
-    hold(Workspace(place.root), "person 1", "17(3)(e)", "a claim", "the office")
-    path.write_bytes(content)
     erase_pending(Workspace(place.root), 0, AS_THEY_STAND, NoDeployment())
-    assert not path.exists()
+    assert place.certificates.kind_of(path.stem) == CERTIFICATE_TYPE
+    assert not (place.state_dir / "ending").exists()
 
 
 def test_one_of_a_request_that_nobody_knows_is_named_and_stays(
@@ -137,3 +142,122 @@ def test_beside_later_evidence_that_shows_as_open_what_it_closes_it_is_undecided
     assert told.startswith(path.name) and "shows as open" in told
     withdraw(Workspace(place.root), path.stem)
     assert verify_paths([path.parent, evidence()], key)["valid"]
+
+
+# --- in a history that the ledger lost
+
+
+def _older(place: Workspace, kept: dict[str, bytes]) -> None:
+    """Put these files of an older moment back in place, as a restore of single files does."""
+    for name, content in kept.items():
+        with (place.state_dir / name).open("r+b") as file:
+            file.truncate()
+            file.write(content)
+
+
+def _now(place: Workspace, *names: str) -> dict[str, bytes]:
+    return {name: (place.state_dir / name).read_bytes() for name in names}
+
+
+def test_no_decision_destroys_a_document_before_the_ledger_is_held_against_its_checkpoints(
+    place: Workspace,
+) -> None:
+    """Somebody decides who opened the workspace before an older database took its place."""
+    a, b = take_requests(place, ["person 1", "person 2"])
+    decider = Workspace(place.root)
+    hold(decider, "person 3", "17(3)(e)", "a claim", "the office")
+    kept = _now(place, "s3t.db")
+    withdraw(Workspace(place.root), a.request_id)
+    document = place.certificates.path_of(a.request_id)
+    newest = _now(place, "s3t.db")
+    _older(place, kept)
+    with pytest.raises(LedgerError, match="an older copy took its place"):
+        withdraw(decider, b.request_id)
+    assert document.is_file()
+    _older(place, newest)
+    assert status_of(Workspace(place.root))["documents"] == NOTHING
+
+
+@pytest.mark.parametrize("kind", ["withdrawal", "rejection"])
+@pytest.mark.parametrize("then", ["is decided again", "is moved away"])
+def test_who_took_a_request_back_is_not_erased_because_an_older_database_was_restored(
+    place: Workspace, kind: str, then: str
+) -> None:
+    a, b = take_requests(place, ["person 1", "person 2"])
+    kept = _now(place, "s3t.db")
+    if kind == "withdrawal":
+        withdraw(Workspace(place.root), a.request_id)
+    else:
+        reject(Workspace(place.root), a.request_id, "12(5)", "asked a hundred times", "the office")
+    document = place.certificates.path_of(a.request_id)
+    _older(place, kept)
+    (place.state_dir / "checkpoint.json").unlink()  # docs/operations.md: the decision to go on
+    withdraw(Workspace(place.root), b.request_id)
+    told = {**status_of(Workspace(place.root)), "registry": []}
+    assert told["documents"] == {**NOTHING, "lost": [a.request_id]}
+    assert any("of a later ledger than this one" in line for line in _render_status(told))
+    with pytest.raises(LedgerError, match=f"signed end of a request .*{a.request_id}"):
+        erase_pending(Workspace(place.root), 0, AS_THEY_STAND, NoDeployment())
+    assert document.is_file() and Workspace(place.root).ledger.state().is_open(a.request_id)
+    if then == "is decided again":
+        withdraw(Workspace(place.root), a.request_id)
+    else:
+        document.rename(place.root.parent / document.name)
+    erase_pending(Workspace(place.root), 0, AS_THEY_STAND, NoDeployment())
+    state = Workspace(place.root).ledger.state()
+    assert (a.request_id in state.certified) == (then == "is moved away")
+
+
+def test_a_decision_that_fails_before_it_signs_destroys_no_document_of_a_lost_one(
+    place: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What lay there before is not what was cut off."""
+    [a] = take_requests(place, ["person 1"])
+    kept = _now(place, "s3t.db")
+    withdraw(Workspace(place.root), a.request_id)
+    document = place.certificates.path_of(a.request_id)
+    _older(place, kept)
+    (place.state_dir / "checkpoint.json").unlink()
+
+    def fail(*_: object) -> None:
+        raise StorageError("no space")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(CertificateFiles, "issue", fail)
+        with pytest.raises(StorageError):
+            withdraw(Workspace(place.root), a.request_id)
+    hold(Workspace(place.root), "person 9", "17(3)(e)", "a claim", "the office")
+    assert document.is_file()
+    assert status_of(Workspace(place.root))["documents"] == {**NOTHING, "lost": [a.request_id]}
+
+
+def test_who_was_erased_in_it_is_erased_again(place: Workspace) -> None:
+    [a] = take_requests(place, ["person 1"])
+    kept = _now(place, "s3t.db")
+    erase_pending(Workspace(place.root), 0, AS_THEY_STAND, NoDeployment())
+    first = place.certificates.path_of(a.request_id).read_bytes()
+    _older(place, kept)
+    (place.state_dir / "checkpoint.json").unlink()
+    assert status_of(Workspace(place.root))["documents"] == {**NOTHING, "lost": [a.request_id]}
+    erase_pending(Workspace(place.root), 0, AS_THEY_STAND, NoDeployment())
+    again = Workspace(place.root)
+    assert a.request_id in again.ledger.state().certified
+    assert again.certificates.path_of(a.request_id).read_bytes() != first
+    assert status_of(again)["documents"] == NOTHING
+
+
+def test_what_is_no_document_of_ours_holds_nobody_up(place: Workspace) -> None:
+    [a] = take_requests(place, ["person 1"])
+    path = place.certificates.path_of(a.request_id)
+    path.parent.mkdir(exist_ok=True)
+    key = Ed25519PrivateKey.from_private_bytes(b"\x07" * 32)
+    said = {"ledger": {"name": "0" * 64, "size": 99, "root": "0" * 64}}
+    for content in (
+        b"",
+        b"{}",
+        sign({"predicateType": CLOSING_TYPE, "predicate": said}, key),
+    ):
+        path.write_bytes(content)
+        assert status_of(Workspace(place.root))["documents"] == {**NOTHING, "left": [a.request_id]}
+    erase_pending(Workspace(place.root), 0, AS_THEY_STAND, NoDeployment())
+    assert place.certificates.kind_of(a.request_id) == CERTIFICATE_TYPE

@@ -14,7 +14,8 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
 
-from flows.adapters.local import CertificateFiles, WorkspaceResidue
+from flows.adapters.certificates import CertificateFiles
+from flows.adapters.local import WorkspaceResidue
 from flows.use_cases.ingesting import ingest_source
 from flows.use_cases.reconciling import reconcile
 from flows.use_cases.requests import hold

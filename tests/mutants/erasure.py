@@ -317,7 +317,7 @@ MUTANTS: tuple[Mutant, ...] = (
     ),
     Mutant(
         name="set aside: a document of an earlier search is the certificate",
-        where="flows/adapters/local.py::_act",
+        where="flows/adapters/certificates.py::_act",
         takes="certificate['ledger'].get('index')",
         puts="None",
         fails="tests/flows/test_set_aside.py::cut_off_run_signed_before",

@@ -42,7 +42,7 @@ MUTANTS: tuple[Mutant, ...] = (
     ),
     Mutant(
         name="failover: a certificate is signed over a ledger that lost an entry",
-        where="flows/adapters/local.py::CertificateFiles.issue",
+        where="flows/adapters/certificates.py::CertificateFiles.issue",
         takes="self._heads.check(self._ledger)",
         puts="",
         fails="tests/faults/test_checkpoints.py::took_its_place_under_a_command",

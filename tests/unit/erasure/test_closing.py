@@ -89,8 +89,8 @@ def test_a_suppression_list_that_the_ledger_does_not_make_is_noticed(
 def test_documents_that_are_gone_or_changed_are_told_apart() -> None:
     on_disk = {"a": "1", "b": "other"}
     state = State(documents={"a": "1", "b": "2", "c": "3"})
-    found = check_documents(state, on_disk.get, ["a", "b", "d"])
-    assert found == DocumentProblems(missing=("c",), changed=("b",), left=("d",))
-    assert [line.startswith("1 closing document(s)") for line in found.told()] == [True] * 3
+    found = check_documents(state, on_disk.get, ["a", "b", "d", "e"], "e".__eq__)
+    assert found == DocumentProblems(missing=("c",), changed=("b",), left=("d",), lost=("e",))
+    assert [line.startswith("1 closing document(s)") for line in found.told()] == [True] * 4
     assert DocumentProblems.of(asdict(found)) == found
-    assert check_documents(State(documents={"a": "1"}), on_disk.get, ["a"]).told() == []
+    assert check_documents(State(documents={"a": "1"}), on_disk.get, ["a"], bool).told() == []
