@@ -519,8 +519,8 @@ def test_the_door_takes_nothing_over_one_and_says_that_it_is_not_ready(place: Wo
 
     async def ask() -> list[str]:
         with closing(Desk(place.root, 30)) as desk:
-            await desk.take(Asked(("person 2",)))
             assert await _Readiness().now(desk)
+            take_requests(Workspace(place.root), ["lost"])
             _rolled_back(place, kept)
             told = []
             for who in ("person 3", "person 4"):

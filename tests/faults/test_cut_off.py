@@ -1,6 +1,8 @@
 """A withdrawal or a rejection that was killed between its signature and its entry in the ledger:
 the signed document is of an act that never came to be."""
 
+import sqlite3
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -159,6 +161,24 @@ def _now(place: Workspace, *names: str) -> dict[str, bytes]:
     return {name: (place.state_dir / name).read_bytes() for name in names}
 
 
+def _entries(place: Workspace) -> int:
+    with closing(sqlite3.connect(place.state_dir / "s3t.db")) as connection:
+        (count,) = connection.execute("SELECT count(*) FROM ledger").fetchone()
+    return int(count)
+
+
+def test_one_of_a_request_that_an_older_ledger_does_not_know_stays(
+    place: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    take_requests(place, ["person 0"])
+    kept = _now(place, "s3t.db")
+    path = _cut(Workspace(place.root), "withdrawal", monkeypatch)
+    _older(place, kept)
+    (place.state_dir / "checkpoint.json").unlink()
+    hold(Workspace(place.root), "person 2", "17(3)(e)", "a claim", "the office")
+    assert path.is_file()
+
+
 def test_no_decision_destroys_a_document_before_the_ledger_is_held_against_its_checkpoints(
     place: Workspace,
 ) -> None:
@@ -173,7 +193,10 @@ def test_no_decision_destroys_a_document_before_the_ledger_is_held_against_its_c
     _older(place, kept)
     with pytest.raises(LedgerError, match="an older copy took its place"):
         withdraw(decider, b.request_id)
-    assert document.is_file()
+    size = _entries(place)
+    with pytest.raises(LedgerError, match="an older copy took its place"):
+        hold(decider, "person 4", "17(3)(e)", "a claim", "the office")
+    assert document.is_file() and _entries(place) == size
     _older(place, newest)
     assert status_of(Workspace(place.root))["documents"] == NOTHING
 

@@ -396,9 +396,9 @@ MUTANTS: tuple[Mutant, ...] = (
     ),
     Mutant(
         name="documents: an older database's decision destroys what a newer one signed",
-        where="flows/workspace/verified.py::_cut_off",
-        takes="return request if workspace.certificates.digest_of(request) not in ('', before) else ''",
-        puts="return next((r for r in _there(workspace)), '')",
+        where="flows/workspace/verified.py::discard_unrecorded",
+        takes="[cut] if cut and cut not in state.documents else []",
+        puts="[r for r in _there(workspace) if r not in state.documents]",
         fails="tests/faults/test_cut_off.py::older_database_was_restored",
     ),
     Mutant(
@@ -434,7 +434,7 @@ MUTANTS: tuple[Mutant, ...] = (
         where="flows/adapters/checkpoints.py::CheckpointFiles._come_since",
         takes="(*read, *self._largest)",
         puts="read",
-        fails="tests/faults/test_checkpoints.py::long_before",
+        fails="tests/faults/test_checkpoints.py::contradicts_a_checkpoint_outside",
     ),
     Mutant(
         name="checkpoints: the door says that it is ready over another history",
@@ -448,7 +448,7 @@ MUTANTS: tuple[Mutant, ...] = (
         where="s3t_core/erasure/closing.py::never_came_to_be",
         takes="r in state.requests and state.is_open(r) and (r not in state.begun)",
         puts="True",
-        fails="tests/faults/test_cut_off.py::nobody_knows",
+        fails="tests/faults/test_cut_off.py::does_not_know_stays",
     ),
     Mutant(
         name="documents: status says nothing of them",
