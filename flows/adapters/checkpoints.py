@@ -59,7 +59,6 @@ class CheckpointFiles:
         self._publics = publics
         self._memory = memory
         self._held: set[str] = set()  # names outside that this object held the ledger against
-        self._largest: list[Checkpoint] = []  # of those of the ledger; at most one
 
     def write(
         self,
@@ -99,23 +98,19 @@ class CheckpointFiles:
         outside = self._come_since(names, checkpoint.ledger)
         for other in (*inside, *outside):
             check_continues(other, leaves() if other.head.size > checkpoint.head.size else signed)
-        self._hold(names, outside)
+        self._held = names
         return max((c.head.size for c in inside), default=0)
 
     def _come_since(self, names: set[str], ledger: str) -> list[Checkpoint]:
-        """Those outside that this object did not hold the ledger against yet, and the largest."""
+        """Those outside that this object did not hold the ledger against yet. (What it did, a
+        ledger that was rolled back since contradicts in the memory of its database.)"""
         if self._outside is None:
             return []
         place = self._reachable(self._outside)
         read = [
             c for name in sorted(names - self._held) for c, _ in self._read(place / name, ledger)
         ]
-        return [c for c in (*read, *self._largest) if c.ledger == ledger]
-
-    def _hold(self, names: set[str], outside: list[Checkpoint]) -> None:
-        """Remember that the ledger continues all of these."""
-        self._held = names
-        self._largest = sorted(outside, key=lambda c: c.head.size)[-1:]
+        return [c for c in read if c.ledger == ledger]
 
     def check(
         self,
@@ -146,7 +141,7 @@ class CheckpointFiles:
         for checkpoint, signer in signed:
             check_continues(checkpoint, now)
             _check_signer(checkpoint, signer, recorded)
-        self._hold(names, [c for c, _ in outside])
+        self._held = names
         self._memory.save()
 
     def _inside_one(self) -> list[tuple[Checkpoint, str]]:

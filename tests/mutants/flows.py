@@ -425,15 +425,8 @@ MUTANTS: tuple[Mutant, ...] = (
     Mutant(
         name="checkpoints: one outside that came meanwhile is not looked at before signing",
         where="flows/adapters/checkpoints.py::CheckpointFiles._come_since",
-        takes="return [c for c in (*read, *self._largest) if c.ledger == ledger]",
+        takes="return [c for c in read if c.ledger == ledger]",
         puts="return []",
-        fails="tests/faults/test_checkpoints.py::contradicts_a_checkpoint_outside",
-    ),
-    Mutant(
-        name="checkpoints: the largest outside is looked at once",
-        where="flows/adapters/checkpoints.py::CheckpointFiles._come_since",
-        takes="(*read, *self._largest)",
-        puts="read",
         fails="tests/faults/test_checkpoints.py::contradicts_a_checkpoint_outside",
     ),
     Mutant(
