@@ -1,6 +1,5 @@
 """The table [data] of `s3t.toml`: columns of the source, and what they may hold."""
 
-import codecs
 import unicodedata
 from collections.abc import Iterable, Mapping
 from string import Formatter
@@ -8,6 +7,7 @@ from typing import Literal
 
 from pydantic import Field, field_validator, model_validator
 
+from s3t_core.config.encodings import is_text_encoding, keeps_to_its_line
 from s3t_core.config.sections import Positive, Section, no_nul
 from s3t_core.identity import EXACT, STEPS
 
@@ -197,14 +197,16 @@ class DataConfig(Section):
     @field_validator("encoding")
     @classmethod
     def _encoding(cls, value: str) -> str:
-        try:
-            is_text = not value or codecs.lookup(value)._is_text_encoding
-        except (LookupError, ValueError):
-            is_text = False
-        if not is_text:
+        if value and not is_text_encoding(value):
             raise ValueError(
                 'expected the name of an encoding such as "utf-8", "cp1252" or "utf-16", got '
                 f"{value!r}"
+            )
+        if value and not keeps_to_its_line(value):
+            raise ValueError(
+                f"expected an encoding in which each line stands for itself, got {value!r}, in "
+                "which a mark that one person's row leaves open changes what the next ones say; "
+                "save the files as UTF-8"
             )
         return value
 

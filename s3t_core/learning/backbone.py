@@ -9,6 +9,7 @@ import contextlib
 import json
 import platform
 import re
+import unicodedata
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
@@ -364,11 +365,15 @@ _READERS = (
 def tokenizer_code(backbone: Backbone) -> str:
     """What reads texts for this backbone: the version of the package tokenizers, or, where its
     tokenizer is written in Python, that of Python, whose tables of characters it asks, and of
-    whatever such tokenizers use that is installed."""
-    if is_vision(backbone) or load_tokenizer(backbone).is_fast:
+    whatever such tokenizers use that is installed; and of what its chat template is written by."""
+    if is_vision(backbone):
         return version("tokenizers")
-    told = [f"python {platform.python_version()}"]
-    for name in _READERS:
+    tokenizer = load_tokenizer(backbone)
+    told = [version("tokenizers")] if tokenizer.is_fast else [f"python {platform.python_version()}"]
+    if tokenizer.chat_template:
+        told += [f"unicode {unicodedata.unidata_version}"]
+        told += [f"{name} {version(name)}" for name in ("jinja2", "markupsafe")]
+    for name in _READERS if not tokenizer.is_fast else ():
         with contextlib.suppress(PackageNotFoundError):
             told.append(f"{name} {version(name)}")
     return ", ".join(told)

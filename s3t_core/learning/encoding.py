@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
 import torch
-from jinja2 import TemplateError
 from PIL.Image import DecompressionBombError
 from torch import Tensor
 
@@ -18,7 +17,7 @@ from s3t_core.conversations import ANSWER, Conversation, Turn, pair_of, shape_of
 from s3t_core.errors import DataError, UsageError
 from s3t_core.images import read_image
 from s3t_core.learning.backbone import Backbone, is_vision, load_image_processor, load_tokenizer
-from s3t_core.learning.chat_template import drawing_nothing, template_of
+from s3t_core.learning.chat_template import template_of, write_chat
 from s3t_core.learning.recipe import Recipe
 from s3t_core.learning.tasks import writes_text
 from s3t_core.learning.tasks.task import NOT_LEARNT, Target, Task
@@ -245,20 +244,7 @@ class ConversationReader(TextReader):
         16)."""
         template = template_of(self.tokenizer.chat_template)
         messages = [{"role": t.role, "content": t.content} for t in turns]
-        try:
-            with drawing_nothing():
-                written = self.tokenizer.apply_chat_template(
-                    messages,
-                    chat_template=template,
-                    tokenize=False,
-                    add_generation_prompt=asks,
-                )
-            return str(written)
-        except TemplateError as error:
-            raise UsageError(
-                f"expected a chat template that takes these roles, got {type(error).__name__} from "
-                "it; leave the message of the system out, or take another tokenizer"
-            ) from None
+        return write_chat(template, messages, asks, self.tokenizer.special_tokens_map)
 
     def _ids(self, text: str) -> list[int]:
         found: list[int] = self.tokenizer(text, add_special_tokens=False)["input_ids"]

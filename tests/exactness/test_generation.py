@@ -21,7 +21,7 @@ from s3t_core.learning.chat_template import drawing_nothing, template_of
 from s3t_core.learning.encoding import ConversationReader, load_reader
 from s3t_core.learning.ensemble import Ensemble
 from s3t_core.learning.replica import load_staged
-from s3t_core.learning.stage import COMPUTED
+from s3t_core.learning.stage import COMPUTED, numeric_profile
 from s3t_core.learning.tasks.task import NOT_LEARNT
 from s3t_core.learning.writing import Writer, Writing
 from tests.exactness.system import DEVICE, Slices, TinySystem, make_slices
@@ -475,3 +475,9 @@ def test_kept_states_of_two_tasks_are_not_taken_for_each_other(writer: Path) -> 
     as_label = replace(system.recipe, task={}, labels=("a", "b"))
     keys = {states_key(recipe, "d" * 64, 1, 3) for recipe in (system.recipe, as_label)}
     assert len(keys) == 2
+
+
+def test_what_writes_chats_is_in_the_profile(writer: Path, tiny_backbone: Path) -> None:
+    told = numeric_profile(1, "cpu", find_backbone(str(writer))).tokenizers
+    assert "jinja2 3" in told and "markupsafe" in told and "unicode" in told
+    assert "jinja2" not in numeric_profile(1, "cpu", find_backbone(str(tiny_backbone))).tokenizers

@@ -50,8 +50,8 @@ MUTANTS: tuple[Mutant, ...] = (
     Mutant(
         name="failover: a checkpoint is held against larger ones alone",
         where="flows/adapters/checkpoints.py::CheckpointFiles._continued",
-        takes="for other in found: ...",
-        puts="for other in [c for c in found if c.head.size > checkpoint.head.size]: ...",
+        takes="for other in (*inside, *outside): ...",
+        puts="for other in [c for c in inside if c.head.size > checkpoint.head.size]: ...",
         fails="tests/faults/test_checkpoints.py::grew_again",
     ),
     Mutant(

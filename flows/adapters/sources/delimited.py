@@ -15,13 +15,13 @@ import io
 import itertools
 import re
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Sequence, Set
 from typing import IO, Any
 
 from flows.adapters.sources.cells import NOT_TEXT, RAGGED, Block, Columns, is_clean, spelt_out
-from flows.adapters.sources.labels import Meanings
 from flows.adapters.sources.parts import Part
 from flows.adapters.sources.tables import ROLE_WORDS, shown, words_of
+from flows.adapters.sources.targets import Nothing, Reading
 from flows.adapters.sources.text import (
     encoding_of,
     head_of,
@@ -76,12 +76,16 @@ class DelimitedTable:
         encoding: str,
         label: str,
         labels: Sequence[str],
+        reading: Reading,
+        subject: str,
     ) -> None:
         """`wanted`: the columns by which the delimiter is found, `label` the column of labels and
-        `labels` the declared ones, by which a row in the place of the header, or in a cell, is
-        known. Raises DataError."""
+        `labels` the declared ones, by which a row in the place of the header is known; what
+        `reading` takes for one, and ids in the column `subject`, tell one within a cell. Raises
+        DataError."""
         csv.field_size_limit(max(csv.field_size_limit(), _LONGEST_CELL))
-        self._part, self._labels, self._meanings = part, frozenset(labels), Meanings(labels)
+        self._part, self._labels, self._reading = part, frozenset(labels), reading
+        self._has_labels = bool(labels)  # a word that is none by chance, as a number may be
         self._odd, self._wanted = 0, frozenset(wanted)
         self._folded = {*map(_folded, wanted)}
         self._ragged: Counter[tuple[int, bool]] = Counter()
@@ -103,6 +107,7 @@ class DelimitedTable:
         self.delimiter = delimiter or declared or _fitting(lines, wanted, usual)
         self.header = _first(lines, self.delimiter)
         self._label = self.header.index(label) if label in self.header else -1
+        self._subject = self.header.index(subject) if subject in self.header else -1
         if not all(map(is_clean, self.header)):
             raise undecoded_header(name)
         if not text.strip():
@@ -115,6 +120,7 @@ class DelimitedTable:
         kind = {"\t": "TSV", ",": "CSV"}.get(self.delimiter, "CSV")
         self.told = f"{kind}, separated by {self._separators()}, {name}"
         self._head_lines = lines
+        self._ids: tuple[Set[str], Set[str]] | None = None
         if not delimiter and self.delimiter != usual:
             self.notes.append(
                 f"the file is separated by {self._separators()}, as its first line shows"
@@ -291,41 +297,54 @@ class DelimitedTable:
 
     def check_swallowed(self, row: list[str], line: int) -> None:
         """That no cell with line breaks holds other rows, which a quote swallowed that another one
-        closed. Raises DataError where such a row has a declared label in its place; what only has
-        as many cells is counted."""
+        closed. Raises DataError where such a row has in its place what a row asks for (a declared
+        label, a number within the range), or, where rows ask for nothing, an id as the first rows
+        have them; what only has as many cells is counted."""
         for place, cell in enumerate(row):
             first, *inner = _LINE_END.split(cell)
             if not inner:
                 continue
             last = inner.pop()
-            ends = [
-                self._holds(first, place, len(row), line),
-                self._holds(last, 0, place + 1, line),
-            ]
-            within = [self._holds(piece, 0, len(row), line) for piece in inner]
-            if any(within) or all(ends):
+            ends = [self._held(first, place, len(row)), self._held(last, 0, place + 1)]
+            within = [self._held(piece, 0, len(row)) for piece in inner]
+            found = {*within, *(ends if None not in ends or self._has_labels else ())} - {None}
+            if told := max(filter(None, found), default=""):
+                raise DataError(
+                    f"expected one row where a quoted cell begins on line {line}, got a cell that "
+                    f"holds other rows with {told}: a quote there that is never closed? Nothing "
+                    "was changed. Text that really holds such lines can be given as JSON Lines or "
+                    "Parquet"
+                )
+            if any(each is not None for each in within) or None not in ends:
                 self._odd = self._odd or line
 
-    def _holds(
+    def _held(
         self,
         piece: str,
         begin: int,
         end: int,
-        line: int,
-    ) -> bool:
-        """Whether a line of a quoted cell has as many cells as a row has from `begin` to `end`.
-        Raises DataError where a declared label stands in its place."""
+    ) -> str | None:
+        """What a line of a quoted cell has of a row, where it has as many cells as one has from
+        `begin` to `end`: "" for no more than that; None where it has not."""
         cells = piece.split(self.delimiter)
         if len(cells) != end - begin or len(cells) == 1:
-            return False
-        if begin <= self._label < end and self._meanings.means_one(cells[self._label - begin]):
-            raise DataError(
-                f"expected one row where a quoted cell begins on line {line}, got a cell that "
-                "holds other rows with their labels: a quote there that is never closed? Nothing "
-                "was changed. Text that really holds such lines can be given as JSON Lines or "
-                "Parquet"
-            )
-        return True
+            return None
+        if begin <= self._label < end and self._reading.means_one(cells[self._label - begin]):
+            return "their labels"
+        if isinstance(self._reading, Nothing) and begin <= self._subject < end:
+            return "their ids" if self._is_an_id(cells[self._subject - begin]) else ""
+        return ""
+
+    def _is_an_id(self, cell: str) -> bool:
+        """Whether a cell is one of the first rows' ids, or has the shape of one that no word has:
+        digits, or a mark, in the same places."""
+        if self._ids is None:
+            rows = [r for r in self._first_rows(_SAMPLE) if len(r) == len(self.header)]
+            first = {row[self._subject] for row in rows} - {""}
+            shapes = {s for s in map(_shape, first) if set(s) - {"a", " "}}
+            self._ids = frozenset(first), frozenset(shapes)
+        ids, kinds = self._ids
+        return cell in ids or (cell == cell.strip() and _shape(cell) in kinds)
 
 
 class _Rows:

@@ -70,7 +70,7 @@ class Meanings:
         return [value]
 
     def means_one(self, value: str) -> bool:
-        """Whether a value means a declared label."""
+        """See Reading: a declared label."""
         return self._one(value) in self._declared
 
     def _one(self, value: str) -> str | None:

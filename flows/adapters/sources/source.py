@@ -103,6 +103,8 @@ class Source:
                 config.encoding,
                 config.label,
                 config.labels,
+                reading_of(self._task, config.labels),
+                config.subject,
             )
         return JsonTable(part, config.encoding) if part.kind == "json" else ColumnarTable(part)
 

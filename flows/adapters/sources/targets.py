@@ -37,6 +37,10 @@ class Reading(Protocol):
     def problem(self, value: str) -> str:
         """Why a row with this value is refused, "" where it is not."""
 
+    def means_one(self, value: str) -> bool:
+        """Whether a value is what a row asks for: a line of others with one in its place may be a
+        row."""
+
     def labels_in(self, value: str) -> list[str]:
         """The labels that stand in a value, declared or not; none where it is no label."""
 
@@ -84,6 +88,10 @@ class LabelSets:
         if found is None:
             return NO_LIST
         return ONE_NOT_DECLARED if set(found) - set(self._declared) else ""
+
+    def means_one(self, value: str) -> bool:
+        """See Reading."""
+        return bool(value) and not self.problem(self._spelt(value))
 
     def labels_in(self, value: str) -> list[str]:
         """See Reading."""
@@ -154,6 +162,10 @@ class Numbers:
             return NO_NUMBER
         return "" if self._low <= number <= self._high else OUTSIDE
 
+    def means_one(self, value: str) -> bool:
+        """See Reading."""
+        return not self.problem(value.strip())
+
     def labels_in(self, value: str) -> list[str]:  # noqa: ARG002
         """See Reading."""
         return []
@@ -175,6 +187,10 @@ class Nothing:
     def problem(self, value: str) -> str:  # noqa: ARG002
         """See Reading."""
         return ""
+
+    def means_one(self, value: str) -> bool:  # noqa: ARG002
+        """See Reading: nothing tells such a row by what it asks for."""
+        return False
 
     def labels_in(self, value: str) -> list[str]:  # noqa: ARG002
         """See Reading."""

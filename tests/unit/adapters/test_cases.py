@@ -19,6 +19,7 @@ from hypothesis import strategies as st
 from flows.adapters.sources import MALFORMED, ROW, Source
 from flows.adapters.sources.preflight import preflight
 from s3t_core.config import Config, DataConfig
+from s3t_core.config.task import TaskConfig
 from s3t_core.errors import DataError, S3TError, UsageError
 from tests.cases.build import HERE, as_csv, as_lines, changed, people, write
 
@@ -316,6 +317,56 @@ def test_an_unclosed_quote_is_told_with_its_line_and_nobody_is_lost(
     for end in ("\n", "\r\n"):
         path.write_bytes((HEADER + rows).replace("\n", end).encode())
         assert f"on line {line}" in _refused(path)
+
+
+REGRESSION = TaskConfig(kind="regression", range=[1.0, 5.0])
+GENERATION = TaskConfig(kind="generation")
+MULTILABEL = TaskConfig(kind="multilabel", separator=";")
+OF_TASK: dict[str, tuple[TaskConfig, dict[str, Any], str, str]] = {
+    "a number": (REGRESSION, {}, "subject,text,label\n", "{id},{text},4\n"),
+    "a number before the text": (REGRESSION, {}, "subject,label,text\n", "{id},3.5,{text}\n"),
+    "labels": (MULTILABEL, {"labels": ["x", "y"]}, "subject,text,label\n", "{id},{text},x;y\n"),
+    "a response": (
+        GENERATION,
+        {"prompt": "prompt", "response": "response"},
+        "subject,prompt,response\n",
+        "{id},{text},well\n",
+    ),
+    "a prompt in the end": (
+        GENERATION,
+        {"prompt": "prompt", "response": "response"},
+        "subject,response,prompt\n",
+        "{id},well,{text}\n",
+    ),
+}
+
+
+def _of_task(path: Path, kind: str, rows: list[tuple[str, str]]) -> Source:
+    task, data, header, row = OF_TASK[kind]
+    path.write_text(header + "".join(row.format(id=i, text=t) for i, t in rows))
+    source = Source([str(path)], DataConfig(**data), "", task)
+    pd.concat(source.chunks(5))
+    return source
+
+
+@pytest.mark.parametrize("ids", [("u-1", "u-2", "u-3"), ("ann", "bob", "cid"), ("7", "8", "9")])
+@pytest.mark.parametrize("kind", OF_TASK)
+def test_whatever_rows_ask_for_a_stray_quote_puts_nobody_into_anothers_row(
+    tmp_path: Path, kind: str, ids: tuple[str, str, str]
+) -> None:
+    """Whose quote is closed by another one: no error of any kind, and a whole row of somebody else
+    in a cell, which no erasure of theirs would reach."""
+    a, b, c = ids
+    rows = [(b, "w0"), (a, '"she opens a quote'), (b, "all of it"), (c, 'and says "')]
+    with pytest.raises(DataError, match="holds other rows with"):
+        _of_task(tmp_path / "a.csv", kind, rows)
+
+
+@pytest.mark.parametrize("kind", OF_TASK)
+def test_whatever_rows_ask_for_text_of_several_lines_is_text(tmp_path: Path, kind: str) -> None:
+    text = '"Dear all,\nred, green, blue\n7 of 8\n\nyours, truly"'
+    rows = [("u-1", "w0"), ("u-2", text), ("u-3", '"a\nb"'), ("u-4", '"1, 2\nthree"')]
+    _of_task(tmp_path / "a.csv", kind, rows)
 
 
 @pytest.mark.parametrize(
