@@ -101,7 +101,11 @@ class CheckpointFiles:
         self._held = names
         return max((c.head.size for c in inside), default=0)
 
-    def _come_since(self, names: set[str], ledger: str) -> list[Checkpoint]:
+    def _come_since(
+        self,
+        names: set[str],
+        ledger: str,
+    ) -> list[Checkpoint]:
         """Those outside that this object did not hold the ledger against yet. (What it did, a
         ledger that was rolled back since contradicts in the memory of its database.)"""
         if self._outside is None:
@@ -162,7 +166,11 @@ class CheckpointFiles:
         with os.scandir(self._reachable(self._outside)) as found:
             return {each.name for each in found if each.name.endswith(".json")}
 
-    def _outside_ones(self, ledger: str, whole: bool) -> list[tuple[Checkpoint, str]]:
+    def _outside_ones(
+        self,
+        ledger: str,
+        whole: bool,
+    ) -> list[tuple[Checkpoint, str]]:
         """Those that were not held against the ledger yet, and the largest. Rule 1."""
         if self._outside is None:
             return []
@@ -177,7 +185,11 @@ class CheckpointFiles:
         largest = max((c.head.size for c, _, _ in ours), default=0)
         return [(c, signer) for c, signer, new in ours if new or c.head.size == largest]
 
-    def _read(self, path: Path, ledger: str) -> list[tuple[Checkpoint, str]]:
+    def _read(
+        self,
+        path: Path,
+        ledger: str,
+    ) -> list[tuple[Checkpoint, str]]:
         """One that says it is this ledger's, whatever its name; another workspace's is passed
         over."""
         named = path.name.startswith(f"{ledger[:16]}-")
@@ -221,11 +233,18 @@ class CheckpointFiles:
         )
         return [(checkpoint, signer)]
 
-    def _pass_over(self, path: Path) -> list[tuple[Checkpoint, str]]:
+    def _pass_over(
+        self,
+        path: Path,
+    ) -> list[tuple[Checkpoint, str]]:
         self._memory.keep(_KIND, path, [])
         return []
 
-    def _check_same(self, path: Path, checkpoint: Checkpoint) -> None:
+    def _check_same(
+        self,
+        path: Path,
+        checkpoint: Checkpoint,
+    ) -> None:
         """Rule 3. The same head may have been signed at another time."""
         there = self._read(path, checkpoint.ledger)
         if [(c.ledger, c.head) for c, _ in there] != [(checkpoint.ledger, checkpoint.head)]:
@@ -245,7 +264,10 @@ class CheckpointFiles:
         return folder
 
 
-def _content(path: Path, place: str) -> bytes:
+def _content(
+    path: Path,
+    place: str,
+) -> bytes:
     """What is in a file, "" for one that is too large to be a checkpoint. Raises WorkspaceError for
     what is no file."""
     try:
@@ -269,7 +291,11 @@ def _from_memory(known: list[object]) -> tuple[Checkpoint, str]:
     return Checkpoint(str(ledger), TreeHead(int(str(size)), str(root)), str(time)), str(signer)
 
 
-def _check_signer(checkpoint: Checkpoint, signer: str, state: State) -> None:
+def _check_signer(
+    checkpoint: Checkpoint,
+    signer: str,
+    state: State,
+) -> None:
     """Raises LedgerError for a checkpoint by a key that did not sign when the ledger was of that
     size: one that was replaced before, or one that it never named, whatever lies beside the keys.
     """

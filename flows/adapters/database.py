@@ -76,7 +76,12 @@ _MAKING = 0x53335400
 class Database:
     """One engine; transactions that hold the write lock from their start."""
 
-    def __init__(self, url: str, root: Path, sealing: bytes = b"") -> None:
+    def __init__(
+        self,
+        url: str,
+        root: Path,
+        sealing: bytes = b"",
+    ) -> None:
         """`sealing`: the key of the ledger's seals; with another one, or none, its entries are
         refused."""
         self._path = root / url.removeprefix(_SQLITE) if url.startswith(_SQLITE) else None
@@ -135,7 +140,10 @@ class Database:
                 ).scalar()
             )
 
-    def create(self, first: list[LedgerEvent]) -> None:
+    def create(
+        self,
+        first: list[LedgerEvent],
+    ) -> None:
         """Create the tables and begin the ledger with `first`."""
         self.prepare()
         with self.transaction() as connection:
@@ -166,7 +174,11 @@ class Database:
                 {*inspect(connection).get_table_names()} & {*METADATA.tables, VERSION_TABLE}
             )
 
-    def move_to(self, other: "Database", last: LedgerEvent) -> None:
+    def move_to(
+        self,
+        other: "Database",
+        last: LedgerEvent,
+    ) -> None:
         """Copy everything to `other`, where what an earlier try copied is replaced, append `last`
         there, then take the tables away here, so that whoever still has this database open is
         refused: nobody writes in between. Raises StorageError, and WorkspaceError where another
@@ -193,7 +205,11 @@ class Database:
             for table in tables:
                 table.drop(here)
 
-    def append(self, connection: Connection, told: Iterable[LedgerEvent | Event]) -> None:
+    def append(
+        self,
+        connection: Connection,
+        told: Iterable[LedgerEvent | Event],
+    ) -> None:
         """Append within a transaction that holds the write lock. Raises LedgerError for what the
         ledger's rules do not allow in its present state; then nothing is appended."""
         before = self.caught_up(connection)
@@ -216,7 +232,10 @@ class Database:
                     "take that away"
                 )
 
-    def folded(self, connection: Connection) -> "Folded":
+    def folded(
+        self,
+        connection: Connection,
+    ) -> "Folded":
         """Returns the ledger, read whole: every entry held against its hash and its seal, then
         folded. What this process folded before is not folded again, as long as it is what it was.
         Raises LedgerError."""
@@ -232,7 +251,10 @@ class Database:
             )
         return self._continue(known, rows[known.size :], seal)
 
-    def caught_up(self, connection: Connection) -> "Folded":
+    def caught_up(
+        self,
+        connection: Connection,
+    ) -> "Folded":
         """Returns the same, reading only what came since this process last looked."""
         known = self._known
         if known.size == 0:
@@ -243,19 +265,33 @@ class Database:
         seal = _check_rows(self.sealing, rows[1:], known.size, known.seal)
         return self._continue(known, rows[1:], seal)
 
-    def caught_up_with_leaves(self, connection: Connection) -> tuple["Folded", list[bytes]]:
+    def caught_up_with_leaves(
+        self,
+        connection: Connection,
+    ) -> tuple["Folded", list[bytes]]:
         """Returns the same, with the leaf hash of each of its entries, 32 bytes each."""
         return self.caught_up(connection), list(self._leaves)
 
-    def _continue(self, known: "Folded", rows: list[AnyRow], seal: bytes) -> "Folded":
+    def _continue(
+        self,
+        known: "Folded",
+        rows: list[AnyRow],
+        seal: bytes,
+    ) -> "Folded":
         self._known = _continued(known, rows, seal)
         self._leaves[known.size :] = [row.hash for row in rows]
         return self._known
 
-    def _stamped(self, event: Event) -> Event:
+    def _stamped(
+        self,
+        event: Event,
+    ) -> Event:
         return {**event, "lease": self.lease} if self.lease else event
 
-    def remove(self, owner: str) -> None:
+    def remove(
+        self,
+        owner: str,
+    ) -> None:
         """Take the database away, its file or what is ours in it, unless its ledger is another one
         than `owner`'s (the hash of its first entry, hex): that stays as it is. Idempotent."""
         if self._path is not None:
@@ -318,13 +354,20 @@ class Database:
             ) from None
 
 
-def _without_number(table: Table, row: RowMapping) -> dict[str, object]:
+def _without_number(
+    table: Table,
+    row: RowMapping,
+) -> dict[str, object]:
     """A row to insert. Requests are numbered by the database: in order, so that the next one finds
     its number free."""
     return {k: v for k, v in row.items() if not (table is REQUESTS and k == "seq")}
 
 
-def _check_copied(here: Connection, other: Database, tables: list[Table]) -> None:
+def _check_copied(
+    here: Connection,
+    other: Database,
+    tables: list[Table],
+) -> None:
     """That every row is there, unchanged. Raises StorageError."""
     with other.reading() as there:
         for table in tables:
@@ -341,7 +384,10 @@ def _check_copied(here: Connection, other: Database, tables: list[Table]) -> Non
                 )
 
 
-def _rows_of(connection: Connection, table: Table) -> Iterator[tuple[object, ...]]:
+def _rows_of(
+    connection: Connection,
+    table: Table,
+) -> Iterator[tuple[object, ...]]:
     """Rows without the number that the database gave them, by it where there is one."""
     order = [table.c.seq] if "seq" in table.c else []
     columns = [c for c in table.c if c.name != "seq"]
@@ -401,7 +447,12 @@ class Folded:
     state: State
 
 
-def seal_of(key: bytes, number: int, before: bytes, hashed: bytes) -> bytes:
+def seal_of(
+    key: bytes,
+    number: int,
+    before: bytes,
+    hashed: bytes,
+) -> bytes:
     """Returns the seal of entry `number`, 32 bytes: HMAC-SHA256 over its place, the seal before it
     ("" for the first) and its leaf hash. So an entry cannot be repeated elsewhere, and none before
     it can be changed."""
@@ -410,7 +461,10 @@ def seal_of(key: bytes, number: int, before: bytes, hashed: bytes) -> bytes:
     )
 
 
-def _rows_from(connection: Connection, first: int) -> list[AnyRow]:
+def _rows_from(
+    connection: Connection,
+    first: int,
+) -> list[AnyRow]:
     """Entries of the ledger from `first` on. Raises LedgerError where one is of other types than
     were written."""
     rows = list(
@@ -421,7 +475,12 @@ def _rows_from(connection: Connection, first: int) -> list[AnyRow]:
     return rows
 
 
-def _check_rows(key: bytes, rows: list[AnyRow], first: int, seal: bytes) -> bytes:
+def _check_rows(
+    key: bytes,
+    rows: list[AnyRow],
+    first: int,
+    seal: bytes,
+) -> bytes:
     """That the rows are the entries from `first` on, whose predecessor has the given seal; the last
     one's seal. Raises LedgerError."""
     for number, row in enumerate(rows, first):
@@ -441,7 +500,11 @@ def _check_rows(key: bytes, rows: list[AnyRow], first: int, seal: bytes) -> byte
     return seal
 
 
-def _continued(before: Folded, rows: list[AnyRow], seal: bytes) -> Folded:
+def _continued(
+    before: Folded,
+    rows: list[AnyRow],
+    seal: bytes,
+) -> Folded:
     if not rows:
         return before
     state = fold((json.loads(row.leaf) for row in rows), before.state, before.size)
@@ -451,7 +514,10 @@ def _continued(before: Folded, rows: list[AnyRow], seal: bytes) -> Folded:
 class SqlLedger:
     """The ledger. Fills the port `Ledger`."""
 
-    def __init__(self, database: Database) -> None:
+    def __init__(
+        self,
+        database: Database,
+    ) -> None:
         self._database = database
 
     def append(self, *told: LedgerEvent | Event) -> None:
@@ -515,40 +581,47 @@ class SqlLedger:
         with self._database.reading() as connection:
             return int(connection.execute(select(func.max(LEDGER.c.seq))).scalar() or 0) + 1
 
-    def told_since(self, first: int, most: int) -> list[LedgerEvent]:
-        """What the entries from `first` on tell, so many at most. Raises LedgerError."""
+    def told_since(
+        self,
+        first: int,
+        most: int,
+    ) -> list[tuple[LedgerEvent, bytes]]:
+        """What the entries from `first` on tell, so many at most, each with its leaf hash. Raises
+        LedgerError."""
         return list(self._read(first, None, most).values())
 
-    def told_at(self, numbers: Iterable[int]) -> dict[int, LedgerEvent]:
-        """What some entries tell, by their numbers. Raises LedgerError for one that is not there,
-        or not as it was written."""
-        wanted, found = sorted(set(numbers)), dict[int, LedgerEvent]()
+    def told_at(
+        self,
+        numbers: Iterable[int],
+    ) -> dict[int, LedgerEvent]:
+        """What some entries tell, by their numbers; of those that are there. Raises LedgerError for
+        one that is not as it was written."""
+        wanted, found = sorted({n for n in numbers if n >= 0}), dict[int, LedgerEvent]()
         for begin in range(0, len(wanted), CHUNK):
             some = set(wanted[begin : begin + CHUNK])  # a statement takes so many values at most
-            found |= self._read(min(some), some, 2 * len(some))
-        if len(found) != len(wanted):
-            raise LedgerError(
-                "expected every entry of the ledger that a callback tells of, got fewer; restore "
-                "the database from its backup and find out who wrote to it"
-            )
+            read = self._read(min(some), some, 2 * len(some))
+            found |= {number: event for number, (event, _) in read.items()}
         return found
 
-    def _read(self, first: int, wanted: set[int] | None, most: int) -> dict[int, LedgerEvent]:
-        """Entries from `first` on, or some of them, each held against its hash and its seal."""
+    def _read(
+        self, first: int, wanted: set[int] | None, most: int
+    ) -> dict[int, tuple[LedgerEvent, bytes]]:
+        """Entries from `first` on, or some of them, each held against its hash and its seal, with
+        its leaf hash."""
         asked = select(LEDGER).where(LEDGER.c.seq >= first - 1).order_by(LEDGER.c.seq)
         asked = asked.limit(most + (first > 0))
         if wanted is not None:
             asked = asked.where(LEDGER.c.seq.in_({*wanted, *(n - 1 for n in wanted)}))
         with self._database.reading() as connection:
             rows = {row.seq: row for row in connection.execute(asked)}
-        found: dict[int, LedgerEvent] = {}
+        found: dict[int, tuple[LedgerEvent, bytes]] = {}
         for number, row in rows.items():
             if number >= first and (wanted is None or number in wanted):
                 check_types(row, LEDGER)
                 before = rows.get(number - 1)
                 seal = bytes(before.seal) if before is not None else b""
                 _check_rows(self._database.sealing, [row], number, seal)
-                found[number] = from_json(json.loads(row.leaf))
+                found[number] = from_json(json.loads(row.leaf)), leaf_hash(row.leaf)
         return found
 
     def so_far(self) -> tuple[State, list[bytes]]:
@@ -562,6 +635,9 @@ class SqlLedger:
         hashes = self.leaves()
         return head_of(hashes)
 
-    def prove(self, event: Event) -> Inclusion:
+    def prove(
+        self,
+        event: Event,
+    ) -> Inclusion:
         """That an event is in the ledger as it is now. Raises LedgerError when it is not."""
         return inclusion_of(event, self.leaves())

@@ -159,12 +159,15 @@ class Door:
         return Guard(app, Rules(hosts, scheme, secret, open_paths, schemes, realm, knows))
 
     def server(self, app: Guard) -> "Server":
-        """A uvicorn server for it. It believes no header about where a request came from, and logs
-        none."""
+        """A uvicorn server for it. It believes no header about where a request came from, logs
+        none, and waits for nobody who says nothing (flows.adapters.connections)."""
         import uvicorn
+
+        from flows.adapters.connections import Patient, patience
 
         config = uvicorn.Config(
             app,
+            http=patience(),
             log_level="warning",
             access_log=False,
             proxy_headers=False,
@@ -174,7 +177,7 @@ class Door:
             ssl_certfile=self.tls_cert or None,
             ssl_keyfile=self.tls_key or None,
         )
-        return uvicorn.Server(config)
+        return Patient(config)
 
 
 @contextlib.contextmanager

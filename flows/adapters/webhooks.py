@@ -16,9 +16,11 @@ import ipaddress
 import socket
 import ssl
 from collections.abc import Awaitable, Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from email.utils import parsedate_to_datetime
+from functools import partial
 from typing import Literal
 
 import httpx
@@ -37,6 +39,20 @@ _EMBEDDED = [
 ]
 """Networks whose addresses have one of IPv4 in them, and how many bits stand behind it."""
 _LOCAL = ipaddress.ip_network("64:ff9b:1::/48")  # RFC 8215
+_NOBODYS = [
+    ipaddress.ip_network(network)
+    for network in (
+        "192.0.0.0/24",  # RFC 6890; what Oracle's machines are told about themselves by
+        "192.88.99.0/24",  # RFC 7526
+        "168.63.129.16/32",  # what Azure's are
+        "fec0::/10",  # RFC 3879
+        "3fff::/20",  # RFC 9637
+        "5f00::/16",  # RFC 9602
+    )
+]
+"""Networks that not every release of Python takes for what they are."""
+_RESOLVERS = ThreadPoolExecutor(8, "resolver")
+"""Names are asked for apart from what waits for them: a resolver that hangs holds up nobody."""
 
 
 @dataclass(frozen=True)
@@ -65,17 +81,31 @@ class Sender:
         self._resolve = resolve or _addresses
         self._may_reach = may_reach or is_public
 
-    async def send(self, url: str, headers: dict[str, str], body: bytes) -> Answer:
-        """Post a message once. Raises nothing that the other side, or the way there, can cause."""
+    async def send(
+        self,
+        url: str,
+        headers: dict[str, str],
+        body: bytes,
+    ) -> Answer:
+        """Post a message once. Raises nothing that the URL, the other side, or the way there can
+        cause."""
         try:
             return await asyncio.wait_for(self._send(httpx.URL(url), headers, body), self._seconds)
         except TimeoutError:
             return Answer("failed", "no answer in time")
+        except (httpx.InvalidURL, ValueError):
+            return Answer("failed", "no URL that can be asked")
 
-    async def _send(self, url: httpx.URL, headers: dict[str, str], body: bytes) -> Answer:
+    async def _send(
+        self,
+        url: httpx.URL,
+        headers: dict[str, str],
+        body: bytes,
+    ) -> Answer:
+        name = url.raw_host.decode("ascii")  # as it is in DNS: Python would read an IDN otherwise
         try:
-            addresses = await self._resolve(url.host, url.port or 443)
-        except OSError:
+            addresses = await self._resolve(name, url.port or 443)
+        except (OSError, UnicodeError):
             return Answer("failed", "no such host")
         if not addresses or not all(map(self._may_reach, addresses)):
             return Answer("failed", "address not public")
@@ -89,7 +119,7 @@ class Sender:
                     there,
                     content=body,
                     headers=asked,
-                    extensions={"sni_hostname": url.host},
+                    extensions={"sni_hostname": name},
                 ) as response,
             ):
                 return _answer(response)
@@ -140,6 +170,8 @@ def is_public(address: str) -> bool:
                 inner = ipaddress.IPv4Address((int(found) >> shift) & 0xFFFFFFFF)
         if inner is not None or found in _LOCAL:
             return inner is not None and is_public(str(inner))
+    if any(found in network for network in _NOBODYS if network.version == found.version):
+        return False
     return found.is_global and not found.is_multicast and not found.is_reserved
 
 
@@ -164,6 +196,10 @@ def _wait_of(response: httpx.Response) -> timedelta:
         return timedelta()
 
 
-async def _addresses(host: str, port: int) -> list[str]:
-    found = await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_STREAM)
+async def _addresses(
+    host: str,
+    port: int,
+) -> list[str]:
+    ask = partial(socket.getaddrinfo, host, port, type=socket.SOCK_STREAM)
+    found = await asyncio.get_running_loop().run_in_executor(_RESOLVERS, ask)
     return [str(address[0]) for *_, address in found]

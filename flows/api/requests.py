@@ -80,11 +80,11 @@ async def ask(
     idempotency_key: Key = None,
 ) -> Accepted:
     """Take deletion requests. They, and a signed checkpoint of them, are durable before this is
-    answered: 201 where one is new, 200 where each stood before, 409 where the key stands for a
-    request that was withdrawn or rejected."""
+    answered: 201 where one is new, 200 where each stood before, 409 where the key stands for
+    requests of which each was withdrawn or rejected (of one among others, its state says it)."""
     asked = Asked(tuple(body.subjects), tuple(body.hashed), body.record, idempotency_key or "")
     taken, tells = await desk.take(asked), may_be_told(token)
-    if any(each["state"] in get_args(ClosingKind) for each in taken.told):
+    if all(each["state"] in get_args(ClosingKind) for each in taken.told):
         raise Refused(
             409,
             "KeyIsSpent",

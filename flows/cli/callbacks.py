@@ -62,7 +62,7 @@ def retry(
     workspace: WorkspaceOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Have messages that were given up sent anew, under the ids that they had."""
+    """Have messages that were given up, or wait, sent anew and now, under the ids that they had."""
     opened = open_workspace(workspace)
     from flows.use_cases.callbacks import retry as again
 
@@ -72,7 +72,12 @@ def retry(
 
 @callbacks.command()
 def secret(
-    target: Annotated[str, typer.Argument(metavar="URL", help="As in [callbacks] targets.")],
+    target: Annotated[
+        str,
+        typer.Argument(
+            metavar="N", help="The how-manieth of [callbacks] targets (or its URL): 1, 2, ..."
+        ),
+    ],
     workspace: WorkspaceOption = None,
     as_json: JsonOption = False,
 ) -> None:

@@ -11,7 +11,7 @@ import hashlib
 import hmac
 import secrets
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Protocol
@@ -46,8 +46,10 @@ RETRIES = tuple(
 )
 """How long after each attempt that failed the next one is (Standard Webhooks, "deliverability and
 reliability"); after the last of them a message is given up."""
+_LONGEST_WAIT = timedelta(hours=27)
+"""No message waits longer for its next attempt: a day, and a tenth of it."""
 _TOGETHER = 32
-"""Messages on their way at once."""
+"""Messages on their way to a target at once."""
 _ENTRIES_TOGETHER = 1000
 """Entries of the ledger that are looked at in one step."""
 _KEPT_ENTRIES = 10_000
@@ -80,11 +82,14 @@ class Message:
 
     def body(self) -> bytes:
         """As it is sent: canonical JSON (RFC 8785)."""
-        data = {"id": self.request, **self.data}
+        data = {"id": self.request, **self.data} if self.request else self.data
         return canonical_json({"type": self.type, "timestamp": self.time, "data": data})
 
 
-def message_of(event: LedgerEvent, outcomes: bool) -> Message | None:
+def message_of(
+    event: LedgerEvent,
+    outcomes: bool,
+) -> Message | None:
     """What is told of an event; None of most. `outcomes`: of what an erasure came to, too."""
     if isinstance(event, events.RequestTaken):
         return Message("request.accepted", event.request, event.time, {"due": event.due})
@@ -92,6 +97,8 @@ def message_of(event: LedgerEvent, outcomes: bool) -> Message | None:
         return Message("request.approved", event.request, event.time, {})
     if isinstance(event, events.DeadlineExtended):
         return Message("request.extended", event.request, event.time, {"due": event.due})
+    if isinstance(event, events.ClockCorrected):
+        return Message("clock.corrected", "", event.time, {})
     if isinstance(event, events.RequestClosed | events.RequestCertified):
         told: dict[str, object] = {}
         if outcomes:
@@ -107,21 +114,31 @@ def target_digest(url: str) -> str:
     return sha256_hex(url.encode())[:32]
 
 
-def secret_for(workspace: Calling, url: str) -> bytes:
+def secret_for(
+    workspace: Calling,
+    url: str,
+) -> bytes:
     """The secret by which messages to a target are signed, 32 bytes: another one for each, so that
     none of them can sign for another."""
     key = secret_of(workspace.state_dir / CALLBACKS_SECRET).encode()
     return hmac.digest(key, b"s3t callbacks\0" + url.encode(), hashlib.sha256)
 
 
-def told_secret(workspace: Calling, url: str) -> str:
-    """The same, as the receiver is given it. Raises UsageError for a URL that is no target."""
-    if url not in workspace.config.callbacks.targets:
+def told_secret(
+    workspace: Calling,
+    url: str,
+) -> str:
+    """The same, as the receiver is given it. `url`: a target's, or which of them it is, from 1:
+    what has a secret in its path does not belong on a command line. Raises UsageError for what is
+    no target."""
+    targets = workspace.config.callbacks.targets
+    chosen = dict(zip(map(str, range(1, len(targets) + 1)), targets, strict=True)).get(url, url)
+    if chosen not in targets:
         raise UsageError(
-            "expected one of [callbacks] targets in s3t.toml, got another URL; write it there "
-            "first, letter by letter the same"
+            f"expected which of the {len(targets)} [callbacks] targets in s3t.toml, as 1, or one "
+            "letter by letter, got another; write it there first"
         )
-    return secret_told(secret_for(workspace, url))
+    return secret_told(secret_for(workspace, chosen))
 
 
 def gather(workspace: Calling) -> None:
@@ -133,8 +150,8 @@ def gather(workspace: Calling) -> None:
         begin = outbox.begin(target, workspace.ledger.size())
         while told := workspace.ledger.told_since(begin, _ENTRIES_TOGETHER):
             new = [
-                Delivery(target, _message_id(workspace.owner, number), number)
-                for number, event in enumerate(told, begin)
+                Delivery(target, _message_id(workspace.owner, number, leaf), number)
+                for number, (event, leaf) in enumerate(told, begin)
                 if message_of(event, outcomes) is not None
             ]
             outbox.take(target, begin, begin + len(told), new)
@@ -142,16 +159,17 @@ def gather(workspace: Calling) -> None:
             outbox.forget(begin - _KEPT_ENTRIES)
 
 
-def send_due(workspace: Calling, sender: Sender) -> CallbacksSent:
+def send_due(
+    workspace: Calling,
+    sender: Sender,
+) -> CallbacksSent:
     """Gather, and send once whatever is due now. Nobody else in this directory does meanwhile: who
     comes second sends nothing."""
     states: Counter[DeliveryState] = Counter()
     with _alone(workspace) as is_mine:
         if is_mine and workspace.config.callbacks.targets:
             gather(workspace)
-            for batch in _batches(workspace):
-                done = asyncio.run(_sent(workspace, sender, batch))
-                states.update(each.state for each in done)
+            states = asyncio.run(_sent(workspace, sender))
     return {
         "delivered": states["delivered"],
         "failed": states["waiting"],
@@ -159,14 +177,17 @@ def send_due(workspace: Calling, sender: Sender) -> CallbacksSent:
     }
 
 
-def list_callbacks(workspace: Calling, states: Iterable[DeliveryState]) -> list[CallbackTold]:
+def list_callbacks(
+    workspace: Calling,
+    states: Iterable[DeliveryState],
+) -> list[CallbackTold]:
     """Every message in one of these states, as they came."""
     urls = {target_digest(url): url for url in workspace.config.callbacks.targets}
     found = workspace.outbox.all(states)
     told = workspace.ledger.told_at({each.entry for each in found})
     listed: list[CallbackTold] = []
     for each in found:
-        message = message_of(told[each.entry], outcomes=False)
+        message = _message_at(told, each.entry, outcomes=False)
         listed.append(
             {
                 "message": each.message,
@@ -182,25 +203,42 @@ def list_callbacks(workspace: Calling, states: Iterable[DeliveryState]) -> list[
     return listed
 
 
-def retry(workspace: Calling, messages: Sequence[str]) -> int:
-    """Have messages that were given up sent anew, all of them where none is named; returns how many
-    those are. Raises NotThere for an id that is of none."""
-    dead = workspace.outbox.all(["dead"])
-    strange = set(messages) - {each.message for each in dead}
+def retry(
+    workspace: Calling,
+    messages: Sequence[str],
+) -> int:
+    """Have messages that were given up, or wait, sent anew and now, all of them where none is
+    named; returns how many those are. Raises NotThere for an id that is of none."""
+    left = workspace.outbox.all(["dead", "waiting"])
+    strange = set(messages) - {each.message for each in left}
     if strange:
         raise NotThere(
-            f"expected ids of messages that were given up (`s3t callbacks list --state dead`), got "
+            f"expected ids of messages that wait or were given up (`s3t callbacks list`), got "
             f"{len(strange)} other(s); nothing was changed"
         )
-    again = [each for each in dead if not messages or each.message in messages]
+    again = [each for each in left if not messages or each.message in messages]
     workspace.outbox.write(
         replace(each, state="waiting", attempts=0, due=workspace.now()) for each in again
     )
     return len(again)
 
 
-def _message_id(ledger: str, entry: int) -> str:
-    return "msg_" + sha256_hex(f"{ledger} {entry}".encode())[:32]
+def _message_id(
+    ledger: str,
+    entry: int,
+    leaf: bytes,
+) -> str:
+    return "msg_" + sha256_hex(f"{ledger} {entry} {leaf.hex()}".encode())[:32]
+
+
+def _message_at(
+    told: Mapping[int, LedgerEvent],
+    entry: int,
+    outcomes: bool,
+) -> Message | None:
+    """What is told of an entry; None where it tells of nothing, or is not there: somebody wrote to
+    the outbox."""
+    return message_of(told[entry], outcomes) if entry in told else None
 
 
 @contextlib.contextmanager
@@ -212,35 +250,65 @@ def _alone(workspace: Calling) -> Iterator[bool]:
         yield False
 
 
-def _batches(workspace: Calling) -> Iterator[list[Delivery]]:
-    """What is due, some at a time, each once: what failed meanwhile is due later."""
-    targets = [target_digest(url) for url in workspace.config.callbacks.targets]
-    begun = workspace.now()
-    while batch := workspace.outbox.due(targets, begun, _TOGETHER):
-        yield batch
+async def _sent(
+    workspace: Calling,
+    sender: Sender,
+) -> Counter[DeliveryState]:
+    """Send what is due, to each target by itself: one that keeps others waiting keeps itself."""
+    sending = [_sent_to(workspace, sender, url) for url in workspace.config.callbacks.targets]
+    states: Counter[DeliveryState] = Counter()
+    for found in await asyncio.gather(*sending):
+        states += found
+    return states
 
 
-async def _sent(workspace: Calling, sender: Sender, batch: Sequence[Delivery]) -> list[Delivery]:
-    """Send a batch, each to its target, and write what became of it."""
-    callbacks = workspace.config.callbacks
-    urls = {target_digest(url): url for url in callbacks.targets}
-    told = workspace.ledger.told_at({each.entry for each in batch})
-    now = workspace.clock.now()
+async def _sent_to(
+    workspace: Calling,
+    sender: Sender,
+    url: str,
+) -> Counter[DeliveryState]:
+    """Send a target what is due, each message once, some at a time, until a time at which none of
+    them went."""
+    target, tried = target_digest(url), set[str]()
+    states: Counter[DeliveryState] = Counter()
+    latest = rfc3339(workspace.clock.now() + _LONGEST_WAIT)
+    while True:
+        due = workspace.outbox.due(target, workspace.now(), latest, _TOGETHER + len(tried))
+        batch = [each for each in due if each.message not in tried][:_TOGETHER]
+        if not batch:
+            return states
+        tried |= {each.message for each in batch}
+        told = workspace.ledger.told_at({each.entry for each in batch})
+        done = await asyncio.gather(*(_told(workspace, sender, url, told, each) for each in batch))
+        states.update(each.state for each in done)
+        if all(each.state == "waiting" for each in done):
+            return states
 
-    async def one(each: Delivery) -> Delivery:
-        message, url = message_of(told[each.entry], callbacks.outcomes), urls[each.target]
-        if message is None:  # it tells of nothing: somebody wrote to the table
-            return replace(each, state="dead", answer="tells of nothing")
-        body = message.body()
+
+async def _told(
+    workspace: Calling,
+    sender: Sender,
+    url: str,
+    told: Mapping[int, LedgerEvent],
+    each: Delivery,
+) -> Delivery:
+    """Send a message, and write what became of it."""
+    message = _message_at(told, each.entry, workspace.config.callbacks.outcomes)
+    if message is None:
+        done = replace(each, state="dead", answer="tells of nothing")
+    else:
+        body, now = message.body(), workspace.clock.now()
         headers = signed(secret_for(workspace, url), each.message, now, body)
-        return _after(each, await sender.send(url, headers, body), workspace.clock.now())
-
-    done = await asyncio.gather(*map(one, batch))
-    workspace.outbox.write(done)
+        done = _after(each, await sender.send(url, headers, body), workspace.clock.now())
+    workspace.outbox.write([done])
     return done
 
 
-def _after(each: Delivery, answer: Answer, now: datetime) -> Delivery:
+def _after(
+    each: Delivery,
+    answer: Answer,
+    now: datetime,
+) -> Delivery:
     """What has become of a message by an attempt."""
     attempts = each.attempts + 1
     if answer.outcome == "delivered":

@@ -4,14 +4,15 @@ it is lost; and the place outside the workspace where checkpoints are kept."""
 from pathlib import Path
 from typing import Any, Protocol
 
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from flows.adapters.keys import (
     SIGNING_KEY,
-    SIGNING_PUB,
     adopt_held,
     changing_keys,
-    read_public_key,
+    keep_public_key,
+    read_public_keys,
     read_signing_key,
     write_next_key,
 )
@@ -19,10 +20,11 @@ from flows.use_cases.finding import Findable
 from flows.use_cases.quoting import check_quotes_nobody
 from flows.workspace import access
 from flows.workspace.parts import HasSigning, Lockable
+from flows.workspace.signing import not_the_key
 from flows.workspace.workspace import Workspace, refuse_open_plan
 from s3t_core.erasure import events
 from s3t_core.erasure.offline import VOUCHED, key_id
-from s3t_core.errors import UsageError
+from s3t_core.errors import UsageError, WorkspaceError
 
 _WAIT_SECONDS = 60
 
@@ -31,7 +33,11 @@ class Signed(Findable, HasSigning, Lockable, Protocol):
     """What is signed by a key."""
 
 
-def rotate_signing_key(workspace: Signed, by: str, lost: bool) -> dict[str, Any]:
+def rotate_signing_key(
+    workspace: Signed,
+    by: str,
+    lost: bool,
+) -> dict[str, Any]:
     """{"old", "new"}: key ids (SHA-256 of the raw public key, hex). The ledger records the change;
     the old key signs the new one's id, unless it is `lost`. From that entry on the old key counts
     for nothing; its public part stays, to verify what it signed before.
@@ -51,9 +57,13 @@ def rotate_signing_key(workspace: Signed, by: str, lost: bool) -> dict[str, Any]
                     f"expected no .s3t/keys/{SIGNING_KEY} with --lost, got one; leave --lost out: "
                     "the old key vouches for the new one"
                 )
-            old = read_public_key(folder / SIGNING_PUB)
+            old = _named(folder, state.signing)
+            signing = None if lost else read_signing_key(folder)
+            if signing is not None and key_id(signing.public_key()) != state.signing:
+                raise not_the_key(state.signing)
+            keep_public_key(folder)
             new = key_id(write_next_key(folder).public_key())
-            signed = b"" if lost else read_signing_key(folder).sign(VOUCHED + bytes.fromhex(new))
+            signed = signing.sign(VOUCHED + bytes.fromhex(new)) if signing is not None else b""
             workspace.ledger.append(
                 events.KeyReplaced(
                     time=workspace.now(),
@@ -70,7 +80,26 @@ def rotate_signing_key(workspace: Signed, by: str, lost: bool) -> dict[str, Any]
     return {"old": key_id(old), "new": new}
 
 
-def move_checkpoints(root: Path, by: str, lost: bool) -> dict[str, str]:
+def _named(
+    folder: Path,
+    signing: str,
+) -> Ed25519PublicKey:
+    """The public key that the ledger names, wherever among ours it lies: a restored database may
+    name another than the newest. Raises WorkspaceError."""
+    found = {key_id(public): public for public in read_public_keys(folder)}
+    if signing not in found:
+        raise WorkspaceError(
+            f"expected the public key that the ledger names, {signing[:16]}..., in .s3t/keys, got "
+            "others; put a published signing.pub there that is it, or says that it replaced it"
+        )
+    return found[signing]
+
+
+def move_checkpoints(
+    root: Path,
+    by: str,
+    lost: bool,
+) -> dict[str, str]:
     """{"old", "new"}: where checkpoints were kept outside the workspace, and where they are from
     now on, by [erasure] log_checkpoints_to, "" being nowhere. The ledger is held against those at
     the old place first, unless that is `lost`, and records the change.

@@ -20,6 +20,16 @@ _SIGNING_SECONDS = 60.0
 """A checkpoint waits so long for another process that signs one."""
 
 
+def not_the_key(signing: str) -> WorkspaceError:
+    """What to do where another key lies in the place of the one that signs. `signing`: its id."""
+    return WorkspaceError(
+        f"expected the signing key that the ledger names, {signing[:16]}..., in .s3t/keys, got "
+        "another. Where an older database was restored, restore the newest one; where an older key "
+        "was, the newest key. What is lost for good: take this key away, leave public keys there "
+        "(else put the newest published signing.pub there), and run `s3t rotate-key --lost`"
+    )
+
+
 class Signing:
     """The key that signs by the ledger, and the checkpoints that it signs."""
 
@@ -28,7 +38,11 @@ class Signing:
     ) -> None:
         self._layout, self._heads, self._ledger, self._now = layout, heads, ledger, now
 
-    def note_place(self, held: Change, by: str = "") -> None:
+    def note_place(
+        self,
+        held: Change,
+        by: str = "",
+    ) -> None:
         """Tell the ledger where checkpoints are kept outside, once one is there. `by`: who moves
         them."""
         held.require()
@@ -76,12 +90,7 @@ class Signing:
             with changing_keys(self._layout.keys_dir):
                 private, (state, leaves) = self._read_key(), self._ledger.so_far()
         if key_id(private.public_key()) != state.signing:
-            raise WorkspaceError(
-                f"expected the signing key that the ledger names, {state.signing[:16]}..., in "
-                ".s3t/keys, got another; restore it from its backup, or, when it is lost for good, "
-                "put the newest published signing.pub there, take this key away, and run "
-                "`s3t rotate-key --lost`"
-            )
+            raise not_the_key(state.signing)
         return private, leaves
 
     def _read_key(self) -> Ed25519PrivateKey:

@@ -1,5 +1,6 @@
 """The tables of `s3t.toml` that say what is learnt, for how long it lasts and how it is erased."""
 
+import ipaddress
 import math
 import re
 from collections.abc import Callable
@@ -40,6 +41,10 @@ def _as_value_error(check: Callable[..., object], *values: object) -> None:
 
 def _as_float(value: object) -> object:
     return float(value) if isinstance(value, int) and not isinstance(value, bool) else value
+
+
+_LONGEST_URL = 2000
+_LABEL = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?", re.IGNORECASE)
 
 
 class Section(BaseModel):
@@ -592,18 +597,27 @@ class CallbacksConfig(Section):
             try:
                 found = urlsplit(url)
                 bad = found.scheme != "https" or not found.hostname or "@" in found.netloc
-                bad = bad or bool(found.fragment) or found.port == 0
+                bad = bad or bool(found.fragment) or found.port == 0 or len(url) > _LONGEST_URL
+                bad = bad or not _is_host(found.hostname or "", "[" in found.netloc)
             except ValueError:
                 bad = True
             if bad or not url.isascii() or not url.isprintable() or " " in url:
                 raise ValueError(
-                    "expected https://HOST/PATH, without a name, a password, a fragment or "
-                    "characters beyond ASCII, got another; a secret of the receiver's own may "
-                    "stand in its path"
+                    f"expected https://HOST/PATH of at most {_LONGEST_URL} characters, a HOST as "
+                    "it is in DNS, without a name, a password, a fragment or characters beyond "
+                    "ASCII, got another"
                 )
         if len(set(value)) != len(value):
             raise ValueError("expected each target once, got one twice; take it out")
         return value
+
+
+def _is_host(name: str, in_brackets: bool) -> bool:
+    """Whether it is an address, or a name of labels as DNS has them (RFC 1123, section 2.1)."""
+    if in_brackets or name.rpartition(".")[2].isdecimal():
+        ipaddress.ip_address(name)
+        return True
+    return len(name) <= 253 and all(map(_LABEL.fullmatch, name.split(".")))
 
 
 class TiersConfig(Section):

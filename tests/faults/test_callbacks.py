@@ -6,12 +6,14 @@ import json
 import os
 import random
 import signal
+import socket
 import sqlite3
 import subprocess
 import sys
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import closing, suppress
 from datetime import datetime, timedelta
 from pathlib import Path
 
@@ -24,6 +26,7 @@ from flows.metrics import text_of
 from flows.use_cases import callbacks
 from flows.use_cases.callbacks import (
     RETRIES,
+    gather,
     list_callbacks,
     retry,
     send_due,
@@ -42,6 +45,7 @@ from tests.faults.carried import carry_out
 from tests.receiver import Received, check_signed, receiving
 
 WHO = "person 17"
+_STATES = ("waiting", "delivered", "dead")
 
 
 @pytest.fixture
@@ -96,6 +100,7 @@ def test_what_becomes_of_requests_is_told_without_saying_of_whom(
     assert all(("document_sha256" in c) is outcomes for c in closed)
     assert len(set(receiver.ids)) == 8
     secret = told_secret(place, receiver.url)
+    assert told_secret(place, "1") == secret
     for headers, body, path in receiver.came:
         check_signed(secret, headers, body)
         assert headers["host"] == f"receiver.example:{receiver.port}" and path == "/hook"
@@ -244,6 +249,14 @@ PRIVATE = [
     "64:ff9b:1::8.8.8.8",
     "2002:7f00:1::1",
     "2001:db8::1",
+    "fec0::1",
+    "3fff::1",
+    "5f00::1",
+    "192.0.0.8",
+    "192.0.0.192",
+    "192.88.99.1",
+    "168.63.129.16",
+    "::ffff:168.63.129.16",
     "not an address",
     "",
 ]
@@ -373,8 +386,7 @@ def test_who_writes_to_the_outbox_alone_has_nothing_told_that_was_not(
     assert send_due(place, receiver.sender())["dead"] == 1 and not receiver.came
     with sqlite3.connect(place.root / ".s3t" / "s3t.db") as database:
         database.execute("UPDATE outbox SET entry = 99, state = 'waiting'")
-    with pytest.raises(LedgerError, match="that a callback tells of"):
-        send_due(place, receiver.sender())
+    assert send_due(place, receiver.sender())["dead"] == 1 and not receiver.came
     with sqlite3.connect(place.root / ".s3t" / "s3t.db") as database:
         database.execute("UPDATE outbox SET state = 'certified'")
     with pytest.raises(LedgerError, match="another state"):
@@ -388,10 +400,12 @@ def test_what_reads_of_the_ledger_in_parts_holds_each_against_its_seal(
     take_requests(place, [WHO, "person 18"])
     size = place.ledger.size()
     assert size == place.ledger.state().size
-    assert [e.type for e in place.ledger.told_since(size - 2, 9)] == ["request", "request"]
-    assert [e.type for e in place.ledger.told_since(0, 1)] == ["workspace"]
+    since = place.ledger.told_since(size - 2, 9)
+    assert [e.type for e, _ in since] == ["request", "request"]
+    assert [leaf for _, leaf in since] == place.ledger.leaves()[-2:]
+    assert [e.type for e, _ in place.ledger.told_since(0, 1)] == ["workspace"]
     assert place.ledger.told_at([size - 1])[size - 1].type == "request"
-    assert place.ledger.told_at([]) == {}
+    assert place.ledger.told_at([]) == place.ledger.told_at([-1, size, 2**40]) == {}
     with monkeypatch.context() as patched:
         patched.setattr("flows.adapters.database.CHUNK", 2)
         told = place.ledger.told_at(range(size))
@@ -420,11 +434,204 @@ def test_what_reads_of_the_ledger_in_parts_holds_each_against_its_seal(
         "https://hööks.example.org/",
         "hooks.example.org",
         "file:///etc/passwd",
+        "https://a..b/",
+        "https://300.1.1.1/",
+        "https://1.2.3/",
+        "https://0x7f.1/",
+        "https://[v1.x]/",
+        "https://[::1/",
+        f"https://{'a' * 64}.example/",
+        f"https://{'a.' * 130}example/",
+        "https://-a.example/",
+        "https://a_b.example/",
+        f"https://hooks.example.org/{'a' * 2000}",
     ],
 )
 def test_what_is_no_target_is_refused(target: str) -> None:
     with pytest.raises(ValueError, match="expected https://HOST/PATH"):
         Config.model_validate({"callbacks": {"targets": [target]}})
+
+
+@pytest.mark.parametrize(
+    "target",
+    [
+        "https://xn--i-7iq.ws/h",
+        "https://xn--a/h",
+        "https://xn--strae-oqa.de/h",
+        "https://8.8.8.8/h",
+        "https://[2606:4700::1111]:8443/h",
+        "https://A.Example/h",
+        "https://localhost/h",
+    ],
+)
+def test_no_target_that_is_taken_stops_what_sends(
+    tmp_path: Path, receiver: Received, target: str
+) -> None:
+    """The others are told, once, and it is asked for as it stands in DNS."""
+    asked: list[str] = []
+
+    async def resolve(name: str, _: int) -> list[str]:
+        asked.append(name)
+        return ["127.0.0.1"] if name == "receiver.example" else ["10.0.0.1"]
+
+    place = _place(tmp_path / "w", target, receiver.url)
+    gather(place)
+    take_requests(place, [WHO])
+    sender = receiver.sender(1, resolve=resolve, may_reach=lambda a: a == "127.0.0.1")
+    for _ in range(2):
+        send_due(place, sender)
+    assert len(receiver.came) == 1
+    host = target.removeprefix("https://").partition("/")[0].lower()
+    assert (host.strip("[]") in asked) or (host.rpartition(":")[0].strip("[]") in asked)
+    states = {c["target"]: (c["state"], c["answer"]) for c in list_callbacks(place, _STATES)}
+    assert states[target] == ("waiting", "address not public")
+    assert states[receiver.url][0] == "delivered"
+
+
+@pytest.mark.parametrize("error", [RuntimeError, UnicodeError, ValueError, OSError])
+def test_what_went_is_written_though_another_one_fails_as_nobody_foresaw(
+    tmp_path: Path, receiver: Received, error: type[Exception]
+) -> None:
+    async def resolve(name: str, _: int) -> list[str]:
+        if name != "receiver.example":
+            await asyncio.sleep(1)
+            raise error("x")
+        return ["127.0.0.1"]
+
+    place = _place(tmp_path / "w", "https://other.example/", receiver.url)
+    gather(place)
+    take_requests(place, [WHO])
+    for _ in range(3):
+        with suppress(RuntimeError):
+            send_due(place, receiver.sender(resolve=resolve))
+    assert len(receiver.came) == 1
+    assert [c["target"] for c in list_callbacks(place, ["delivered"])] == [receiver.url]
+
+
+def test_a_target_that_hangs_keeps_no_other_waiting(tmp_path: Path, receiver: Received) -> None:
+    hangs = threading.Event()
+
+    async def resolve(name: str, _: int) -> list[str]:
+        if name == "hangs.example":
+            await asyncio.sleep(30)
+        return ["127.0.0.1"]
+
+    place = _place(tmp_path / "w", "https://hangs.example/", receiver.url)
+    gather(place)
+    take_requests(place, [f"person {n}" for n in range(100)])
+    sender = receiver.sender(3, resolve=resolve)
+    begun = time.monotonic()
+    send_due(place, sender)
+    assert len(receiver.came) == 100 and time.monotonic() - begun < 9, hangs
+    waits = list_callbacks(place, ["waiting"])
+    assert sum(c["attempts"] for c in waits) == 32  # nobody was home: the rest waits
+
+
+def test_a_name_that_nobody_answers_for_is_given_up_in_time(
+    place: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ended = threading.Event()
+    monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: ended.wait(20) and [])
+    begun = time.monotonic()
+    url = place.config.callbacks.targets[0]
+    answer = asyncio.run(Sender(1).send(url, {}, b"{}"))
+    took = time.monotonic() - begun
+    ended.set()
+    assert answer.told == "no answer in time" and took < 6
+
+
+def test_a_message_has_an_id_of_its_own_also_where_an_older_database_goes_on_otherwise(
+    place: Workspace, receiver: Received
+) -> None:
+    """A receiver takes an id that it knows for a message that it has."""
+    gather(place)
+    place.database.engine.dispose()
+    kept = (place.state_dir / "s3t.db").read_bytes()
+    told = []
+    for who in ("person 1", "person 2"):
+        again = Workspace(place.root)
+        take_requests(again, [who])
+        send_due(again, receiver.sender())
+        again.database.engine.dispose()
+        told.append((receiver.ids[-1], json.loads(receiver.came[-1][1])["data"]["id"]))
+        for name in ("s3t.db-wal", "s3t.db-shm", "checkpoint.json"):
+            (place.state_dir / name).unlink(missing_ok=True)
+        (place.state_dir / "s3t.db").write_bytes(kept)
+    assert told[0][0] != told[1][0] and told[0][1] != told[1][1]
+
+
+def test_a_clock_that_was_ahead_makes_no_message_wait_for_years(
+    place: Workspace, receiver: Received
+) -> None:
+    clock = _Clock(place)
+    clock.at += timedelta(days=700)
+    gather(place)
+    take_requests(place, [WHO])
+    receiver.status = lambda _: 503
+    send_due(place, receiver.sender())
+    clock.at -= timedelta(days=700)
+    receiver.status = lambda _: 204
+    take_requests(place, ["person 18"])
+    send_due(place, receiver.sender())
+    assert not list_callbacks(place, ["waiting", "dead"])
+    kinds = [json.loads(body)["type"] for _, body, _ in receiver.came[1:]]
+    assert sorted(kinds) == ["clock.corrected", "request.accepted", "request.accepted"]
+    (corrected,) = [json.loads(body) for _, body, _ in receiver.came if b"clock.corrected" in body]
+    assert corrected["data"] == {}
+
+
+def test_a_clock_that_is_set_back_while_it_sends_spends_one_attempt(
+    place: Workspace, receiver: Received
+) -> None:
+    clock = _Clock(place)
+    gather(place)
+    take_requests(place, [WHO])
+
+    def status(_: int) -> int:
+        clock.at -= timedelta(days=1)
+        return 503
+
+    receiver.status = status
+    send_due(place, receiver.sender())
+    (waits,) = list_callbacks(place, ["waiting"])
+    assert waits["attempts"] == 1 and len(receiver.came) == 1
+
+
+def test_what_waits_is_sent_now_where_somebody_says_so(
+    place: Workspace, receiver: Received
+) -> None:
+    take_requests(place, [WHO, "person 18"])
+    receiver.status = lambda _: 503
+    send_due(place, receiver.sender())
+    receiver.status = lambda _: 204
+    first, _ = list_callbacks(place, ["waiting"])
+    assert retry(place, [first["message"]]) == 1
+    assert send_due(place, receiver.sender())["delivered"] == 1
+    assert retry(place, []) == 1
+    assert send_due(place, receiver.sender())["delivered"] == 1
+
+
+@pytest.mark.parametrize("entry", [-5, 0, 99999, 2**40])
+def test_a_table_that_was_set_back_or_tells_of_nothing_stops_nothing(
+    place: Workspace, receiver: Received, entry: int
+) -> None:
+    take_requests(place, [WHO])
+    send_due(place, receiver.sender())
+    take_requests(place, ["person 18"])
+    place.database.engine.dispose()
+    with closing(sqlite3.connect(place.state_dir / "s3t.db")) as database, database:
+        database.execute("UPDATE callbacks SET entry = 0")
+        database.execute("UPDATE outbox SET entry = ?, state = 'waiting', due = ''", (entry,))
+    again = Workspace(place.root)
+    send_due(again, receiver.sender())
+    list_callbacks(again, _STATES)
+    assert len({*receiver.ids}) == 2
+    assert {json.loads(body)["type"] for _, body, _ in receiver.came} == {"request.accepted"}
+    again.database.engine.dispose()
+    with closing(sqlite3.connect(place.state_dir / "s3t.db")) as database, database:
+        database.execute("UPDATE callbacks SET entry = -1")
+    with pytest.raises(LedgerError, match="number of an entry"):
+        send_due(Workspace(place.root), receiver.sender())
 
 
 _SENDS = """

@@ -137,6 +137,37 @@ def test_older_keys_that_were_restored_are_replaced_by_what_was_published(
     assert verify_path(tmp_path / "b.zip", _kept(place, "newest.pem"))["valid"]
 
 
+@pytest.mark.parametrize("times", [1, 2])
+def test_a_database_of_before_a_rotation_goes_on_with_what_the_message_says(
+    place: Workspace, tmp_path: Path, times: int
+) -> None:
+    """The newest database is lost, and the key that it named with it; keys are newer."""
+    [first] = take_requests(place, ["person 1"])
+    withdraw(place, first.request_id)
+    place.database.engine.dispose()
+    kept = (place.state_dir / "s3t.db").read_bytes()
+    dropped = set()
+    for _ in range(times):
+        dropped.add(rotate_signing_key(Workspace(place.root), "security", lost=False)["new"])
+    (place.state_dir / "s3t.db").write_bytes(kept)
+    (place.state_dir / "checkpoint.json").unlink()
+    for act in (
+        lambda: take_requests(Workspace(place.root), ["person 2"]),
+        lambda: rotate_signing_key(Workspace(place.root), "security", lost=False),
+    ):
+        with pytest.raises(WorkspaceError, match=r"older database was restored.*--lost"):
+            act()
+    (place.keys_dir / SIGNING_KEY).unlink()
+    rotate_signing_key(Workspace(place.root), "security", lost=True)
+    again = Workspace(place.root)
+    assert len(take_requests(again, ["person 2"])) == 1
+    check_whole(again)
+    write_bundle(again, tmp_path / "b.zip", [])
+    assert verify_path(tmp_path / "b.zip", _kept(again, "newest.pem"))["valid"]
+    there = {key_id(read_public_key(p)) for p in place.keys_dir.glob("*.pub")}
+    assert dropped <= there  # by which documents of the lost time are still read
+
+
 def test_a_foreign_key_in_the_workspace_is_noticed(place: Workspace, tmp_path: Path) -> None:
     create_workspace(tmp_path / "other", Config())
     for name in (SIGNING_KEY, SIGNING_PUB):

@@ -209,16 +209,16 @@ MUTANTS: tuple[Mutant, ...] = (
     ),
     Mutant(
         name="files: a delimiter by chance makes an alarm",
-        where="flows/adapters/sources/delimited.py::DelimitedTable.check_swallowed",
-        takes="any((each is not None for each in within)) or None not in ends",
-        puts="any((each is not None for each in within)) or ends != [None, None]",
+        where="flows/adapters/sources/delimited.py::DelimitedTable._of_others",
+        takes="within - {None} or None not in ends",
+        puts="within - {None} or ends - {None}",
         fails="tests/unit/adapters/test_cases.py::by_chance",
     ),
     Mutant(
         name="files: a number by chance makes an alarm",
-        where="flows/adapters/sources/delimited.py::DelimitedTable.check_swallowed",
-        takes="None not in ends or self._has_labels",
-        puts="True",
+        where="flows/adapters/sources/delimited.py::DelimitedTable._of_others",
+        takes="None in ends and (not self._has_labels)",
+        puts="False",
         fails="tests/unit/adapters/test_cases.py::several_lines_is_text",
     ),
     Mutant(

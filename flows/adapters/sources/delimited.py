@@ -131,11 +131,17 @@ class DelimitedTable:
     def _separators(self) -> str:
         return DELIMITERS.get(self.delimiter, repr(self.delimiter))
 
-    def lacking(self, columns: Sequence[str]) -> list[str]:
+    def lacking(
+        self,
+        columns: Sequence[str],
+    ) -> list[str]:
         """See Table."""
         return [c for c in columns if c not in self.header and c not in self._part.constants]
 
-    def repeated(self, columns: Sequence[str]) -> list[str]:
+    def repeated(
+        self,
+        columns: Sequence[str],
+    ) -> list[str]:
         """See Table."""
         counts = Counter(self.header)
         return [c for c in columns if counts[c] > 1]
@@ -187,7 +193,10 @@ class DelimitedTable:
                 return found
         return 0
 
-    def sample(self, rows: int) -> list[dict[str, object]]:
+    def sample(
+        self,
+        rows: int,
+    ) -> list[dict[str, object]]:
         """See Table."""
         if self._is_a_row():
             return []
@@ -197,7 +206,10 @@ class DelimitedTable:
             if len(row) == len(self.header)
         ]
 
-    def _first_rows(self, rows: int) -> list[list[str]]:
+    def _first_rows(
+        self,
+        rows: int,
+    ) -> list[list[str]]:
         reader, found = (
             csv.reader(
                 self._head_lines,
@@ -240,7 +252,11 @@ class DelimitedTable:
         few = not columns or len(columns[0]) < _ENOUGH
         return few and not any(words_of(c) & _KNOWN or _folded(c) in self._folded for c in cells)
 
-    def blocks(self, columns: Columns, chunk_rows: int) -> Iterator[Block]:
+    def blocks(
+        self,
+        columns: Columns,
+        chunk_rows: int,
+    ) -> Iterator[Block]:
         """See Table."""
         places = [(c, self.header.index(c)) for c in columns if c in self.header]
         constants = {c: self._part.constants[c] for c in columns if c not in self.header}
@@ -279,7 +295,10 @@ class DelimitedTable:
         """One more row with a quote in a quoted cell that is not written twice."""
         self._misquoted += 1
 
-    def count_ragged(self, row: list[str]) -> None:
+    def count_ragged(
+        self,
+        row: list[str],
+    ) -> None:
         """One more row with more or fewer cells than the header."""
         self._ragged[len(row), not row[-1]] += 1
 
@@ -295,28 +314,48 @@ class DelimitedTable:
             f"{len(self.header)} cells, most of them {cells}; {what}"
         )
 
-    def check_swallowed(self, row: list[str], line: int) -> None:
+    def check_swallowed(
+        self,
+        row: list[str],
+        line: int,
+    ) -> None:
         """That no cell with line breaks holds other rows, which a quote swallowed that another one
         closed. Raises DataError where such a row has in its place what a row asks for (a declared
         label, a number within the range), or, where rows ask for nothing, an id as the first rows
         have them; what only has as many cells is counted."""
         for place, cell in enumerate(row):
-            first, *inner = _LINE_END.split(cell)
-            if not inner:
-                continue
-            last = inner.pop()
-            ends = [self._held(first, place, len(row)), self._held(last, 0, place + 1)]
-            within = [self._held(piece, 0, len(row)) for piece in inner]
-            found = {*within, *(ends if None not in ends or self._has_labels else ())} - {None}
-            if told := max(filter(None, found), default=""):
+            told = self._of_others(cell, place, len(row))
+            if told:
                 raise DataError(
                     f"expected one row where a quoted cell begins on line {line}, got a cell that "
                     f"holds other rows with {told}: a quote there that is never closed? Nothing "
                     "was changed. Text that really holds such lines can be given as JSON Lines or "
                     "Parquet"
                 )
-            if any(each is not None for each in within) or None not in ends:
+            if told is not None:
                 self._odd = self._odd or line
+
+    def _of_others(
+        self,
+        cell: str,
+        place: int,
+        width: int,
+    ) -> str | None:
+        """What a cell has of other rows: "" for as many cells and no more; None for nothing."""
+        first, *inner = _LINE_END.split(cell)
+        if not inner:
+            return None
+        last = inner.pop()
+        within = {self._held(piece, 0, width) for piece in inner}
+        ends = {
+            self._held(first, place, width),
+            self._held(last, 0, place + 1),
+        }
+        if None in ends and not self._has_labels:
+            ends = {None}
+        told = max(filter(None, within | ends), default="")
+        odd = within - {None} or None not in ends
+        return told or ("" if odd else None)
 
     def _held(
         self,
@@ -335,7 +374,10 @@ class DelimitedTable:
             return "their ids" if self._is_an_id(cells[self._subject - begin]) else ""
         return ""
 
-    def _is_an_id(self, cell: str) -> bool:
+    def _is_an_id(
+        self,
+        cell: str,
+    ) -> bool:
         """Whether a cell is one of the first rows' ids, or has the shape of one that no word has:
         digits, or a mark, in the same places."""
         if self._ids is None:
@@ -370,7 +412,10 @@ class _Rows:
         self._before = self._reader.line_num
         return next(self._reader)
 
-    def take(self, count: int) -> tuple[list[list[str]], dict[int, str]]:
+    def take(
+        self,
+        count: int,
+    ) -> tuple[list[list[str]], dict[int, str]]:
         """The next rows, at most `count`; of those that cannot be read the place, with the
         reason."""
         rows: list[list[str]] = []
@@ -401,7 +446,11 @@ class _Rows:
                 before = reader.line_num
         return rows, malformed
 
-    def _misquoted(self, error: csv.Error, first: int) -> None:
+    def _misquoted(
+        self,
+        error: csv.Error,
+        first: int,
+    ) -> None:
         """Go on where only a line of its own is spoilt. Raises DataError."""
         last = self._reader.line_num
         unclosed = "unexpected end" in str(error) or "field larger" in str(error)
@@ -417,7 +466,10 @@ class _Rows:
         ) from None
 
 
-def _chunks(rows: _Rows, chunk_rows: int) -> Iterator[tuple[list[list[str]], dict[int, str]]]:
+def _chunks(
+    rows: _Rows,
+    chunk_rows: int,
+) -> Iterator[tuple[list[list[str]], dict[int, str]]]:
     while True:
         with (
             without_collections()
@@ -467,7 +519,10 @@ def _declared(text: str) -> tuple[int, str]:
     return (1, found[1]) if found else (0, "")
 
 
-def _first(lines: Sequence[str], delimiter: str) -> list[str]:
+def _first(
+    lines: Sequence[str],
+    delimiter: str,
+) -> list[str]:
     """The cells of the first line that has any; none where its quotes are not closed."""
     try:
         return next(
@@ -504,7 +559,10 @@ def _fitting(
     return even[0] if len(even) == 1 else usual
 
 
-def _is_even(lines: Sequence[str], delimiter: str) -> bool:
+def _is_even(
+    lines: Sequence[str],
+    delimiter: str,
+) -> bool:
     """Whether a delimiter makes as many cells of nearly every row as of the first, and more than
     one."""
     widths = [len(row) for row in csv.reader(lines, delimiter=delimiter) if row]

@@ -187,6 +187,9 @@ def test_a_key_is_a_request_for_ever(place: Workspace, client: Client) -> None:
     spent = asks.post(REQUESTS, json={"subjects": ["person 17"]}, headers=key)
     assert spent.status_code == 409 and "another key" in spent.json()["do"]
     assert not place.requests.open_now()
+    both = asks.post(REQUESTS, json={"subjects": ["person 17", "person 18"]}, headers=key)
+    states = [each["state"] for each in both.json()["requests"]]
+    assert both.status_code == 201 and states == ["withdrawal", "pending"]  # it was accepted
     assert asks.post(REQUESTS, json={"subjects": ["person 17"]}).status_code == 201
 
 
