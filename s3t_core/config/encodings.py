@@ -47,7 +47,10 @@ def keeps_to_its_line(name: str) -> bool:
     return False
 
 
-def _state_behind(name: str, lines: bytes) -> int | None:
+def _state_behind(
+    name: str,
+    lines: bytes,
+) -> int | None:
     """How what reads these lines reads on; None where it cannot read them: such a file is refused.
     (What is cut off at their end is no state: it is read with what follows.)"""
     decoder = codecs.getincrementaldecoder(name)()
@@ -58,7 +61,11 @@ def _state_behind(name: str, lines: bytes) -> int | None:
     return decoder.getstate()[1]
 
 
-def _reads(name: str, lines: bytes, last: str) -> bool:
+def _reads(
+    name: str,
+    lines: bytes,
+    last: str,
+) -> bool:
     """Whether the last of these lines is read as it is alone, where they can be read."""
     try:
         return lines.decode(name).endswith("\n" + last)

@@ -255,25 +255,18 @@ def check_bundle(
         checkpoint = {}
     names = sorted(n for n in files if _DOCUMENT.fullmatch(n))
     folders = {n for n in files if n.endswith("/") and not files[n]}
-    strange = sum(
-        _FOLDER in n.casefold().replace("\\", "/") for n in files.keys() - {*names} - folders
-    )
+    others = files.keys() - {*names, "checkpoint.json", "proofs.json"} - folders
+    strange = sum(map(_looks_like_a_document, others))
     if strange:
         problems.append(
-            f"{_FOLDER} expected certificates/REQUEST.json and nothing else there, got {strange} "
+            f"{_FOLDER} expected certificates/REQUEST.json and no other documents, got {strange} "
             "other name(s), which nobody checks: whoever counts documents would count them"
         )
     for name in names if checkpoint else []:
         try:
-            certificates.append(
-                _check_certificate(
-                    files[name],
-                    Path(name).stem,
-                    keys,
-                    checkpoint,
-                    proofs,
-                )
-            )
+            request = Path(name).stem
+            found = _check_certificate(files[name], request, keys, checkpoint, proofs)
+            certificates.append(found)
         except NotValid as error:
             problems.append(f"{name}: {error}")
     told = {f"certificates/{request}.json" for request in proofs.get("certificates", {})}
@@ -291,6 +284,14 @@ def check_bundle(
         "keys": sorted(keys.publics),
         "not_proved": list(NOT_PROVED),
     }
+
+
+def _looks_like_a_document(name: str) -> bool:
+    """Whether somebody who looks through a bundle may take it for one: it lies in a folder, by
+    whatever letters that is spelt, or is called as one is."""
+    plain = name.casefold().replace("\\", "/")
+    in_a_folder = plain.endswith(".json") and ("/" in plain or plain.startswith("req-"))
+    return _FOLDER in plain or in_a_folder
 
 
 class _Keys:
@@ -381,13 +382,17 @@ def _signed_checkpoint(envelope: bytes, keys: _Keys) -> tuple[dict[str, Any], st
     return predicate, signer
 
 
+_ENDS = OSError, EOFError, RuntimeError, ValueError, OverflowError
+_BROKEN = (*_ENDS, zipfile.BadZipFile, zlib.error, struct.error)
+"""What reading an archive may end in."""
+
+
 def read_files(path: Path) -> dict[str, bytes]:
     """The files of a bundle: a zip file, or a directory it was unpacked to. Raises NotValid."""
     if path.is_dir():
-        certificates = sorted(
-            p.relative_to(path).as_posix() for p in path.glob("certificates/**/*")
-        )
-        names = ["checkpoint.json", "proofs.json", *certificates]
+        documents = {*path.glob("certificates/**/*"), *path.glob("**/*.[jJ][sS][oO][nN]")}
+        certificates = sorted(p.relative_to(path).as_posix() for p in documents)
+        names = list(dict.fromkeys(["checkpoint.json", "proofs.json", *certificates]))
         found = [(n, path / n) for n in names if (path / n).is_file()]
         if sum(p.stat().st_size for _, p in found) > MOST_BYTES:
             raise NotValid(f"expected at most {MOST_BYTES} bytes of evidence, got more")
@@ -408,17 +413,7 @@ def read_files(path: Path) -> dict[str, bytes]:
                     "expected a bundle as it is written, got one that is compressed in another way"
                 )
             return {e.filename: archive.read(e) for e in entries}
-    except (
-        OSError,
-        zipfile.BadZipFile,
-        zlib.error,
-        struct.error,
-        EOFError,
-        NotImplementedError,
-        RuntimeError,
-        ValueError,
-        OverflowError,
-    ) as error:
+    except _BROKEN as error:
         raise NotValid(
             f"expected a bundle (zip) or a directory, got neither ({type(error).__name__})"
         ) from None
@@ -611,8 +606,11 @@ def _leaf(entry: object) -> bytes:
 
 def _canonical(value: object) -> bytes:
     """RFC 8785: names in the order of their UTF-16 units, numbers as ECMAScript writes them. Raises
-    ValueError for what has no such spelling."""
-    return _spelt(value).encode()
+    ValueError for what has no such spelling, or is nested too deep to be spelt."""
+    try:
+        return _spelt(value).encode()
+    except RecursionError:
+        raise ValueError("a value that is nested too deep") from None
 
 
 def _spelt(value: object) -> str:
@@ -717,7 +715,8 @@ def main() -> None:
             "keys": [],
             "not_proved": [],
         }
-    sys.stdout.write("\n".join(_told(result)) + "\n")
+    told = "\n".join(_told(result)) + "\n"
+    sys.stdout.write(told.encode("ascii", "backslashreplace").decode())
     sys.exit(1 if result["problems"] else 0)
 
 

@@ -67,7 +67,10 @@ class _NotShown:
 class _Method(_NotShown):
     """One of a value's."""
 
-    def __init__(self, method: Callable[..., object]) -> None:
+    def __init__(
+        self,
+        method: Callable[..., object],
+    ) -> None:
         self._method = method
 
     def __call__(self, *args: object, **more: object) -> object:
@@ -77,7 +80,10 @@ class _Method(_NotShown):
 class _Passing(_NotShown, Iterator[object]):
     """What a filter gives to be iterated over once."""
 
-    def __init__(self, values: Iterator[object]) -> None:
+    def __init__(
+        self,
+        values: Iterator[object],
+    ) -> None:
         self._values = values
 
     def __next__(self) -> object:
@@ -98,7 +104,10 @@ class _Generation(Extension):
 
     tags = {"generation"}  # noqa: RUF012  # as Jinja has it
 
-    def parse(self, parser: Parser) -> nodes.Node:
+    def parse(
+        self,
+        parser: Parser,
+    ) -> nodes.Node:
         line = next(parser.stream).lineno
         body = parser.parse_statements(("name:endgeneration",), drop_needle=True)
         return nodes.CallBlock(self.call_method("_said"), [], [], body).set_lineno(line)
@@ -133,11 +142,19 @@ class _Environment(ImmutableSandboxedEnvironment):
             "cycler": _Cycler,
         }
 
-    def getattr(self, obj: object, attribute: str) -> object:
+    def getattr(
+        self,
+        obj: object,
+        attribute: str,
+    ) -> object:
         """An attribute, or what is kept under that name."""
         return _called(super().getattr(obj, attribute))
 
-    def getitem(self, obj: object, argument: object) -> object:
+    def getitem(
+        self,
+        obj: object,
+        argument: object,
+    ) -> object:
         """What is kept under a name, or an attribute."""
         return _called(super().getitem(obj, argument))
 
@@ -177,7 +194,9 @@ def _dict(*args: Any, **more: object) -> dict[Any, Any]:
     return dict(*args, **more)
 
 
-def _passing(apply: Callable[..., object]) -> Callable[..., object]:
+def _passing(
+    apply: Callable[..., object],
+) -> Callable[..., object]:
     """A filter that gives what is iterated over as what has no text."""
 
     @functools.wraps(apply)
@@ -239,7 +258,9 @@ def _compiled(template: str) -> jinja2.Template:
     return _Environment().from_string(template)
 
 
-def template_of(told: str | Mapping[str, str] | None) -> str:
+def template_of(
+    told: str | Mapping[str, str] | None,
+) -> str:
     """The template that chats are written with, of what a tokenizer has: one, or several by their
     names. Raises UsageError where there is none, or where it could write another text another
     time."""

@@ -132,6 +132,10 @@ def test_a_missing_file_is_detected(erased: World, name: str) -> None:
         "sub/certificates/req-2.json",
         "./certificates/req-2.json",
         "certificates/.json/x",
+        "certific\u0430tes/req-2.json",
+        "\uff43ertificates/req-2.JSON",
+        "more/req-2.json",
+        "req-2.json",
     ],
 )
 def test_a_document_under_another_name_is_no_further_document(
@@ -144,13 +148,23 @@ def test_a_document_under_another_name_is_no_further_document(
     found = check_bundle(more, public)
     assert not found["valid"] and "whoever counts documents" in str(found["problems"])
     assert [c["request"] for c in found["certificates"]] == ["req-1", "req-2", "req-3"]
-    for n, data in (more if name.startswith("certificates/a") else files).items():
+    told_there = name.startswith(("certificates/a", "certific\u0430", "\uff43", "more", "req"))
+    for n, data in (more if told_there else files).items():
         (tmp_path / n).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / n).write_bytes(data)
     (tmp_path / "certificates" / "empty").mkdir()
-    assert check_bundle(read_files(tmp_path), public)["valid"] is not name.startswith(
-        "certificates/a"
-    )
+    assert check_bundle(read_files(tmp_path), public)["valid"] is not told_there
+
+
+def test_a_checkpoint_or_a_key_that_somebody_keeps_beside_an_unpacked_bundle_is_no_matter(
+    erased: World, tmp_path: Path
+) -> None:
+    files = _bundle(erased)
+    kept = {"EARLIER.json": files["checkpoint.json"], "notes.txt": b"x", "controller.pem": b"y"}
+    for name, data in (files | kept).items():
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_bytes(data)
+    assert check_bundle(read_files(tmp_path), [_key(erased).public_key()])["valid"]
 
 
 def test_entries_that_only_name_folders_are_no_documents(erased: World) -> None:
@@ -396,3 +410,15 @@ def test_the_verifier_in_the_bundle_runs_by_itself(erased: World, tmp_path: Path
     path.write_bytes(path.read_bytes().replace(b"payload", b"Payload", 1))
     bad = run("--key", str(key))
     assert bad.returncode == 1 and "NOT VALID: certificates/req-1.json" in bad.stdout
+    proofs = tmp_path / "bundle" / "proofs.json"
+    kept = proofs.read_bytes()
+    deep = b"[" * 900 + b"]" * 900
+    for hostile in (
+        kept.replace(b'"keys":[', b'"keys":[{"index":0,"entry":{"type":"key","x":' + deep + b"}},"),
+        kept.replace(b'"certificates":{', b'"certificates":{"\\ud800":{"entry":' + deep + b"},"),
+        kept.replace(b'"entry":{', b'"entry":{"x":' + deep + b",", 1),
+    ):
+        assert hostile != kept
+        proofs.write_bytes(hostile)
+        bad = run("--key", str(key))
+        assert bad.returncode == 1 and "NOT VALID" in bad.stdout and not bad.stderr
