@@ -889,8 +889,8 @@ MUTANTS: tuple[Mutant, ...] = (
     Mutant(
         name="verify: damaged compression is a traceback",
         where="s3t_core/erasure/offline.py::read_files",
-        takes="zlib.error",
-        puts="",
+        takes="_BROKEN",
+        puts="_ENDS",
         fails="tests/faults/test_hostile.py::damaged",
     ),
     Mutant(
