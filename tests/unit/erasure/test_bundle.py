@@ -74,6 +74,7 @@ def test_a_bundle_verifies_and_says_what_it_cannot_prove(erased: World) -> None:
     assert any("have it from them by another way" in line for line in found["not_proved"])
 
 
+@pytest.mark.slow
 def test_any_changed_byte_of_what_it_proves_is_detected(erased: World) -> None:
     files, public = _bundle(erased), [_key(erased).public_key()]
     for name in ("checkpoint.json", "certificates/req-2.json"):

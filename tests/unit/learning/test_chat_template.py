@@ -144,6 +144,7 @@ def test_what_has_an_address_or_an_order_of_the_process_is_not_shown(name: str) 
         write_chat(template_of(template), CHAT, False, TOKENS)
 
 
+@pytest.mark.slow
 def test_whatever_is_written_is_the_same_in_every_process() -> None:
     script = (
         "from tests.unit.learning.test_chat_template import *\n"
