@@ -19,10 +19,7 @@ from s3t_core.files import read_regular, remove_file, write_each_atomically
 class Heads(Protocol):
     """Signed heads of ledgers (flows.adapters.heads)."""
 
-    def check(
-        self,
-        ledger: SqlLedger,
-    ) -> None:
+    def check(self, ledger: SqlLedger) -> None:
         """Raises where a ledger has lost anything of what they tell."""
 
 
@@ -38,9 +35,8 @@ class CertificateFiles:
         ledger: SqlLedger,
     ) -> None:
         """`key`: the one that signs now, whatever did when the command began; `publics`: of that
-        one and those before it. `heads`: what the
-        ledger that is signed over is held against each time before a signature, because another
-        copy of the database may have taken its place since then."""
+        one and those before it. `heads`: what the ledger that is signed over is held against each
+        time before a signature, because another copy of the database may have taken its place."""
         self.folder = folder
         self._key, self._publics = key, publics
         self._heads, self._ledger = heads, ledger
@@ -69,10 +65,7 @@ class CertificateFiles:
         write_each_atomically(self.folder, {f"{r}.json": envelope for r, envelope in new.items()})
         return {r: sha256_hex(envelope) for r, envelope in (kept | new).items()}
 
-    def kind_of(
-        self,
-        request_id: str,
-    ) -> str:
+    def kind_of(self, request_id: str) -> str:
         """The type of the document there, "" where a key of this workspace did not sign it."""
         try:
             return str(
@@ -81,27 +74,18 @@ class CertificateFiles:
         except (OSError, CertificateError, KeyError):
             return ""
 
-    def digest_of(
-        self,
-        request_id: str,
-    ) -> str:
+    def digest_of(self, request_id: str) -> str:
         """The SHA-256 of the document there, "" without one."""
         with contextlib.suppress(OSError):
             return sha256_hex(read_regular(self.path_of(request_id)))
         return ""
 
-    def discard(
-        self,
-        request_ids: Iterable[str],
-    ) -> None:
+    def discard(self, request_ids: Iterable[str]) -> None:
         """Remove what was signed for these requests, of which no ledger entry tells. Idempotent."""
         for request_id in request_ids:
             remove_file(self.path_of(request_id))
 
-    def path_of(
-        self,
-        request_id: str,
-    ) -> Path:
+    def path_of(self, request_id: str) -> Path:
         """Where a request's closing document is."""
         return self.folder / f"{request_id}.json"
 
@@ -117,9 +101,7 @@ class CertificateFiles:
         return None
 
 
-def _act(
-    certificate: dict[str, Any],
-) -> tuple[object, ...]:
+def _act(certificate: dict[str, Any]) -> tuple[object, ...]:
     """Which erasure a certificate tells of, apart from when it was signed: its request, its plan
     and the ledger entry of its search."""
     return (

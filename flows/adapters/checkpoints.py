@@ -233,10 +233,7 @@ class CheckpointFiles:
         )
         return [(checkpoint, signer)]
 
-    def _pass_over(
-        self,
-        path: Path,
-    ) -> list[tuple[Checkpoint, str]]:
+    def _pass_over(self, path: Path) -> list[tuple[Checkpoint, str]]:
         self._memory.keep(_KIND, path, [])
         return []
 
@@ -264,10 +261,7 @@ class CheckpointFiles:
         return folder
 
 
-def _content(
-    path: Path,
-    place: str,
-) -> bytes:
+def _content(path: Path, place: str) -> bytes:
     """What is in a file, "" for one that is too large to be a checkpoint. Raises WorkspaceError for
     what is no file."""
     try:

@@ -47,18 +47,12 @@ class Patience(H11Protocol):
             pass
         self._wait()
 
-    def connection_lost(
-        self,
-        exc: Exception | None,
-    ) -> None:
+    def connection_lost(self, exc: Exception | None) -> None:
         """See asyncio.Protocol."""
         self._wait_no_more()
         super().connection_lost(exc)
 
-    def data_received(
-        self,
-        data: bytes,
-    ) -> None:
+    def data_received(self, data: bytes) -> None:
         """See asyncio.Protocol."""
         if self not in self.waiting and self._is_between_requests():
             self._wait()
@@ -96,10 +90,7 @@ class Patient(Server):
     """A server that waits a while for what begins TLS, and says once a minute, and not each time,
     that it can take no more connections."""
 
-    async def serve(
-        self,
-        sockets: list[socket.socket] | None = None,
-    ) -> None:
+    async def serve(self, sockets: list[socket.socket] | None = None) -> None:
         """See uvicorn.Server."""
         loop: Any = asyncio.get_running_loop()
         loop.set_exception_handler(_quiet())
@@ -117,10 +108,7 @@ class Patient(Server):
 def _quiet() -> Callable[[asyncio.AbstractEventLoop, dict[str, object]], None]:
     said = float("-inf")
 
-    def handle(
-        loop: asyncio.AbstractEventLoop,
-        context: dict[str, object],
-    ) -> None:
+    def handle(loop: asyncio.AbstractEventLoop, context: dict[str, object]) -> None:
         nonlocal said
         if not isinstance(context.get("exception"), OSError):
             loop.default_exception_handler(context)

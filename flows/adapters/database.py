@@ -140,10 +140,7 @@ class Database:
                 ).scalar()
             )
 
-    def create(
-        self,
-        first: list[LedgerEvent],
-    ) -> None:
+    def create(self, first: list[LedgerEvent]) -> None:
         """Create the tables and begin the ledger with `first`."""
         self.prepare()
         with self.transaction() as connection:
@@ -232,10 +229,7 @@ class Database:
                     "take that away"
                 )
 
-    def folded(
-        self,
-        connection: Connection,
-    ) -> "Folded":
+    def folded(self, connection: Connection) -> "Folded":
         """Returns the ledger, read whole: every entry held against its hash and its seal, then
         folded. What this process folded before is not folded again, as long as it is what it was.
         Raises LedgerError."""
@@ -251,10 +245,7 @@ class Database:
             )
         return self._continue(known, rows[known.size :], seal)
 
-    def caught_up(
-        self,
-        connection: Connection,
-    ) -> "Folded":
+    def caught_up(self, connection: Connection) -> "Folded":
         """Returns the same, reading only what came since this process last looked."""
         known = self._known
         if known.size == 0:
@@ -265,10 +256,7 @@ class Database:
         seal = _check_rows(self.sealing, rows[1:], known.size, known.seal)
         return self._continue(known, rows[1:], seal)
 
-    def caught_up_with_leaves(
-        self,
-        connection: Connection,
-    ) -> tuple["Folded", list[bytes]]:
+    def caught_up_with_leaves(self, connection: Connection) -> tuple["Folded", list[bytes]]:
         """Returns the same, with the leaf hash of each of its entries, 32 bytes each."""
         return self.caught_up(connection), list(self._leaves)
 
@@ -282,16 +270,10 @@ class Database:
         self._leaves[known.size :] = [row.hash for row in rows]
         return self._known
 
-    def _stamped(
-        self,
-        event: Event,
-    ) -> Event:
+    def _stamped(self, event: Event) -> Event:
         return {**event, "lease": self.lease} if self.lease else event
 
-    def remove(
-        self,
-        owner: str,
-    ) -> None:
+    def remove(self, owner: str) -> None:
         """Take the database away, its file or what is ours in it, unless its ledger is another one
         than `owner`'s (the hash of its first entry, hex): that stays as it is. Idempotent."""
         if self._path is not None:
@@ -354,10 +336,7 @@ class Database:
             ) from None
 
 
-def _without_number(
-    table: Table,
-    row: RowMapping,
-) -> dict[str, object]:
+def _without_number(table: Table, row: RowMapping) -> dict[str, object]:
     """A row to insert. Requests are numbered by the database: in order, so that the next one finds
     its number free."""
     return {k: v for k, v in row.items() if not (table is REQUESTS and k == "seq")}
@@ -384,10 +363,7 @@ def _check_copied(
                 )
 
 
-def _rows_of(
-    connection: Connection,
-    table: Table,
-) -> Iterator[tuple[object, ...]]:
+def _rows_of(connection: Connection, table: Table) -> Iterator[tuple[object, ...]]:
     """Rows without the number that the database gave them, by it where there is one."""
     order = [table.c.seq] if "seq" in table.c else []
     columns = [c for c in table.c if c.name != "seq"]
@@ -461,10 +437,7 @@ def seal_of(
     )
 
 
-def _rows_from(
-    connection: Connection,
-    first: int,
-) -> list[AnyRow]:
+def _rows_from(connection: Connection, first: int) -> list[AnyRow]:
     """Entries of the ledger from `first` on. Raises LedgerError where one is of other types than
     were written."""
     rows = list(
@@ -514,10 +487,7 @@ def _continued(
 class SqlLedger:
     """The ledger. Fills the port `Ledger`."""
 
-    def __init__(
-        self,
-        database: Database,
-    ) -> None:
+    def __init__(self, database: Database) -> None:
         self._database = database
 
     def append(self, *told: LedgerEvent | Event) -> None:
@@ -590,10 +560,7 @@ class SqlLedger:
         LedgerError."""
         return list(self._read(first, None, most).values())
 
-    def told_at(
-        self,
-        numbers: Iterable[int],
-    ) -> dict[int, LedgerEvent]:
+    def told_at(self, numbers: Iterable[int]) -> dict[int, LedgerEvent]:
         """What some entries tell, by their numbers; of those that are there. Raises LedgerError for
         one that is not as it was written."""
         wanted, found = sorted({n for n in numbers if n >= 0}), dict[int, LedgerEvent]()
@@ -635,9 +602,6 @@ class SqlLedger:
         hashes = self.leaves()
         return head_of(hashes)
 
-    def prove(
-        self,
-        event: Event,
-    ) -> Inclusion:
+    def prove(self, event: Event) -> Inclusion:
         """That an event is in the ledger as it is now. Raises LedgerError when it is not."""
         return inclusion_of(event, self.leaves())

@@ -42,10 +42,7 @@ _WAIT_SECONDS = 60.0
 _MOST_KEY_BYTES = 2**20
 
 
-def create_keys(
-    folder: Path,
-    workspace_key: bytes | None = None,
-) -> None:
+def create_keys(folder: Path, workspace_key: bytes | None = None) -> None:
     """Write the keys that are missing (0600); never touches one that is there."""
     if not (folder / WORKSPACE_KEY).exists():
         key = workspace_key or secrets.token_bytes(KEY_BYTES)
@@ -82,10 +79,7 @@ def read_keys(folder: Path) -> WorkspaceKeys:
     return WorkspaceKeys.derive(read_workspace_key(folder))
 
 
-def read_signing_key(
-    folder: Path,
-    name: str = SIGNING_KEY,
-) -> Ed25519PrivateKey:
+def read_signing_key(folder: Path, name: str = SIGNING_KEY) -> Ed25519PrivateKey:
     """The key that signs certificates, or the next one (SIGNING_NEXT). Raises WorkspaceError."""
     try:
         key = load_pem_private_key(_read_private(folder / name), password=None)
@@ -119,10 +113,7 @@ def write_next_key(folder: Path) -> Ed25519PrivateKey:
     return private
 
 
-def adopt_next_key(
-    folder: Path,
-    state_of: Callable[[], State],
-) -> None:
+def adopt_next_key(folder: Path, state_of: Callable[[], State]) -> None:
     """Let the next key sign, if the ledger, asked once nobody else changes keys, says that it does.
     Idempotent; any process may do it."""
     if (folder / SIGNING_NEXT).exists():
@@ -130,10 +121,7 @@ def adopt_next_key(
             adopt_held(folder, state_of())
 
 
-def adopt_held(
-    folder: Path,
-    state: State,
-) -> None:
+def adopt_held(folder: Path, state: State) -> None:
     """The same, for whoever changes keys now; `state`: of the ledger since then."""
     if not (folder / SIGNING_NEXT).exists():
         return
@@ -159,10 +147,7 @@ def keep_public_key(folder: Path) -> None:
         write_atomically(path, _pem(public), SHARED_MODE)
 
 
-def _with_history(
-    public: Ed25519PublicKey,
-    state: State,
-) -> bytes:
+def _with_history(public: Ed25519PublicKey, state: State) -> bytes:
     """The file of a public key, which says first which keys it replaced, by the ledger."""
     replaced = [
         KeyReplaced(
@@ -178,10 +163,7 @@ def _with_history(
     return "".join(f"{line}\n" for line in lines).encode() + _pem(public)
 
 
-def _write_private(
-    path: Path,
-    private: Ed25519PrivateKey,
-) -> None:
+def _write_private(path: Path, private: Ed25519PrivateKey) -> None:
     write_atomically(
         path, private.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()), 0o600
     )

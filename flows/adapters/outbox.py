@@ -43,10 +43,7 @@ class Delivery:
 class Outbox:
     """Callbacks that were sent, are to be sent, or were given up."""
 
-    def __init__(
-        self,
-        database: Database,
-    ) -> None:
+    def __init__(self, database: Database) -> None:
         self._database = database
 
     def begin(
@@ -118,10 +115,7 @@ class Outbox:
         with self._database.reading() as connection:
             return [_delivery(row) for row in connection.execute(asked)]
 
-    def write(
-        self,
-        deliveries: Iterable[Delivery],
-    ) -> None:
+    def write(self, deliveries: Iterable[Delivery]) -> None:
         """What has become of messages, in one transaction."""
         rows = [
             {f"new_{name}": value for name, value in _row_of(each).items()} for each in deliveries
@@ -130,10 +124,7 @@ class Outbox:
             with self._database.transaction() as connection:
                 connection.execute(_CHANGE, rows)
 
-    def all(
-        self,
-        states: Iterable[DeliveryState] = _STATES,
-    ) -> list[Delivery]:
+    def all(self, states: Iterable[DeliveryState] = _STATES) -> list[Delivery]:
         """Every message in one of these states, as they came."""
         asked = (
             select(OUTBOX)
@@ -150,10 +141,7 @@ class Outbox:
             found = {str(state): int(count) for state, count in connection.execute(asked)}
         return {state: found.get(state, 0) for state in _STATES}
 
-    def forget(
-        self,
-        before: int,
-    ) -> None:
+    def forget(self, before: int) -> None:
         """Delivered messages of entries before that one."""
         with self._database.transaction() as connection:
             connection.execute(

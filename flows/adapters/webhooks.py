@@ -196,10 +196,7 @@ def _wait_of(response: httpx.Response) -> timedelta:
         return timedelta()
 
 
-async def _addresses(
-    host: str,
-    port: int,
-) -> list[str]:
+async def _addresses(host: str, port: int) -> list[str]:
     ask = partial(socket.getaddrinfo, host, port, type=socket.SOCK_STREAM)
     found = await asyncio.get_running_loop().run_in_executor(_RESOLVERS, ask)
     return [str(address[0]) for *_, address in found]

@@ -86,10 +86,7 @@ class Message:
         return canonical_json({"type": self.type, "timestamp": self.time, "data": data})
 
 
-def message_of(
-    event: LedgerEvent,
-    outcomes: bool,
-) -> Message | None:
+def message_of(event: LedgerEvent, outcomes: bool) -> Message | None:
     """What is told of an event; None of most. `outcomes`: of what an erasure came to, too."""
     if isinstance(event, events.RequestTaken):
         return Message("request.accepted", event.request, event.time, {"due": event.due})
@@ -114,20 +111,14 @@ def target_digest(url: str) -> str:
     return sha256_hex(url.encode())[:32]
 
 
-def secret_for(
-    workspace: Calling,
-    url: str,
-) -> bytes:
+def secret_for(workspace: Calling, url: str) -> bytes:
     """The secret by which messages to a target are signed, 32 bytes: another one for each, so that
     none of them can sign for another."""
     key = secret_of(workspace.state_dir / CALLBACKS_SECRET).encode()
     return hmac.digest(key, b"s3t callbacks\0" + url.encode(), hashlib.sha256)
 
 
-def told_secret(
-    workspace: Calling,
-    url: str,
-) -> str:
+def told_secret(workspace: Calling, url: str) -> str:
     """The same, as the receiver is given it. `url`: a target's, or which of them it is, from 1:
     what has a secret in its path does not belong on a command line. Raises UsageError for what is
     no target."""
@@ -159,10 +150,7 @@ def gather(workspace: Calling) -> None:
             outbox.forget(begin - _KEPT_ENTRIES)
 
 
-def send_due(
-    workspace: Calling,
-    sender: Sender,
-) -> CallbacksSent:
+def send_due(workspace: Calling, sender: Sender) -> CallbacksSent:
     """Gather, and send once whatever is due now. Nobody else in this directory does meanwhile: who
     comes second sends nothing."""
     states: Counter[DeliveryState] = Counter()
@@ -177,10 +165,7 @@ def send_due(
     }
 
 
-def list_callbacks(
-    workspace: Calling,
-    states: Iterable[DeliveryState],
-) -> list[CallbackTold]:
+def list_callbacks(workspace: Calling, states: Iterable[DeliveryState]) -> list[CallbackTold]:
     """Every message in one of these states, as they came."""
     urls = {target_digest(url): url for url in workspace.config.callbacks.targets}
     found = workspace.outbox.all(states)
@@ -203,10 +188,7 @@ def list_callbacks(
     return listed
 
 
-def retry(
-    workspace: Calling,
-    messages: Sequence[str],
-) -> int:
+def retry(workspace: Calling, messages: Sequence[str]) -> int:
     """Have messages that were given up, or wait, sent anew and now, all of them where none is
     named; returns how many those are. Raises NotThere for an id that is of none."""
     left = workspace.outbox.all(["dead", "waiting"])
@@ -250,10 +232,7 @@ def _alone(workspace: Calling) -> Iterator[bool]:
         yield False
 
 
-async def _sent(
-    workspace: Calling,
-    sender: Sender,
-) -> Counter[DeliveryState]:
+async def _sent(workspace: Calling, sender: Sender) -> Counter[DeliveryState]:
     """Send what is due, to each target by itself: one that keeps others waiting keeps itself."""
     sending = [_sent_to(workspace, sender, url) for url in workspace.config.callbacks.targets]
     states: Counter[DeliveryState] = Counter()

@@ -80,10 +80,7 @@ def rotate_signing_key(
     return {"old": key_id(old), "new": new}
 
 
-def _named(
-    folder: Path,
-    signing: str,
-) -> Ed25519PublicKey:
+def _named(folder: Path, signing: str) -> Ed25519PublicKey:
     """The public key that the ledger names, wherever among ours it lies: a restored database may
     name another than the newest. Raises WorkspaceError."""
     found = {key_id(public): public for public in read_public_keys(folder)}

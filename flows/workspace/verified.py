@@ -39,10 +39,7 @@ def check_whole(workspace: Verifiable) -> DocumentProblems:
     return document_problems(workspace, whole=True)
 
 
-def document_problems(
-    workspace: Verifiable,
-    whole: bool = False,
-) -> DocumentProblems:
+def document_problems(workspace: Verifiable, whole: bool = False) -> DocumentProblems:
     """What is wrong with closing documents on disk; those that were as recorded before, and are
     the same files still, are taken from memory unless `whole`. While somebody changes the
     workspace, one that is not recorded may be about to be."""
@@ -60,10 +57,7 @@ def document_problems(
 
 
 @contextmanager
-def ending(
-    workspace: Signed,
-    request_id: str,
-) -> Iterator[None]:
+def ending(workspace: Signed, request_id: str) -> Iterator[None]:
     """While a request is ended: signs its document, then records it. What is killed between the two
     leaves a mark, and is taken back by whoever changes the workspace next. The mark also says what
     lay in the document's place before: that is another's."""
@@ -73,10 +67,7 @@ def ending(
     remove_file(mark)
 
 
-def discard_unrecorded(
-    workspace: Signed,
-    held: Change,
-) -> None:
+def discard_unrecorded(workspace: Signed, held: Change) -> None:
     """Destroy the signed document of an act that was cut off before the ledger had it: whoever
     found it would take it for the end of a request that is open. Others that the ledger does not
     have stay: they are what is left of acts that it lost."""
@@ -87,10 +78,7 @@ def discard_unrecorded(
     remove_file(workspace.state_dir / ENDING)
 
 
-def refuse_over_lost_ends(
-    workspace: Signed,
-    held: Change,
-) -> None:
+def refuse_over_lost_ends(workspace: Signed, held: Change) -> None:
     """Raises LedgerError where an open request was withdrawn or rejected in a history that the
     ledger lost: who took it back would be erased, against their will, for good. (Who was erased in
     it is erased again.)"""

@@ -32,25 +32,23 @@ def keeps_to_its_line(name: str) -> bool:
         encoder = codecs.getincrementalencoder(name)()
         try:
             encoder.encode("\n")  # behind it, no mark of a beginning
-            newline, alone = encoder.encode("\n"), encoder.encode(line)
+            newline = encoder.encode("\n")
+            alone = encoder.encode(line)
         except UnicodeError:
             continue
         if len(newline) > 1:  # UTF-16 and UTF-32 have units, and no marks but at their begin
             return b"\0" in newline
         if codecs.getincrementaldecoder(name)().decode(alone) == line:
             state = _state_behind(name, newline)
+            open_lines = [opened + newline for opened in _what_may_be_left_open()]
             return all(
-                _state_behind(name, opened + newline) in (None, state)
-                and _reads(name, opened + newline + alone, line)
-                for opened in _what_may_be_left_open()
+                _state_behind(name, opened) in (None, state) and _reads(name, opened + alone, line)
+                for opened in open_lines
             )
     return False
 
 
-def _state_behind(
-    name: str,
-    lines: bytes,
-) -> int | None:
+def _state_behind(name: str, lines: bytes) -> int | None:
     """How what reads these lines reads on; None where it cannot read them: such a file is refused.
     (What is cut off at their end is no state: it is read with what follows.)"""
     decoder = codecs.getincrementaldecoder(name)()

@@ -390,7 +390,8 @@ _BROKEN = (*_ENDS, zipfile.BadZipFile, zlib.error, struct.error)
 def read_files(path: Path) -> dict[str, bytes]:
     """The files of a bundle: a zip file, or a directory it was unpacked to. Raises NotValid."""
     if path.is_dir():
-        documents = {*path.glob("certificates/**/*"), *path.glob("**/*.[jJ][sS][oO][nN]")}
+        alike = "certificates/**/*", "[rR][eE][qQ]-*", "*/[rR][eE][qQ]-*"
+        documents = {p for pattern in alike for p in path.glob(pattern)}
         certificates = sorted(p.relative_to(path).as_posix() for p in documents)
         names = list(dict.fromkeys(["checkpoint.json", "proofs.json", *certificates]))
         found = [(n, path / n) for n in names if (path / n).is_file()]

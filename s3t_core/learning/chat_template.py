@@ -67,10 +67,7 @@ class _NotShown:
 class _Method(_NotShown):
     """One of a value's."""
 
-    def __init__(
-        self,
-        method: Callable[..., object],
-    ) -> None:
+    def __init__(self, method: Callable[..., object]) -> None:
         self._method = method
 
     def __call__(self, *args: object, **more: object) -> object:
@@ -80,10 +77,7 @@ class _Method(_NotShown):
 class _Passing(_NotShown, Iterator[object]):
     """What a filter gives to be iterated over once."""
 
-    def __init__(
-        self,
-        values: Iterator[object],
-    ) -> None:
+    def __init__(self, values: Iterator[object]) -> None:
         self._values = values
 
     def __next__(self) -> object:
@@ -104,10 +98,7 @@ class _Generation(Extension):
 
     tags = {"generation"}  # noqa: RUF012  # as Jinja has it
 
-    def parse(
-        self,
-        parser: Parser,
-    ) -> nodes.Node:
+    def parse(self, parser: Parser) -> nodes.Node:
         line = next(parser.stream).lineno
         body = parser.parse_statements(("name:endgeneration",), drop_needle=True)
         return nodes.CallBlock(self.call_method("_said"), [], [], body).set_lineno(line)
@@ -130,8 +121,9 @@ class _Environment(ImmutableSandboxedEnvironment):
             finalize=_shown,
             extensions=["jinja2.ext.loopcontrols", _Generation],
         )
-        known = {name: each for name, each in self.filters.items() if name in _FILTERS}
-        self.filters = {name: _passing(each) for name, each in known.items()}
+        self.filters = {
+            name: _passing(each) for name, each in self.filters.items() if name in _FILTERS
+        }
         self.filters["tojson"] = _to_json
         self.globals = {
             "raise_exception": _raise,
@@ -185,7 +177,8 @@ def _called(value: object) -> object:
 def _shown(value: object) -> object:
     """What is written out. Raises UsageError for what has no text of its own."""
     kind = type(value)
-    if kind.__str__ is object.__str__ and kind.__repr__ is object.__repr__:
+    own = kind.__str__, kind.__repr__
+    if own == (object.__str__, object.__repr__):
         _NotShown().__str__()
     return value
 
@@ -194,9 +187,7 @@ def _dict(*args: Any, **more: object) -> dict[Any, Any]:
     return dict(*args, **more)
 
 
-def _passing(
-    apply: Callable[..., object],
-) -> Callable[..., object]:
+def _passing(apply: Callable[..., object]) -> Callable[..., object]:
     """A filter that gives what is iterated over as what has no text."""
 
     @functools.wraps(apply)
@@ -258,9 +249,7 @@ def _compiled(template: str) -> jinja2.Template:
     return _Environment().from_string(template)
 
 
-def template_of(
-    told: str | Mapping[str, str] | None,
-) -> str:
+def template_of(told: str | Mapping[str, str] | None) -> str:
     """The template that chats are written with, of what a tokenizer has: one, or several by their
     names. Raises UsageError where there is none, or where it could write another text another
     time."""

@@ -131,17 +131,11 @@ class DelimitedTable:
     def _separators(self) -> str:
         return DELIMITERS.get(self.delimiter, repr(self.delimiter))
 
-    def lacking(
-        self,
-        columns: Sequence[str],
-    ) -> list[str]:
+    def lacking(self, columns: Sequence[str]) -> list[str]:
         """See Table."""
         return [c for c in columns if c not in self.header and c not in self._part.constants]
 
-    def repeated(
-        self,
-        columns: Sequence[str],
-    ) -> list[str]:
+    def repeated(self, columns: Sequence[str]) -> list[str]:
         """See Table."""
         counts = Counter(self.header)
         return [c for c in columns if counts[c] > 1]
@@ -193,10 +187,7 @@ class DelimitedTable:
                 return found
         return 0
 
-    def sample(
-        self,
-        rows: int,
-    ) -> list[dict[str, object]]:
+    def sample(self, rows: int) -> list[dict[str, object]]:
         """See Table."""
         if self._is_a_row():
             return []
@@ -206,10 +197,7 @@ class DelimitedTable:
             if len(row) == len(self.header)
         ]
 
-    def _first_rows(
-        self,
-        rows: int,
-    ) -> list[list[str]]:
+    def _first_rows(self, rows: int) -> list[list[str]]:
         reader, found = (
             csv.reader(
                 self._head_lines,
@@ -295,10 +283,7 @@ class DelimitedTable:
         """One more row with a quote in a quoted cell that is not written twice."""
         self._misquoted += 1
 
-    def count_ragged(
-        self,
-        row: list[str],
-    ) -> None:
+    def count_ragged(self, row: list[str]) -> None:
         """One more row with more or fewer cells than the header."""
         self._ragged[len(row), not row[-1]] += 1
 
@@ -374,10 +359,7 @@ class DelimitedTable:
             return "their ids" if self._is_an_id(cells[self._subject - begin]) else ""
         return ""
 
-    def _is_an_id(
-        self,
-        cell: str,
-    ) -> bool:
+    def _is_an_id(self, cell: str) -> bool:
         """Whether a cell is one of the first rows' ids, or has the shape of one that no word has:
         digits, or a mark, in the same places."""
         if self._ids is None:
@@ -412,10 +394,7 @@ class _Rows:
         self._before = self._reader.line_num
         return next(self._reader)
 
-    def take(
-        self,
-        count: int,
-    ) -> tuple[list[list[str]], dict[int, str]]:
+    def take(self, count: int) -> tuple[list[list[str]], dict[int, str]]:
         """The next rows, at most `count`; of those that cannot be read the place, with the
         reason."""
         rows: list[list[str]] = []
@@ -466,10 +445,7 @@ class _Rows:
         ) from None
 
 
-def _chunks(
-    rows: _Rows,
-    chunk_rows: int,
-) -> Iterator[tuple[list[list[str]], dict[int, str]]]:
+def _chunks(rows: _Rows, chunk_rows: int) -> Iterator[tuple[list[list[str]], dict[int, str]]]:
     while True:
         with (
             without_collections()
@@ -519,10 +495,7 @@ def _declared(text: str) -> tuple[int, str]:
     return (1, found[1]) if found else (0, "")
 
 
-def _first(
-    lines: Sequence[str],
-    delimiter: str,
-) -> list[str]:
+def _first(lines: Sequence[str], delimiter: str) -> list[str]:
     """The cells of the first line that has any; none where its quotes are not closed."""
     try:
         return next(
@@ -559,10 +532,7 @@ def _fitting(
     return even[0] if len(even) == 1 else usual
 
 
-def _is_even(
-    lines: Sequence[str],
-    delimiter: str,
-) -> bool:
+def _is_even(lines: Sequence[str], delimiter: str) -> bool:
     """Whether a delimiter makes as many cells of nearly every row as of the first, and more than
     one."""
     widths = [len(row) for row in csv.reader(lines, delimiter=delimiter) if row]

@@ -162,6 +162,7 @@ def test_a_checkpoint_or_a_key_that_somebody_keeps_beside_an_unpacked_bundle_is_
 ) -> None:
     files = _bundle(erased)
     kept = {"EARLIER.json": files["checkpoint.json"], "notes.txt": b"x", "controller.pem": b"y"}
+    kept |= {"another project/package.json": b"{}", "another project/src/a.json": b"{}"}
     for name, data in (files | kept).items():
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_bytes(data)
