@@ -10,12 +10,13 @@ import argparse
 import hashlib
 import shutil
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
 from functools import cached_property
 from graphlib import TopologicalSorter
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from flows.adapters.runner import ProcessRunner
@@ -59,13 +60,20 @@ def sample(limit: int | None) -> list[dict[str, str]]:
     ]
 
 
-def bench_config(shards: int, slices: int, budget: int, **training: Any) -> Config:
-    """MiniLM on reviews. `training`: what differs from the defaults."""
+def bench_config(
+    shards: int,
+    slices: int,
+    budget: int,
+    adapter: Mapping[str, Any] = MappingProxyType({}),
+    **training: Any,
+) -> Config:
+    """MiniLM on reviews. `adapter`, `training`: what differs from the defaults."""
     return Config.model_validate(
         {
             "data": {"labels": ["0", "1"], "held_out": HELD_OUT},
             "system": {"shards": shards, "slices": slices, "budget": budget},
             "backbone": {"model": "minilm", "max_length": 64},
+            "adapter": dict(adapter),
             "training": training,
         }
     )
