@@ -261,13 +261,17 @@ ACCURACY = "accuracy"
 @dataclass(frozen=True)
 class Score:
     """How well held-out rows are answered: the `value` of a `metric`, of which higher is better, or
-    lower. `low` to `high`: its 95% confidence interval, None where none is known."""
+    lower. `low` to `high`: its 95% confidence interval, None where none is known. `combine`: how
+    the shards answered, None of one stage, and where that was not told; `otherwise`: the same rows
+    answered the other way, None where that was not measured."""
 
     metric: str
     value: float
     higher_is_better: bool = True
     low: float | None = None
     high: float | None = None
+    combine: Combine | None = None
+    otherwise: "Score | None" = None
 
     def misses(self, floor: float) -> bool:
         """Whether it is worse than a floor, in the units of its metric."""

@@ -6,7 +6,15 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Protocol
 
-from s3t_core.domain import DatasetVersion, DeletionRequest, Release, RowCounts, Score, SliceId
+from s3t_core.domain import (
+    Combine,
+    DatasetVersion,
+    DeletionRequest,
+    Release,
+    RowCounts,
+    Score,
+    SliceId,
+)
 from s3t_core.erasure.events import LedgerEvent, RequestTaken
 from s3t_core.erasure.evidence_documents import Certificate, Subject
 from s3t_core.erasure.ledger import Inclusion, TreeHead
@@ -334,9 +342,9 @@ class Residue(Protocol):
 class Evaluator(Protocol):
     """Measures a release."""
 
-    def score(self, release: Release, recipe: dict[str, object]) -> Score | None:
-        """The score on the held-out rows that are there now; None without rows or without a live
-        shard."""
+    def score(self, release: Release, recipe: dict[str, object], combine: Combine) -> Score | None:
+        """The score on the held-out rows that are there now, as shards answer by `combine`, and the
+        other way beside it; None without rows or without a live shard."""
 
 
 class Budget(Protocol):

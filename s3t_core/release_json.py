@@ -1,7 +1,7 @@
 """Releases, stage records and scores as JSON values: the spelling that ledger and model versions
 share."""
 
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Any
 
 from s3t_core.domain import Release, Replica, Score, StageRecord
@@ -66,10 +66,21 @@ def stage_from_json(value: dict[str, Any]) -> StageRecord:
 
 
 def score_to_json(score: Score) -> dict[str, object]:
-    """A score as JSON values."""
-    return asdict(score)
+    """A score as JSON values. How the shards answered is left out where it is not known."""
+    told = asdict(replace(score, otherwise=None))
+    del told["otherwise"]
+    if score.combine is None:
+        del told["combine"]
+    if score.otherwise is not None:
+        told["otherwise"] = score_to_json(score.otherwise)
+    return told
 
 
 def score_from_json(value: dict[str, Any]) -> Score:
     """The inverse of `score_to_json`."""
-    return Score(**value)
+    told = dict(value)
+    other = told.pop("otherwise", None)
+    return Score(
+        **told,
+        otherwise=None if other is None else Score(**other),
+    )

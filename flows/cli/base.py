@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
 
-from s3t_core.domain import Score
 from s3t_core.errors import OrchestrationError, S3TError, StorageError, UsageError
+from s3t_core.release_json import score_from_json
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -246,8 +246,10 @@ def held_out(score: "ScoreTold | None", unmeasured: str = "") -> str:
     """A score on the held-out rows with its interval, or that it is unknown and why."""
     if score is None:
         return "held-out score unknown" + (f" ({unmeasured})" if unmeasured else "")
-    found = Score(**score)
-    return f"held-out {found.name} {found.told()}"
+    found = score_from_json({**score})
+    other = found.otherwise
+    beside = f"; answered the other way, {other.combine}, {other.told()}" if other else ""
+    return f"held-out {found.name} {found.told()}{beside}"
 
 
 def told_answer(answer: "Answer") -> str:

@@ -9,7 +9,7 @@ from typing import (
 
 from typing_extensions import TypedDict
 
-from s3t_core.domain import Score
+from s3t_core.domain import Combine, Score
 from s3t_core.erasure.outcome import ErasureOutcome
 from s3t_core.erasure.vocabulary import ExportStanding
 
@@ -167,13 +167,16 @@ class ErasureDocument(TypedDict):
 
 
 class ScoreTold(TypedDict):
-    """How well the held-out rows are answered; `low` to `high`: its 95% interval."""
+    """How well the held-out rows are answered; `low` to `high`: its 95% interval; `combine`: how
+    the shards answered, `otherwise`: the same the other way."""
 
     metric: str
     value: float
     higher_is_better: bool
     low: float | None
     high: float | None
+    combine: NotRequired[Combine]
+    otherwise: NotRequired["ScoreTold"]
 
 
 class VersionTold(TypedDict):
@@ -185,6 +188,7 @@ class VersionTold(TypedDict):
     served_from: str
     served_until: str | None
     destroyed: bool
+    combine: Combine
     score: ScoreTold | None
 
 
@@ -192,13 +196,18 @@ def told_score(score: Score | None) -> ScoreTold | None:
     """A score as JSON values; None for none."""
     if score is None:
         return None
-    return {
+    told: ScoreTold = {
         "metric": score.metric,
         "value": score.value,
         "higher_is_better": score.higher_is_better,
         "low": score.low,
         "high": score.high,
     }
+    if score.combine is not None:
+        told["combine"] = score.combine
+    if (other := told_score(score.otherwise)) is not None:
+        told["otherwise"] = other
+    return told
 
 
 class TrainingDocument(TypedDict):

@@ -66,6 +66,7 @@ def versions_of(state: State) -> list[VersionTold]:
             "served_from": v.time,
             "served_until": v.superseded or None,
             "destroyed": v.destroyed,
+            "combine": v.combine,
             "score": told_score(v.score),
         }
         for v in reversed(state.versions)

@@ -237,6 +237,7 @@ def _registered_again(workspace: Reconcilable, champion: VersionRecord) -> Versi
             document=made.document,
             staleness=champion.staleness,
             offline=champion.offline,
+            combine=champion.combine,
         ),
         events.Retired(
             time=workspace.now(),

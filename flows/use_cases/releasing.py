@@ -9,7 +9,7 @@ from flows.progress import current
 from flows.use_cases.steps import Steps
 from flows.use_cases.training_case import Trainable, TrainingCase
 from flows.workspace.jobs import ReleaseEvaluator
-from s3t_core.domain import Release, Score, StageRecord
+from s3t_core.domain import Combine, Release, Score, StageRecord
 from s3t_core.erasure import events
 from s3t_core.erasure.events import LedgerEvent
 from s3t_core.erasure.retirement import plan_retirement
@@ -50,12 +50,16 @@ class Served:
 
 
 def candidate_of(
-    plan: TrainingPlan, done: Mapping[str, StageRecord], champion: VersionRecord | None
+    plan: TrainingPlan,
+    done: Mapping[str, StageRecord],
+    champion: VersionRecord | None,
+    combine: Combine,
 ) -> Candidate:
-    """The release of the stages that are done: what serves, where that has the same ones. Raises
-    GuaranteeError when its stages are not of one recipe."""
+    """The release of the stages that are done: what serves, where that has the same ones and
+    answers by `combine`. Raises GuaranteeError when its stages are not of one recipe."""
     replicas = replicas_with(plan.wanted, done)
-    if champion and not champion.destroyed and same_stages(champion.release, replicas):
+    is_served = champion and not champion.destroyed and same_stages(champion.release, replicas)
+    if champion and is_served and champion.combine == combine:
         found = Candidate(plan, champion.release, champion, is_champion=True)
         if champion.release.dataset == plan.dataset.version:
             found = replace(found, score=champion.score)
@@ -79,7 +83,8 @@ def register(
     Raises TrainingError when it is worse than the configured floor, GuaranteeError when its stages
     are not of one recipe; what serves stays.
     """
-    candidate = candidate_of(plan, done, workspace.ledger.state().champion)
+    champion = workspace.ledger.state().champion
+    candidate = candidate_of(plan, done, champion, workspace.config.serving.combine)
     with current().spinner("Measuring the version and registering it"):
         if candidate.score is None and plan.dataset.held_out.rows:
             try:
@@ -107,8 +112,8 @@ def measured(
     """The candidate with its score, which stays None without held-out rows."""
     held_out = FileRef(case.data.file_of(HELD_OUT_PATH), candidate.plan.dataset.held_out.digest)
     evaluator, recipe = ReleaseEvaluator(workspace), candidate.plan.recipe
-    release = candidate.release
-    score = steps.run("measure", lambda: evaluator.score_on(release, recipe, held_out))
+    release, combine = candidate.release, workspace.config.serving.combine
+    score = steps.run("measure", lambda: evaluator.score_on(release, recipe, held_out, combine))
     return replace(candidate, score=score)
 
 
@@ -198,6 +203,7 @@ def _serves(
         document=published.document,
         staleness=workspace.config.erasure.staleness_seconds,
         offline=workspace.offline_seconds,
+        combine=workspace.config.serving.combine,
     )
 
 

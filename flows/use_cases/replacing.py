@@ -133,7 +133,7 @@ def train_replacement(
                 "expected every stage before the requests had to go on, got fewer; raise "
                 "[erasure] deadline_days or lower [deletion_budget] retrain_first_margin_hours"
             )
-        candidate = candidate_of(stages.plan, stages.done, champion=None)
+        candidate = candidate_of(stages.plan, stages.done, None, workspace.config.serving.combine)
         if case.floor:
             candidate = measured(workspace, case, candidate, steps)
             check_floor(candidate.score, case.floor)

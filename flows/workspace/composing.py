@@ -191,4 +191,5 @@ def erase_policy(workspace: Erasable) -> ErasePolicy:
         jurisdiction=workspace.config.erasure.jurisdiction,
         offline_seconds=workspace.offline_seconds,
         deleted_bytes_seconds=3600 * workspace.config.erasure.deleted_bytes_hours,
+        combine=workspace.config.serving.combine,
     )

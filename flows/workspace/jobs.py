@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Protocol
 
 from flows.workspace.parts import HasConfig, HasKeys, HasLedger, HasStages
-from s3t_core.domain import Release, Score, StageRecord
+from s3t_core.domain import Combine, Release, Score, StageRecord
 from s3t_core.erasure.state import State
 from s3t_core.learning.jobs import FileRef, MeasureJob, StageJob
 from s3t_core.learning.recipe import Recipe, StageSpec
@@ -53,12 +53,15 @@ class ReleaseEvaluator:
     def __init__(self, workspace: Measurable) -> None:
         self._workspace = workspace
 
-    def score(self, release: Release, recipe: dict[str, object]) -> Score | None:
-        """The score on the held-out rows that are there now."""
+    def score(self, release: Release, recipe: dict[str, object], combine: Combine) -> Score | None:
+        """The score on the held-out rows that are there now, as shards answer by `combine`, and the
+        other way beside it."""
         held_out = self._workspace.held_out_ref(self._workspace.ledger.state())
-        return self.score_on(release, recipe_from_json(recipe), held_out)
+        return self.score_on(release, recipe_from_json(recipe), held_out, combine)
 
-    def score_on(self, release: Release, recipe: Recipe, held_out: FileRef) -> Score | None:
+    def score_on(
+        self, release: Release, recipe: Recipe, held_out: FileRef, combine: Combine
+    ) -> Score | None:
         """The same on given held-out rows."""
         workspace = self._workspace
         result: Score | None = workspace.runner.measure(
@@ -69,7 +72,7 @@ class ReleaseEvaluator:
                 store=workspace.store,
                 keys=workspace.keys,
                 max_memory=workspace.config.runner.max_memory,
-                combine=workspace.config.serving.combine,
+                combine=combine,
                 metric=workspace.config.task.metric,
             )
         )

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import MISSING, dataclass, field, fields
 from typing import Any, ClassVar, Literal, get_args, get_origin
 
-from s3t_core.domain import DatasetVersion, Release, Score, StageRecord, as_accuracy
+from s3t_core.domain import Combine, DatasetVersion, Release, Score, StageRecord, as_accuracy
 from s3t_core.erasure.dataset_json import dataset_from_json, dataset_to_json
 from s3t_core.erasure.plan import ErasurePlan, plan_from_json, plan_to_json
 from s3t_core.erasure.vocabulary import (
@@ -226,7 +226,8 @@ class StageTrained(LedgerEvent):
 class ReleaseServes(LedgerEvent):
     """A version was registered, and serves. `release` and `recipe` as JSON values; `document`: the
     digest of its files, stages left out; `staleness`, `offline`: seconds that a loaded one may
-    trust its last confirmation, with and without a registry that answers."""
+    trust its last confirmation, with and without a registry that answers; `combine`: how its shards
+    answer, as votes where nothing is said."""
 
     type = "release"
     cause: ReleaseCause
@@ -238,6 +239,7 @@ class ReleaseServes(LedgerEvent):
     document: str
     staleness: float
     offline: float = 0.0
+    combine: Combine = field(default="votes", metadata=_MAY_BE_LEFT_OUT)
 
 
 @dataclass(frozen=True, kw_only=True)

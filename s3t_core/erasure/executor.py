@@ -29,7 +29,7 @@ found nothing.
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, replace
 
-from s3t_core.domain import DeletionRequest, RowCounts
+from s3t_core.domain import Combine, DeletionRequest, RowCounts
 from s3t_core.erasure import events
 from s3t_core.erasure.certificate import certificate_of, certificate_subject
 from s3t_core.erasure.closing import is_ready
@@ -106,7 +106,8 @@ class ErasePolicy:
     """The settings that an erasure obeys. `software` and `jurisdiction` go into certificates.
     `offline_seconds`: how long a loaded model may go on without reaching the registry (declared
     offline use). `deleted_bytes_seconds`: how long the server of a bucket may keep the bytes of
-    what was deleted there (declared)."""
+    what was deleted there (declared). `combine`: how the shards of a version answer that is
+    registered now."""
 
     staleness_seconds: float
     keep_clean_versions_days: int
@@ -115,6 +116,7 @@ class ErasePolicy:
     jurisdiction: str = ""
     offline_seconds: float = 0.0
     deleted_bytes_seconds: float = 0.0
+    combine: Combine = "votes"
 
 
 class Eraser:
@@ -361,6 +363,7 @@ class Eraser:
                         document=published.document,
                         staleness=self.policy.staleness_seconds,
                         offline=self.policy.offline_seconds,
+                        combine=self.policy.combine,
                     )
                 )
         moved = self._now()
@@ -442,7 +445,9 @@ class Eraser:
         champion = state.champion
         if plan.release is not None and champion is not None:
             try:
-                score = self.ports.evaluator.score(champion.release, champion.recipe)
+                score = self.ports.evaluator.score(
+                    champion.release, champion.recipe, champion.combine
+                )
             except S3TError:
                 # unknown is no reason to miss a deadline: the score is not part of the guarantee
                 score = None
@@ -453,12 +458,7 @@ class Eraser:
             self.ports.registry.tag(champion.version, {**score_tags(score), **budget})
             card = version_card(champion.release, score, budget)
             self.ports.registry.describe(champion.version, card)
-        self.ports.ledger.append(
-            events.Measured(
-                time=self._now(),
-                plan_id=plan.plan_id,
-            )
-        )
+        self.ports.ledger.append(events.Measured(time=self._now(), plan_id=plan.plan_id))
 
     def _look_again(self, deferred: list[DeletionRequest], state: State) -> None:
         """Leave deferred those requests, of earlier runs, that are found again, and of which there

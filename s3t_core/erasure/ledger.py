@@ -257,6 +257,7 @@ def _release(state: State, event: events.ReleaseServes) -> None:
             event.staleness,
             offline=event.offline,
             document=event.document,
+            combine=event.combine,
         )
     )
     if event.cause in ("train", "retrain"):

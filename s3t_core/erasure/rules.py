@@ -46,6 +46,7 @@ than was trained.
 import math
 import re
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
@@ -271,6 +272,14 @@ def _measured(state: State, event: events.ReleaseMeasured) -> None:
     )
 
 
+_WAYS = (
+    (None, None),
+    ("votes", None),
+    ("merged", None),
+    ("votes", "merged"),
+    ("merged", "votes"),
+)
+"""How shards answered, and how otherwise."""
 _METRIC = re.compile("[a-z0-9_]{1,40}")
 
 
@@ -283,6 +292,11 @@ def _is_possible(score: Score | None) -> bool:
     if not all(type(n) in (int, float) and math.isfinite(n) for n in numbers if n is not None):
         return False
     if type(score.higher_is_better) is not bool or not _METRIC.fullmatch(str(score.metric)):
+        return False
+    other = score.otherwise
+    if (score.combine, other.combine if other else None) not in _WAYS:
+        return False
+    if other and (other.otherwise is not None or not _is_possible(replace(other, combine=None))):
         return False
     within = [n for n in numbers if n is not None]
     is_share = score.metric != ACCURACY or 0 <= within[0] <= within[-1] <= 1

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar
 
-from s3t_core.domain import DatasetVersion, Release, Score, SliceId, StageRecord
+from s3t_core.domain import Combine, DatasetVersion, Release, Score, SliceId, StageRecord
 from s3t_core.erasure.events import (
     ErasurePlanned,
     HoldSet,
@@ -24,7 +24,8 @@ Done = TypeVar("Done", bound=StepDone)
 class VersionRecord:
     """A registered model version. `staleness`, `offline`: seconds that a loaded one trusts its last
     confirmation, with and without a registry that answers. `superseded` is the time (RFC 3339) the
-    alias moved on, "" while it serves. `document` is the digest of its files, stages left out."""
+    alias moved on, "" while it serves. `document` is the digest of its files, stages left out,
+    `combine` how its shards answer."""
 
     release: Release
     version: str
@@ -39,6 +40,7 @@ class VersionRecord:
     destroyed: bool = False
     offline: float = 0.0
     document: str = ""
+    combine: Combine = "votes"
 
     @property
     def accuracy(self) -> float | None:

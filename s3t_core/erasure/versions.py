@@ -9,6 +9,7 @@ from s3t_core.erasure.ledger import TreeHead
 RELEASE_TAG = "s3t.release"
 DOCUMENT_TAG = "s3t.document"
 """The SHA-256 of a version's release.json: a loaded model confirms itself by it."""
+_WAYS = {"votes": "every live shard votes", "merged": "one merged model answers"}
 
 
 def release_tags(release: Release, head: TreeHead) -> dict[str, str]:
@@ -24,13 +25,16 @@ def release_tags(release: Release, head: TreeHead) -> dict[str, str]:
 
 
 def score_tags(score: Score | None) -> dict[str, str]:
-    """The score on held-out rows under its metric's name, with its 95% interval; an accuracy, where
-    nothing is known, is "unknown"."""
+    """The score on held-out rows under its metric's name, with its 95% interval, and under each way
+    in which shards answer; an accuracy, where nothing is known, is "unknown"."""
     if score is None:
         return {"s3t.accuracy": "unknown"}
     told = {f"s3t.{score.metric}": f"{score.value:.4f}"}
     if score.low is not None and score.high is not None:
         told[f"s3t.{score.metric}_interval"] = f"{score.low:.4f} to {score.high:.4f}"
+    for way in (score, score.otherwise):
+        if way is not None and way.combine is not None:
+            told[f"s3t.{way.metric}_{way.combine}"] = f"{way.value:.4f}"
     return told
 
 
@@ -42,6 +46,9 @@ def version_card(
     """A model card in Markdown (Mitchell et al., arXiv 1810.03993): what the version may use, how
     well it answers, what is left of its budget, how it is loaded. `budget`: tags of it."""
     measured = f"{score.name} {score.told()}, with its 95% interval" if score else "not measured"
+    other = score.otherwise if score else None
+    if score and score.combine and other and other.combine:
+        measured += f", where {_WAYS[score.combine]}; {other.told()} where {_WAYS[other.combine]}"
     lines = [
         "A model that can forget (S3T, arXiv 2406.16257). When somebody is erased, the parts that "
         "learned from them are destroyed, and the version after this one is, byte for byte, one "

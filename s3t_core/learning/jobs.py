@@ -8,7 +8,7 @@ recorded digests, and refuses to run under another numeric profile than the one 
 import resource
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from s3t_core.domain import Combine, Release, Score
@@ -90,8 +90,8 @@ class StageOutcome:
 
 @dataclass(frozen=True)
 class MeasureJob:
-    """Measure a release on the held-out rows, as it will answer (`combine`), by a `metric` of its
-    task."""
+    """Measure a release on the held-out rows by a `metric` of its task, as it will answer
+    (`combine`), and the other way beside it."""
 
     recipe: Recipe
     release: Release
@@ -179,7 +179,8 @@ def train(job: StageJob) -> StageOutcome:
 
 
 def measure(job: MeasureJob) -> Score | None:
-    """The score of the release; None without held-out rows or without a live shard.
+    """The score of the release, with that of the other way of answering, which a backbone that is
+    larger than one device has not; None without held-out rows or without a live shard.
 
     Any machine may measure: a score stands in no key and in no byte of a stage, and an erasure
     must not wait for a machine of the release's numeric profile.
@@ -190,21 +191,23 @@ def measure(job: MeasureJob) -> Score | None:
     from s3t_core.learning.ensemble import Ensemble
 
     torch.set_num_threads(max(2, job.recipe.profile.threads))
-    ensemble = Ensemble(
-        find_backbone(job.recipe.model),
-        job.recipe,
-        job.release,
-        job.store.get,
-        job.max_memory,
-        job.combine,
-    )
-    return ensemble.score(
-        read_verified(
-            job.held_out.path,
-            job.keys,
-            job.held_out.digest,
-        ),
-        job.metric,
+    backbone = find_backbone(job.recipe.model)
+    rows = read_verified(job.held_out.path, job.keys, job.held_out.digest)
+
+    def scored(combine: Combine) -> Score | None:
+        ensemble = Ensemble(
+            backbone, job.recipe, job.release, job.store.get, job.max_memory, combine
+        )
+        found: Score | None = ensemble.score(rows, job.metric)
+        return replace(found, combine=combine) if found else None
+
+    score = scored(job.combine)
+    if score is None or job.max_memory:
+        return score
+    other: Combine = "votes" if job.combine == "merged" else "merged"
+    return replace(
+        score,
+        otherwise=scored(other),
     )
 
 

@@ -28,7 +28,7 @@ from flows.workspace import access
 from flows.workspace.composing import erase_policy, erase_ports
 from flows.workspace.sweeping import sweep
 from flows.workspace.workspace import Workspace, enter
-from s3t_core.domain import Release, Score
+from s3t_core.domain import Combine, Release, Score
 from s3t_core.erasure.executor import Eraser
 from tests.held import HELD
 
@@ -39,7 +39,7 @@ _PER_TRIAL = 6
 class Unmeasured:
     """Fills the port `Evaluator`: nothing is held out, as it were."""
 
-    def score(self, release: Release, recipe: dict[str, Any]) -> Score | None:
+    def score(self, release: Release, recipe: dict[str, Any], combine: Combine) -> Score | None:
         return None
 
 

@@ -12,6 +12,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from s3t_core.canonical import digest_of, sha256_hex
 from s3t_core.domain import (
     HELD_OUT,
+    Combine,
     DatasetVersion,
     DeletionRequest,
     Part,
@@ -421,7 +422,7 @@ class FakeEvaluator:
     def __init__(self, guard: Guard) -> None:
         self._guard = guard
 
-    def score(self, release: Release, recipe: dict[str, Any]) -> Score | None:
+    def score(self, release: Release, recipe: dict[str, Any], combine: Combine) -> Score | None:
         self._guard("evaluator.score")
         return as_accuracy(0.5)
 

@@ -2,11 +2,13 @@
 score is that of what answers."""
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import pytest
 
 from flows.adapters.runner import ProcessRunner
 from flows.prefect_flows.erase import erase
+from flows.prefect_flows.train import train
 from flows.use_cases.predicting import champion_of
 from flows.use_cases.taking import take_requests
 from flows.workspace.jobs import ReleaseEvaluator
@@ -67,11 +69,32 @@ def test_the_settings_say_how_the_versions_answer_that_are_registered_from_then_
         return measure(runner, job)
 
     monkeypatch.setattr(ProcessRunner, "measure", seen)
-    score = ReleaseEvaluator(place).score(state.champion.release, state.champion.recipe)
+    champion = state.champion
+    score = ReleaseEvaluator(place).score(champion.release, champion.recipe, champion.combine)
     assert measured == ["merged"]  # over few rows both ways may score alike
     held_out = place.held_out_ref(state)
     from s3t_core.slicefile import read_verified
 
     rows = list(read_verified(held_out.path, place.keys, held_out.digest))
-    assert score == _ensemble(place, "merged").score(rows)
-    assert score is not None and state.champion.accuracy == pytest.approx(score.value)
+    assert score == champion.score and score is not None and score.otherwise is not None
+    for way in (score, score.otherwise):
+        assert way.combine is not None
+        alone = replace(way, combine=None, otherwise=None)
+        assert alone == _ensemble(place, way.combine).score(rows)
+    assert (score.combine, score.otherwise.combine) == ("merged", "votes")
+    tags = place.registry.tags("2")
+    assert tags["s3t.accuracy_merged"] == f"{score.value:.4f}" == tags["s3t.accuracy"]
+    assert tags["s3t.accuracy_votes"] == f"{score.otherwise.value:.4f}"
+
+
+def test_train_registers_a_version_that_answers_as_the_settings_say_by_now(
+    trained: Callable[..., Workspace],
+) -> None:
+    place = trained(canary=True, serving={"combine": "merged"})
+    votes, merged = _chances(place, "votes"), _chances(place, "merged")
+    assert _served(place) == votes
+    done = train(str(place.root))
+    assert (done["trained"], done["version"]) == (0, "2") and _served(place) == merged
+    assert train(str(place.root))["version"] == "2"  # it answers so by now
+    champion = place.ledger.state().champion
+    assert champion is not None and champion.combine == "merged"

@@ -467,8 +467,29 @@ MUTANTS: tuple[Mutant, ...] = (
     Mutant(
         name="merged: what is measured is not what answers",
         where="flows/workspace/jobs.py::ReleaseEvaluator.score_on",
-        takes="workspace.config.serving.combine",
+        takes="combine",
         puts="'votes'",
+        fails="tests/flows/test_merged.py::registered_from_then_on",
+    ),
+    Mutant(
+        name="merged: an erasure measures as the settings say by now",
+        where="s3t_core/erasure/executor.py::Eraser._measure",
+        takes="champion.combine",
+        puts="self.policy.combine",
+        fails="tests/unit/erasure/test_executor.py::resumed_under_other_settings_measures",
+    ),
+    Mutant(
+        name="merged: train leaves a version that answers otherwise",
+        where="flows/use_cases/releasing.py::candidate_of",
+        takes="champion and is_served and champion.combine == combine",
+        puts="champion and is_served",
+        fails="tests/flows/test_merged.py::answers_as_the_settings_say_by_now",
+    ),
+    Mutant(
+        name="merged: the other way is measured as the first",
+        where="s3t_core/learning/jobs.py::measure",
+        takes="'votes' if job.combine == 'merged' else 'merged'",
+        puts="job.combine",
         fails="tests/flows/test_merged.py::registered_from_then_on",
     ),
     Mutant(

@@ -195,6 +195,9 @@ class LoggedModels:
         serving = {"name": self._connection.name, **self._serving}
         if moved is not None:
             serving |= {"staleness_seconds": moved.staleness, "offline_seconds": moved.offline}
+            serving.pop("combine", None)
+            if moved.combine != "votes":
+                serving["combine"] = moved.combine
         return canonical_json(
             {
                 "format": FORMAT,

@@ -3,7 +3,7 @@
 
 import contextlib
 import random
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from typing import Any
 
@@ -11,6 +11,7 @@ import pytest
 
 from s3t_core.domain import (
     HELD_OUT,
+    Combine,
     DeletionRequest,
     Release,
     Replica,
@@ -23,7 +24,7 @@ from s3t_core.erasure import executor
 from s3t_core.erasure.certificate import check_statement
 from s3t_core.erasure.dataset_json import dataset_to_json
 from s3t_core.erasure.dsse import verify
-from s3t_core.erasure.executor import STEPS, ErasePorts, Eraser
+from s3t_core.erasure.executor import STEPS, ErasePolicy, ErasePorts, Eraser
 from s3t_core.erasure.outcome import outcome_of
 from s3t_core.erasure.planner import plan_erasure, targets_of
 from s3t_core.erasure.state import State
@@ -84,9 +85,9 @@ class World:
     stages: FakeStages
     registry: FakeRegistry
 
-    def eraser(self) -> Eraser:
+    def eraser(self, policy: ErasePolicy = POLICY) -> Eraser:
         names = iter(range(10_000))
-        return Eraser(self.ports, POLICY, lambda: f"plan-{len(self.ledger.events)}-{next(names)}")
+        return Eraser(self.ports, policy, lambda: f"plan-{len(self.ledger.events)}-{next(names)}")
 
     def ask(
         self, request_id: str, subject: str, record: str = "", due: str = "2026-01-31T00:00:00Z"
@@ -498,13 +499,56 @@ def test_the_alias_is_made_to_agree_with_the_ledger_even_when_nothing_is_touched
     assert (world.registry.alias, set(world.registry.versions)) == ("1", {"1"})
 
 
+def test_a_version_is_measured_as_it_answers_whatever_the_settings_say_by_now() -> None:
+    world = make_world()
+    world.ask("q1", "s01-2")
+    measure = ports_of_measuring(world)
+    world.eraser(replace(POLICY, combine="merged")).run()
+    champion = world.ledger.state().champion
+    assert champion is not None and champion.combine == "merged" and measure.asked == ["merged"]
+
+
+def test_an_erasure_resumed_under_other_settings_measures_what_it_registered() -> None:
+    world = make_world()
+    world.ask("q1", "s01-2")
+    measure = ports_of_measuring(world)
+    measure.fails = True
+    with pytest.raises(Killed):
+        world.eraser(replace(POLICY, combine="merged")).run()
+    measure.fails = False
+    world.eraser().run()
+    champion = world.ledger.state().champion
+    assert champion is not None and champion.combine == "merged" and measure.asked == ["merged"]
+
+
+@dataclass
+class Measuring:
+    """Fills the port `Evaluator`: notes how it is asked, or dies."""
+
+    asked: list[Combine] = field(default_factory=list)
+    fails: bool = False
+
+    def score(self, release: Release, recipe: dict[str, Any], combine: Combine) -> Score | None:
+        if self.fails:
+            raise Killed
+        self.asked.append(combine)
+        return None
+
+
+def ports_of_measuring(world: World) -> Measuring:
+    """Put it in."""
+    measuring = Measuring()
+    world.ports = replace(world.ports, evaluator=measuring)
+    return measuring
+
+
 def test_a_measurement_that_fails_does_not_hold_the_certificate_up() -> None:
     from dataclasses import replace
 
     from s3t_core.errors import TrainingError
 
     class Broken:
-        def score(self, release: Release, recipe: dict[str, Any]) -> Score | None:
+        def score(self, release: Release, recipe: dict[str, Any], combine: Combine) -> Score | None:
             raise TrainingError("no memory")
 
     world = make_world()

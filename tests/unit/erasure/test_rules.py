@@ -75,6 +75,12 @@ def _measured(accuracy: float | None = None, **score: object) -> Event:
     return {"type": "measured", "release": "r1", "accuracy": accuracy, "score": told | score}
 
 
+def _other(combine: str, **score: object) -> Event:
+    """The same rows, answered another way."""
+    told: Event = _measured(combine=combine)["score"]
+    return told | score
+
+
 def _asked(request: str) -> Event:
     return {
         "type": "request",
@@ -399,6 +405,26 @@ LEGAL: dict[str, tuple[Event, set[str]]] = {
     "a measurement with its interval": (
         _measured(0.5, metric="accuracy", value=0.5, low=0.4, high=0.6),
         TRAINED,
+    ),
+    "a measurement of both ways of answering": (
+        _measured(combine="votes", otherwise=_other("merged")),
+        TRAINED,
+    ),
+    "a measurement of one way, twice": (
+        _measured(combine="votes", otherwise=_other("votes")),
+        set(),
+    ),
+    "a measurement of a way of answering that nobody knows": (_measured(combine="bets"), set()),
+    "a measurement of a way of answering that is no name": (_measured(combine=["votes"]), set()),
+    "a measurement beside which stands a sentence": (_measured(otherwise="what she wrote"), set()),
+    "a measurement of another way than none": (_measured(otherwise=_other("votes")), set()),
+    "a measurement of another way that is no score": (
+        _measured(combine="votes", otherwise=_other("merged", value="high")),
+        set(),
+    ),
+    "a measurement of three ways": (
+        _measured(combine="votes", otherwise=_other("merged", otherwise=_other("votes"))),
+        set(),
     ),
     "a measurement outside its interval": (_measured(value=0.5, low=0.6, high=0.7), set()),
     "a measurement that is no number": (_measured(value="0.5"), set()),
