@@ -77,10 +77,14 @@ def score_to_json(score: Score) -> dict[str, object]:
 
 
 def score_from_json(value: dict[str, Any]) -> Score:
-    """The inverse of `score_to_json`."""
+    """The inverse of `score_to_json`. Raises ValueError or TypeError for what is no score."""
     told = dict(value)
     other = told.pop("otherwise", None)
+    if other is None:
+        return Score(**told)
+    if "otherwise" in other:
+        raise ValueError("expected two ways of answering, got more")
     return Score(
         **told,
-        otherwise=None if other is None else Score(**other),
+        otherwise=Score(**other),
     )

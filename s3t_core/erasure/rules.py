@@ -296,7 +296,7 @@ def _is_possible(score: Score | None) -> bool:
     other = score.otherwise
     if (score.combine, other.combine if other else None) not in _WAYS:
         return False
-    if other and (other.otherwise is not None or not _is_possible(replace(other, combine=None))):
+    if other and not _is_possible(replace(other, combine=None)):
         return False
     within = [n for n in numbers if n is not None]
     is_share = score.metric != ACCURACY or 0 <= within[0] <= within[-1] <= 1
