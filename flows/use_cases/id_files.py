@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from flows.adapters.sources.units import check_in_step
 from s3t_core.errors import UsageError
 from s3t_core.files import read_regular
 
@@ -97,6 +98,7 @@ def _text(file: str) -> str:
     try:
         raw = sys.stdin.buffer.read() if file == "-" else _bytes_of(Path(file))
         encoding = next((name for mark, name in _MARKS if raw.startswith(mark)), "utf-8-sig")
+        check_in_step(raw, encoding)
         text = raw.decode(encoding)
         if _is_wide(raw, text):
             raise UsageError(

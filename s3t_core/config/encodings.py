@@ -36,7 +36,7 @@ def keeps_to_its_line(name: str) -> bool:
             alone = encoder.encode(line)
         except UnicodeError:
             continue
-        if len(newline) > 1:  # UTF-16 and UTF-32 have units, and no marks but at their begin
+        if len(newline) > 1:  # UTF-16 and UTF-32: out of step is refused where it is read
             return b"\0" in newline
         if codecs.getincrementaldecoder(name)().decode(alone) == line:
             state = _state_behind(name, newline)

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, cast
 
+from flows.adapters.sources.units import LONE, InStep, width_of
 from s3t_core.errors import DataError, S3TError
 
 _HEAD = 256 * 1024
@@ -166,10 +167,13 @@ def open_text(
     codec: str,
 ) -> IO[str]:
     """The text of a file, line ends as they are. A byte that does not decode becomes a lone
-    surrogate, by which its row is found (PEP 383)."""
-    return io.TextIOWrapper(
-        open_bytes(path, packing), encoding=codec, errors="surrogateescape", newline=""
-    )
+    surrogate, by which its row is found (PEP 383). Reading raises DataError for a text in units of
+    several bytes that is out of step (sources.units)."""
+    file = open_bytes(path, packing)
+    if width_of(codec) == 1:
+        return io.TextIOWrapper(file, encoding=codec, errors="surrogateescape", newline="")
+    in_step = io.BufferedReader(InStep(file, codec))
+    return io.TextIOWrapper(in_step, encoding=codec, errors=LONE, newline="")
 
 
 def likely_encoding(path: Path) -> str:

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from flows.use_cases.id_files import read_ids
-from s3t_core.errors import UsageError
+from s3t_core.errors import DataError, UsageError
 
 IDS = ["ann.3@example.org", "ann.4@example.org"]
 
@@ -178,6 +178,14 @@ def test_utf_32_with_its_mark_and_quotes_that_are_part_of_an_id(tmp_path: Path) 
         "bob",
         "a\rb",
     ]
+
+
+def test_ids_in_utf_16_that_are_out_of_step_are_refused(tmp_path: Path) -> None:
+    ids = "".join(f"ann.{n}@example.org\r\n" for n in range(9)).encode("utf-16")
+    path = tmp_path / "ids.txt"
+    path.write_bytes(ids[:80] + b"x" + ids[80:200] + b"x" + ids[200:])
+    with pytest.raises(DataError, match="out of step"):
+        read_ids(str(path))
 
 
 @pytest.mark.parametrize("encoding", ["utf-16-le", "utf-16-be", "utf-32-le"])
