@@ -54,3 +54,15 @@ def sha256_hex(data: bytes) -> str:
 def digest_of(value: object) -> str:
     """SHA-256 of the canonical JSON of `value`."""
     return sha256_hex(canonical_json(value))
+
+
+def is_encodable(text: str) -> bool:
+    """Whether a text can be written as UTF-8: it has no lone surrogate, which a byte that does not
+    decode, or a JSON escape of half a character, leaves in it."""
+    if text.isascii():
+        return True
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True

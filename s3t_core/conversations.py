@@ -13,9 +13,11 @@ for it by itself, wherever it stands.
 """
 
 import json
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
+from s3t_core.canonical import is_encodable
 from s3t_core.errors import DataError
 
 ANSWER = "assistant"
@@ -29,7 +31,11 @@ _SPEAKERS = {
     "gpt": ANSWER,
 }
 """What data sets call who speaks; `human` and `gpt` are those of ShareGPT."""
+_TWICE = (("role", "from"), ("content", "value"))
 _LIKE_ONE = '[["'
+
+
+_HALVES = re.compile("[\ud800-\udfff]+")
 
 
 class Turn(NamedTuple):
@@ -87,12 +93,13 @@ def texts_in(text: str) -> list[str]:
 
 def strings_in(value: str) -> list[str]:
     """A value and, where it is a JSON list or object, every string in it: what a refused row said
-    that could not be read as a conversation."""
+    that could not be read as a conversation. Of a string with half a surrogate pair, which no file
+    has, what stands around it."""
     found, waiting = [value], [_parsed(value)]
     while waiting:
         each = waiting.pop()
         if isinstance(each, str):
-            found.append(each)
+            found += [each] if is_encodable(each) else _HALVES.split(each)
         elif isinstance(each, list):
             waiting += each
         elif isinstance(each, dict):
@@ -154,12 +161,19 @@ def _turn(message: object) -> Turn:
         raise DataError("expected messages with a role and a content, got something else")
     role = message.get("role", message.get("from"))
     content = message.get("content", message.get("value"))
+    if any(message.get(a) is not None and message.get(b) is not None for a, b in _TWICE):
+        raise DataError(
+            "expected who speaks and what is said once in each message, as role and content or as "
+            "from and value, got both"
+        )
     if role not in _SPEAKERS:
         raise DataError("expected the role system, user or assistant, got another")
     if not isinstance(content, str):
         raise DataError("expected the content of a message to be one text, got something else")
     if not content.strip():
         raise DataError("expected every message to say something, got an empty one")
+    if not is_encodable(content):
+        raise DataError("expected the content of a message to be text, got half a surrogate pair")
     return Turn(_SPEAKERS[str(role)], content)
 
 

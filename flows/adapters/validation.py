@@ -133,7 +133,7 @@ class RowValidator:
 
 
 def _bytes(value: object) -> int:
-    return len(value.encode()) if isinstance(value, str) else 0
+    return len(value.encode(errors="surrogatepass")) if isinstance(value, str) else 0
 
 
 def _row_expectations(gxe: Any, config: DataConfig, tiers: Tiers | None) -> list[tuple[str, Any]]:

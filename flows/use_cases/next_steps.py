@@ -51,8 +51,8 @@ def _of_release(release: Release, dataset: DatasetVersion, config: Config) -> Ne
     if missing:
         return NextStep(
             "s3t repair",
-            f"{missing} of the stages that there can be are deactivated; every shard still "
-            "answers, so it can wait, but each further request may take more",
+            f"{missing} of the stages that there can be are deactivated; every shard that has rows "
+            "still answers, so it can wait, but each further request may take more",
         )
     return NextStep("", "every stage that there can be is live")
 
@@ -113,7 +113,8 @@ def told_thin(held_out: int, rows_per_slice: Collection[int], config: Config) ->
 
 
 def _filled(dataset: DatasetVersion) -> set[int]:
-    """Shards with rows: the others never had a stage."""
+    """Shards with rows: there is no stage to train on the others, which were empty from the begin
+    or which erasures emptied."""
     return {s.shard for s, v in dataset.slice_versions.items() if v.rows}
 
 

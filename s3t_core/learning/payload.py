@@ -12,6 +12,7 @@ import math
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from s3t_core.canonical import is_encodable
 from s3t_core.conversations import Conversation, Turn, chat_of, pair_text
 from s3t_core.errors import DataError
 
@@ -193,11 +194,7 @@ def _checked(cells: list[object]) -> list[str]:
 def _kind(cell: object) -> str:
     """What a cell is that is no text, "" for a text."""
     if isinstance(cell, str):
-        try:
-            cell.encode()
-        except UnicodeEncodeError:
-            return "a text with half a surrogate pair"
-        return ""
+        return "" if is_encodable(cell) else "a text with half a surrogate pair"
     if (
         cell is None
         or type(cell).__name__ in ("NAType", "NaTType")

@@ -9,6 +9,7 @@ from decimal import Decimal
 from itertools import islice
 from typing import Any
 
+from s3t_core.canonical import is_encodable
 from s3t_core.config import DataConfig
 from s3t_core.identity import NotAnId, decimal_text, id_text
 
@@ -97,7 +98,7 @@ def _decode(
             except NotAnId as error:
                 malformed = f"column {column!r} holds {error}"
                 value = None
-        if isinstance(value, str) and not is_clean(value):
+        if isinstance(value, str) and not is_encodable(value):
             malformed = f"column {column!r} {NOT_TEXT}"
             value = spelt_out(value)
         decoded[column] = value or None
@@ -108,18 +109,6 @@ def _written(value: object, write: Callable[[object], str | None]) -> str | None
     if isinstance(value, Unreadable):
         raise NotAnId(f"a value of type {value.kind} that cannot be read")
     return write(value)
-
-
-def is_clean(text: str) -> bool:
-    """Whether a text has no lone surrogates: what a byte that does not decode, or a JSON escape of
-    half a character, leaves in it."""
-    if text.isascii():
-        return True
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
 
 
 def spelt_out(text: str) -> str:
@@ -185,6 +174,8 @@ def with_ids(others: Columns, config: DataConfig) -> Columns:
 
 def chat_told(value: object) -> str | None:
     """A cell of messages that is no text, as JSON. Raises NotAnId."""
+    if isinstance(value, list) and any(isinstance(message, Repeated) for message in value):
+        raise NotAnId("a message in which a key stands twice")
     if value is None or (isinstance(value, float) and math.isnan(value)):
         return None
     try:

@@ -1,10 +1,17 @@
 """Rows for a language model: their cells as one conversation (s3t_core.conversations), or why a row
 is none."""
 
-import json
 from collections.abc import Callable, Mapping, Sequence
 
-from flows.adapters.sources.cells import Block, Columns, chat_told, told, with_ids
+from flows.adapters.sources.cells import (
+    DECODER,
+    Block,
+    Columns,
+    Repeated,
+    chat_told,
+    told,
+    with_ids,
+)
 from s3t_core.config import DataConfig
 from s3t_core.conversations import Turn, chat_of, conversation_text, pair_text, question_of
 from s3t_core.errors import DataError
@@ -101,9 +108,11 @@ def _chat(messages: str | None, to_learn: bool) -> str | None:
     if messages is None:
         return None
     try:
-        found = json.loads(messages)
+        found = DECODER.decode(messages)
     except (ValueError, RecursionError):
         raise DataError("expected a list of messages as JSON, got another text") from None
+    if isinstance(found, list) and any(isinstance(message, Repeated) for message in found):
+        raise DataError("expected each key once in a message, got one that stands twice")
     if to_learn:
         return conversation_text(chat_of(found))
     return conversation_text(question_of(found))

@@ -18,7 +18,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence, Set
 from typing import IO, Any
 
-from flows.adapters.sources.cells import NOT_TEXT, RAGGED, Block, Columns, is_clean, spelt_out
+from flows.adapters.sources.cells import NOT_TEXT, RAGGED, Block, Columns, spelt_out
 from flows.adapters.sources.parts import Part
 from flows.adapters.sources.tables import ROLE_WORDS, shown, words_of
 from flows.adapters.sources.targets import Nothing, Reading
@@ -31,6 +31,7 @@ from flows.adapters.sources.text import (
     undecoded_cells,
     undecoded_header,
 )
+from s3t_core.canonical import is_encodable
 from s3t_core.errors import DataError
 from s3t_core.memory import without_collections
 
@@ -108,7 +109,7 @@ class DelimitedTable:
         self.header = _first(lines, self.delimiter)
         self._label = self.header.index(label) if label in self.header else -1
         self._subject = self.header.index(subject) if subject in self.header else -1
-        if not all(map(is_clean, self.header)):
+        if not all(map(is_encodable, self.header)):
             raise undecoded_header(name)
         if not text.strip():
             raise DataError("expected rows in the source, got an empty file")
@@ -472,9 +473,9 @@ def _block(
             if malformed
             else [row[index] or None for row in rows]
         )
-        if not is_clean("".join(filter(None, found))):
+        if not is_encodable("".join(filter(None, found))):
             for i, cell in enumerate(found):
-                if cell is not None and not is_clean(cell):
+                if cell is not None and not is_encodable(cell):
                     found[i], reasons[i] = spelt_out(cell), f"column {column!r} {NOT_TEXT}"
         cells[column] = found
     return Block(cells, reasons)

@@ -62,6 +62,10 @@ BAD = {
     "a number": [{"role": "user", "content": 5}, SAY],
     "no role": [{"content": "x"}, SAY],
     "a message that is a text": ["what she asked", "so"],
+    "half an emoji": [{"role": "user", "content": "she cried \ud83d"}, SAY],
+    "half of two emojis": [ASK, {"role": "assistant", "content": "\ude00 \ud83d she"}],
+    "two contents": [{**ASK, "value": "what else she asked"}, SAY],
+    "two speakers": [{**ASK, "from": "human"}, SAY],
 }
 
 
@@ -75,6 +79,28 @@ def test_what_is_no_chat_is_refused_and_nothing_of_it_told(tmp_path: Path, kind:
     refused = RowValidator(CHATS, (), None, WRITES).check(frame).refused
     assert list(refused) == [1] and refused[1] == [why]
     assert frame["messages"].iloc[0], "what it held is kept, for quarantine"
+
+
+@pytest.mark.parametrize("kind", BAD)
+def test_nor_as_json_in_a_cell(tmp_path: Path, kind: str) -> None:
+    rows = [{"subject": "s0", "messages": json.dumps(BAD[kind])}]
+    rows += [{"subject": "s1", "messages": json.dumps([ASK, SAY])}]
+    pd.DataFrame(rows).to_csv(tmp_path / "a.csv", index=False)
+    frame = _frame(tmp_path / "a.csv", CHATS)
+    assert [bool(m) for m in frame[MALFORMED]] == [True, False]
+    assert list(RowValidator(CHATS, (), None, WRITES).check(frame).refused) == [1]
+    for needle in strings_in(frame["messages"].iloc[0]):
+        needle.encode()  # it can be looked for
+
+
+@pytest.mark.parametrize("message", ['{"role":"user","content":"hi","content":"what she asked"}'])
+def test_a_key_that_stands_twice_in_a_message_spoils_its_row(tmp_path: Path, message: str) -> None:
+    chat = f"[{message}, {json.dumps(SAY)}]"
+    (tmp_path / "a.jsonl").write_text(f'{{"subject": "s", "messages": {chat}}}\n')
+    pd.DataFrame([{"subject": "s", "messages": chat}]).to_csv(tmp_path / "a.csv", index=False)
+    for name in ("a.jsonl", "a.csv"):
+        (why,) = _frame(tmp_path / name, CHATS)[MALFORMED]
+        assert "twice" in why and "she" not in why
 
 
 @pytest.mark.parametrize(
@@ -196,7 +222,17 @@ def test_a_language_model_is_asked_with_texts_or_chats(
 
 @pytest.mark.parametrize(
     "asked",
-    [[ASK, SAY], [[ASK], "x"], {"messages": "x"}, [" "], [[ASK], [SAY]], None, [None], [5]],
+    [
+        [ASK, SAY],
+        [{"role": "user", "content": "she \ud83d"}],
+        [[ASK], "x"],
+        {"messages": "x"},
+        [" "],
+        [[ASK], [SAY]],
+        None,
+        [None],
+        [5],
+    ],
 )
 def test_what_asks_nothing_is_refused_and_not_quoted(asked: object) -> None:
     with pytest.raises(DataError) as told:
