@@ -10,6 +10,7 @@ import stat
 import sys
 import tempfile
 import time
+import uuid
 from collections.abc import Callable, Iterator, Mapping
 from io import BufferedReader
 from pathlib import Path
@@ -38,6 +39,7 @@ _YOUNG_SECONDS = 3600
 _KERNEL = re.match(r"(\d+)\.(\d+)", os.uname().release) if sys.platform == "linux" else None
 _RELEASE = (int(_KERNEL[1]), int(_KERNEL[2])) if _KERNEL is not None else (0, 0)
 _HAS_SYNCFS = _RELEASE >= (5, 8)
+_NO_SECOND_NAMES = (errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK)
 _OPEN = 200
 """Files that are open at a time."""
 
@@ -99,6 +101,38 @@ def _write_each(
     finally:
         for descriptor, _ in opened.values():
             os.close(descriptor)
+
+
+def write_new(
+    path: Path,
+    data: bytes,
+    mode: int = 0o600,
+) -> bool:
+    """The same where there is no file of that name, whoever else makes one at this moment; False,
+    and nothing written, where there is. Raises StorageError.
+
+    Where a file cannot have two names (some network file systems), one that another makes between
+    the look and the renaming is replaced.
+    """
+    mine = path.with_name(f"{TEMPORARY_PREFIX}{uuid.uuid4().hex}")
+    write_atomically(mine, data, mode)
+    try:
+        os.link(mine, path)
+    except FileExistsError:
+        return False
+    except OSError as error:
+        if error.errno not in _NO_SECOND_NAMES:
+            raise StorageError(
+                f"could not write {path.name}: {error.strerror or type(error).__name__}; "
+                "free space or fix permissions, then run the command again"
+            ) from None
+        if path.exists():
+            return False
+        os.replace(mine, path)
+    finally:
+        mine.unlink(missing_ok=True)
+        sync_directory(path.parent)
+    return True
 
 
 @contextlib.contextmanager

@@ -29,7 +29,7 @@ from s3t_core.erasure.checkpoint import (
 from s3t_core.erasure.ledger import TreeHead
 from s3t_core.erasure.state import State
 from s3t_core.errors import CertificateError, LedgerError, UnknownSigner, WorkspaceError
-from s3t_core.files import SHARED_MODE, read_regular, write_atomically
+from s3t_core.files import SHARED_MODE, read_regular, write_atomically, write_new
 
 _MOST_BYTES = 2**16
 _KIND = "checkpoints"
@@ -76,10 +76,8 @@ class CheckpointFiles:
         envelope = sign_checkpoint(checkpoint, private)
         if self._outside is not None:
             path = self._reachable(self._outside) / _name(checkpoint)
-            if path.exists():
+            if not write_new(path, envelope, SHARED_MODE):
                 self._check_same(path, checkpoint)
-            else:
-                write_atomically(path, envelope, SHARED_MODE)
         if newest <= checkpoint.head.size:
             write_atomically(self._inside, envelope)
         return envelope

@@ -7,7 +7,7 @@ import stat
 from pathlib import Path
 
 from s3t_core.errors import WorkspaceError
-from s3t_core.files import TEMPORARY_PREFIX, write_atomically
+from s3t_core.files import write_atomically, write_new
 
 _LEAST = 16
 """Fewer characters could be guessed."""
@@ -62,16 +62,7 @@ def secret_of(path: Path) -> str:
     WorkspaceError."""
     if not path.exists():
         path.parent.mkdir(parents=True, exist_ok=True)
-        mine = path.with_name(f"{TEMPORARY_PREFIX}{path.name}-{os.getpid()}")
-        write_secret(mine, new_secret())
-        try:
-            os.link(
-                mine, path
-            )  # not a rename: of two who begin at once, the second takes what the first has made
-        except FileExistsError:
-            pass
-        finally:
-            mine.unlink()
+        write_new(path, f"{new_secret()}\n".encode())  # of two at once, the first one's counts
     return read_secret(path)
 
 

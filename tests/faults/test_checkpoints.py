@@ -26,6 +26,7 @@ from flows.use_cases.rotating import move_checkpoints
 from flows.use_cases.taking import Asked, take_requests
 from flows.workspace import access
 from flows.workspace.creating import create_workspace
+from flows.workspace.verified import check_whole
 from flows.workspace.workspace import Workspace
 from s3t_core.config import Config
 from s3t_core.erasure.checkpoint import (
@@ -301,6 +302,7 @@ _ASKS = """
 import sys
 from pathlib import Path
 from flows.use_cases.taking import take_requests
+from flows.workspace.verified import check_whole
 from flows.workspace.workspace import Workspace
 take_requests(Workspace(Path(sys.argv[1])), ["person 2"])
 """
@@ -511,6 +513,30 @@ def test_of_two_copies_of_a_workspace_that_share_a_place_one_goes_on(
     with pytest.raises(LedgerError):
         take_requests(theirs, ["person 4"])
     take_requests(ours, ["person 5"])
+
+
+def test_of_two_copies_that_write_at_the_same_moment_one_is_told_before_it_acknowledges(
+    place: Workspace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Between the look at what is outside and the writing, the other copy writes."""
+    shutil.copytree(place.root, tmp_path / "copy")
+    copy = Workspace(tmp_path / "copy")
+    continued = checkpoints.CheckpointFiles._continued
+    written: list[dict[str, bytes]] = []
+
+    def the_other_first(files: checkpoints.CheckpointFiles, *given: Any) -> int:
+        found = continued(files, *given)
+        monkeypatch.setattr(checkpoints.CheckpointFiles, "_continued", continued)
+        take_requests(copy, ["person 2"])
+        written.append({p.name: p.read_bytes() for p in (tmp_path / "outside").iterdir()})
+        return found
+
+    monkeypatch.setattr(checkpoints.CheckpointFiles, "_continued", the_other_first)
+    with pytest.raises(LedgerError, match="of another history"):
+        take_requests(place, ["person 1"])
+    assert {p.name: p.read_bytes() for p in (tmp_path / "outside").iterdir()} == written[0]
+    assert not [p for p in (tmp_path / "outside").iterdir() if p.name.startswith(".tmp")]
+    check_whole(copy)
 
 
 def test_the_door_takes_nothing_over_one_and_says_that_it_is_not_ready(place: Workspace) -> None:

@@ -846,4 +846,25 @@ MUTANTS: tuple[Mutant, ...] = (
         puts="None",
         fails="tests/unit/use_cases/test_id_files.py::out_of_step",
     ),
+    Mutant(
+        name="chats: half a character may be said",
+        where="s3t_core/conversations.py::_turn",
+        takes="not is_encodable(content)",
+        puts="False",
+        fails="tests/unit/adapters/test_conversations.py::nor_as_json_in_a_cell",
+    ),
+    Mutant(
+        name="chats: of two contents the first counts",
+        where="s3t_core/conversations.py::_turn",
+        takes="any((message.get(a) is not None and message.get(b) is not None for a, b in _TWICE))",
+        puts="False",
+        fails="tests/unit/adapters/test_conversations.py::is_no_chat_is_refused",
+    ),
+    Mutant(
+        name="chats: of a key that stands twice the last one counts",
+        where="flows/adapters/sources/conversations.py::_chat",
+        takes="any((isinstance(message, Repeated) for message in found))",
+        puts="False",
+        fails="tests/unit/adapters/test_conversations.py::stands_twice_in_a_message",
+    ),
 )
