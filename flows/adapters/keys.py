@@ -40,6 +40,8 @@ KEYS_LOCK = "keys.lock"
 """Under `.s3t`: the keys themselves may lie where nothing is written."""
 _WAIT_SECONDS = 60.0
 _MOST_KEY_BYTES = 2**20
+_WITHOUT = {SIGNING_KEY: "; where there is none, run `s3t rotate-key --lost`"}
+"""What else can be done where a key is lost."""
 
 
 def create_keys(folder: Path, workspace_key: bytes | None = None) -> None:
@@ -220,5 +222,5 @@ def _read_private(path: Path) -> bytes:
         raise WorkspaceError(
             f"expected the key .s3t/keys/{path.name}, got none; if your workspace is another "
             "directory, go there or pass --workspace; run `s3t init` in a new one; where the key "
-            "was lost, restore it from its backup"
+            f"was lost, restore it from its backup{_WITHOUT.get(path.name, '')}"
         ) from None

@@ -29,6 +29,8 @@ the data, and to let a person return; to read evidence; to have texts answered."
 ROLES: tuple[Role, ...] = get_args(Role)
 _PREFIX = b"s3t"
 _WAIT_SECONDS = 10.0
+_CLOCKS_DIFFER_MINUTES = 5
+"""So much the clocks of machines may."""
 _LONGEST = 200
 """Bytes of what is taken for a token at all."""
 
@@ -60,8 +62,10 @@ class Token(BaseModel):
         self,
         now: datetime,
     ) -> bool:
-        """Whether it opens anything now."""
-        return not self.revoked and now < parse_time(self.expires)
+        """Whether it opens anything now: not before it was made, by a clock that ran ahead, either,
+        for its time would be a longer one."""
+        since = later(parse_time(self.made), minutes=-_CLOCKS_DIFFER_MINUTES)
+        return not self.revoked and since <= now < parse_time(self.expires)
 
 
 class _Kept(BaseModel):

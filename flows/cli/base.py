@@ -247,9 +247,11 @@ def held_out(score: "ScoreTold | None", unmeasured: str = "") -> str:
     if score is None:
         return "held-out score unknown" + (f" ({unmeasured})" if unmeasured else "")
     found = score_from_json({**score})
+    told = f"held-out {found.name} {found.told()}"
     other = found.otherwise
-    beside = f"; answered the other way, {other.combine}, {other.told()}" if other else ""
-    return f"held-out {found.name} {found.told()}{beside}"
+    if other is not None:
+        told += f"; answered the other way, {other.combine}, {other.told()}"
+    return told
 
 
 def told_answer(answer: "Answer") -> str:

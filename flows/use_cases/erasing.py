@@ -87,6 +87,7 @@ def erase_pending(
         healing_a_lost_lease(workspace.root),
         access.changing(workspace, max(wait_seconds, training)) as held,
     ):
+        workspace.signing.signing_key()  # what it begins it can end
         sweep(workspace, held)
         documents = check_whole(workspace)
         refuse_over_lost_ends(workspace, held)

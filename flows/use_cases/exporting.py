@@ -12,6 +12,8 @@ from flows.adapters import exports
 from flows.adapters.loading import folder_in_use
 from flows.progress import current
 from flows.use_cases.documents import CheckpointDocument, ExportDocument, ExportTold
+from flows.use_cases.finding import Findable, may_tell
+from flows.use_cases.quoting import check_quotes_nobody
 from flows.workspace import access
 from flows.workspace.parts import HasRegistry, HasStages, Lockable
 from s3t_core.config import Config
@@ -23,12 +25,8 @@ from s3t_core.learning.recipe import Recipe
 from s3t_core.learning.release import recipe_from_json
 
 
-class Exportable(HasStages, HasRegistry, Lockable, Protocol):
+class Exportable(Findable, HasStages, HasRegistry, Lockable, Protocol):
     """What a checkpoint is made of."""
-
-    @property
-    def config(self) -> Config:
-        """Settings."""
 
     @property
     def owner(self) -> str:
@@ -44,13 +42,16 @@ def export_champion(
     there, or an earlier export. `replaces`: names of earlier ones that nobody uses any more. No
     erasure begins meanwhile.
 
-    Raises UsageError when nothing serves, an erasure is open, or the architecture's own class means
+    Raises UsageError when the directory's path quotes somebody in the data (it stays in the
+    ledger), when nothing serves, an erasure is open, or the architecture's own class means
     something else (learning.plain); NoLiveShard; GuaranteeError.
     """
     place = Path(os.path.normpath(directory.absolute()))
     place = place.parent.resolve() / place.name  # one spelling: the ledger compares them
     access.check_outside(workspace, place)
     _check_name(place)
+    if may_tell(workspace):
+        check_quotes_nobody(workspace, str(place), "a directory")
     with access.changing(workspace) as held, current().spinner("Exporting") as say:
         state = workspace.ledger.state()
         champion = _champion(state)

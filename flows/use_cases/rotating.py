@@ -16,7 +16,7 @@ from flows.adapters.keys import (
     read_signing_key,
     write_next_key,
 )
-from flows.use_cases.finding import Findable
+from flows.use_cases.finding import Findable, may_tell
 from flows.use_cases.quoting import check_quotes_nobody
 from flows.workspace import access
 from flows.workspace.parts import HasSigning, Lockable
@@ -43,7 +43,8 @@ def rotate_signing_key(
     for nothing; its public part stays, to verify what it signed before.
 
     Raises UsageError when `lost` is said of a key that is there, where `by` quotes somebody who is
-    known, or while an erasure is unfinished: its certificates are signed by one key.
+    known, or while an erasure is unfinished: its certificates are signed by one key. (Without the
+    key it could not be finished: what it signed, and did not record, is signed anew.)
     """
     check_quotes_nobody(workspace, by, "who decides with --by, a name or role")
     folder = workspace.keys_dir
@@ -51,7 +52,8 @@ def rotate_signing_key(
         with changing_keys(folder):
             state = workspace.ledger.state()
             adopt_held(folder, state)  # of one that was killed since this workspace was opened
-            refuse_open_plan(state)
+            if not lost:
+                refuse_open_plan(state)
             if lost and (folder / SIGNING_KEY).exists():
                 raise UsageError(
                     f"expected no .s3t/keys/{SIGNING_KEY} with --lost, got one; leave --lost out: "
@@ -116,6 +118,8 @@ def move_checkpoints(
                 "expected another [erasure] log_checkpoints_to in s3t.toml than before, got the "
                 "same; write the new place there, then run the command again"
             )
+        if may_tell(workspace):
+            check_quotes_nobody(workspace, new, "a [erasure] log_checkpoints_to")
         if lost and old and any(Path(old).glob("*.json")):
             raise UsageError(
                 "expected no checkpoints at the old place with --lost, got some; leave --lost "

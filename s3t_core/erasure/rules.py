@@ -384,7 +384,8 @@ def _closed(state: State, event: events.RequestClosed) -> None:
 
 
 def _key(state: State, event: events.KeyReplaced) -> None:
-    no_erasure(state)
+    if not event.lost:
+        no_erasure(state)
     old, new = event.old, event.new
     want(state.signing in ("", old), "the key that signs as the one that is replaced")
     want(

@@ -116,6 +116,27 @@ def test_an_erasure_destroys_what_it_reaches_and_names_the_rest(
     assert _seen(place, tmp_path / "again")["serves"]
 
 
+def test_a_path_that_quotes_somebody_is_refused_and_one_in_the_ledger_stops_no_certificate(
+    place: Workspace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of who comes into the data later, nobody could know: the certificate says that the id could
+    not be searched for everywhere."""
+    folder = tmp_path / CANARY / "model"
+    before = place.ledger.events()
+    with pytest.raises(UsageError, match="names nobody") as told:
+        export_champion(place, folder)
+    assert CANARY not in str(told.value)
+    assert place.ledger.events() == before and not folder.exists()
+    monkeypatch.setattr("flows.use_cases.exporting.check_quotes_nobody", lambda *_: None)
+    folder.parent.mkdir()
+    export_champion(place, folder)
+    take_requests(place, [CANARY])
+    found = erase(str(place.root))
+    [certificate] = [Path(each["path"]) for each in found["certificates"]]
+    assert not _predicate(certificate)["found"]["id_searched"]
+    assert verify_path(certificate, place.keys_dir / "signing.pub")["valid"]
+
+
 def test_an_auditor_tells_by_an_exported_ledger_which_checkpoint_it_is(
     place: Workspace, tmp_path: Path
 ) -> None:

@@ -121,16 +121,23 @@ MUTANTS = [
     Mutant(
         name="door: a token has no end",
         where="flows/adapters/tokens.py::Token.is_good",
-        takes="not self.revoked and now < parse_time(self.expires)",
-        puts="not self.revoked",
+        takes="not self.revoked and since <= now < parse_time(self.expires)",
+        puts="not self.revoked and since <= now",
         fails=f"{_PROBLEMS}::once_it_is_revoked",
     ),
     Mutant(
         name="door: a revoked token goes on",
         where="flows/adapters/tokens.py::Token.is_good",
-        takes="not self.revoked and now < parse_time(self.expires)",
-        puts="now < parse_time(self.expires)",
+        takes="not self.revoked and since <= now < parse_time(self.expires)",
+        puts="since <= now < parse_time(self.expires)",
         fails=f"{_PROBLEMS}::once_it_is_revoked",
+    ),
+    Mutant(
+        name="door: a token of a clock that ran ahead is good at once",
+        where="flows/adapters/tokens.py::Token.is_good",
+        takes="since <= now < parse_time(self.expires)",
+        puts="now < parse_time(self.expires)",
+        fails=f"{_PROBLEMS}::ran_ahead",
     ),
     Mutant(
         name="door: the secret of a token is not asked for",

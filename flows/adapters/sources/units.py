@@ -93,11 +93,17 @@ class InStep(io.RawIOBase):
         is a letter of Malayalam)."""
         order = self._codec
         if order in ("utf-16", "utf-32"):
-            is_big = data.startswith((codecs.BOM_UTF16_BE, codecs.BOM_UTF32_BE))
+            is_big = data.startswith(
+                (
+                    codecs.BOM_UTF16_BE,
+                    codecs.BOM_UTF32_BE,
+                )
+            )
             order += "-be" if is_big else "-le"
         self._is_little = order.endswith("-le")
-        marks = b"|".join(re.escape(mark.encode(order)) for mark in _MARKS)
-        return re.compile(b"(?=" + marks + b"|(\r\n))")
+        marks = [re.escape(mark.encode(order)) for mark in _MARKS]
+        pattern = b"(?=" + b"|".join(marks) + b"|(\r\n))"
+        return re.compile(pattern)
 
     def _refused(self, place: int) -> DataError:
         return DataError(

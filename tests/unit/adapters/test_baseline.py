@@ -20,7 +20,7 @@ NUMBERS = {
 }
 OF_A_CLOSED_SET = {"asked_by", "basis", "cause", "forms", "id_rule", "moved", "step"}
 TIMES = {"due", "time"}
-OF_THE_SETTINGS = {"location", "model", "registry"}
+OF_THE_SETTINGS = {"location", "model", "place", "registry"}
 """Places and models: the settings themselves count as the system's own words."""
 
 

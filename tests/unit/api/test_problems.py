@@ -129,6 +129,16 @@ def test_a_token_opens_nothing_once_it_is_revoked_or_its_time_is_over(
     assert [t["good"] for t in list_tokens(place)] == [False, True]
 
 
+def test_a_token_made_while_the_clock_ran_ahead_lives_no_longer_for_it(place: Workspace) -> None:
+    now, book = place.clock.now(), book_of(place)
+    ahead, sent = book.make("desk", ["asks"], later(now, days=700), 1)
+    for hours in (0, 48, 24 * 699, 24 * 702):
+        assert book.holder(sent.encode(), later(now, hours=hours)) is None
+    assert book.holder(sent.encode(), later(now, days=700.5)) == ahead
+    near, sent = book.make("desk", ["asks"], later(now, minutes=3), 1)
+    assert book.holder(sent.encode(), now) == near  # machines' clocks differ
+
+
 def test_a_token_is_kept_as_a_digest_for_its_owner_alone(place: Workspace) -> None:
     made = make_token(place, "privacy desk", ["asks"], 1)
     path = place.state_dir / "tokens.json"

@@ -520,7 +520,7 @@ LEGAL: dict[str, tuple[Event, set[str]]] = {
     ),
     "another key instead of one that was lost": (
         _key(OLD, THIRD, vouched="", lost=True),
-        IDLE - {"rotated"},
+        _states("begun", "rotated", "rotated"),
     ),
     "another key instead of the newest": (_key(NEW, THIRD), {"rotated"}),
     "a key that was replaced, again": (_key(NEW, OLD), set()),
