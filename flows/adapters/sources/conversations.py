@@ -61,8 +61,10 @@ def columns_said(config: DataConfig, to_learn: bool) -> Sequence[str]:
     """The columns that a conversation is made of."""
     if config.messages:
         return [config.messages]
+    if not config.prompt:
+        return [config.text]
     response = [config.response] if to_learn else []
-    return [*config.prompt_columns, *response] if config.prompt else [config.text]
+    return [*config.prompt_columns, *response]
 
 
 def columns_of_conversations(
@@ -85,7 +87,9 @@ def _composer(config: DataConfig, to_learn: bool) -> Callable[[Cells], str | Non
 
 
 def _alone(text: str | None) -> str | None:
-    return conversation_text([Turn("text", text)]) if text and text.strip() else None
+    if text is None or not text.strip():
+        return None
+    return conversation_text([Turn("text", text)])
 
 
 def _answered(

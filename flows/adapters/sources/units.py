@@ -117,11 +117,12 @@ class InStep(io.RawIOBase):
 def _lone(error: UnicodeError) -> tuple[str, int]:
     """Half of a surrogate pair becomes a lone surrogate, by which its row is found, as bytes that
     do not decode are in other encodings."""
-    if isinstance(error, UnicodeDecodeError) and (
-        "surrogate" in error.reason or error.reason == "illegal encoding"
-    ):
-        return "\udc80", error.end
-    raise error
+    if not isinstance(error, UnicodeDecodeError):
+        raise error
+    is_half = "surrogate" in error.reason or error.reason == "illegal encoding"
+    if not is_half:
+        raise error
+    return "\udc80", error.end
 
 
 LONE = "s3t_lone_surrogates"
