@@ -71,10 +71,11 @@ def verify(
     }
     if evidence:
         result = verify_paths(evidence, publics, Path(checkpoint) if checkpoint else None)
-    if models and result["valid"]:
-        found = _models(models, evidence, publics, workspace)
-        problems = _problems_of(found)
-        result |= {"valid": not problems, "problems": problems, "exports": found}
+    if models:
+        found = _models(models, evidence, publics, workspace, is_valid=result["valid"])
+        problems = [*result["problems"], *_problems_of(found)]
+        valid = result["valid"] and not problems
+        result |= {"valid": valid, "problems": problems, "exports": found}
     show(as_json, {**result, "own_key": bool(evidence) and not key}, _render_verified)
     if not result["valid"]:
         sys.exit(1 if result["problems"] else UNDECIDED)
@@ -94,15 +95,18 @@ def _models(
     evidence: list[Path],
     publics: list[Path],
     workspace: str | None,
+    is_valid: bool,
 ) -> "list[CheckpointDocument]":
-    """What each exported checkpoint is, by the one ledger that was given, which is valid, else by
-    the workspace's own."""
-    from flows.use_cases.exporting import verify_checkpoint
+    """What each exported checkpoint is, by the one ledger that was given, else by the workspace's
+    own. `is_valid`: all of that evidence is; else none is held against it."""
+    from flows.use_cases.exporting import unknown_checkpoint, verify_checkpoint
     from flows.use_cases.verifying import state_of_ledger
 
     ledgers = [p for p in evidence if p.suffix == ".jsonl"]
     if len(ledgers) > 1:
         raise UsageError(f"expected one ledger (.jsonl) beside a checkpoint, got {len(ledgers)}")
+    if ledgers and not is_valid:
+        return [unknown_checkpoint(path) for path in models]
     state = (
         state_of_ledger(ledgers[0], publics)
         if ledgers

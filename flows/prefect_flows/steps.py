@@ -1,5 +1,6 @@
 """The steps of a use case as tasks of the Prefect flow that runs now, whose page shows them."""
 
+import logging
 from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
@@ -7,6 +8,7 @@ from flows.prefect_flows.quiet import outcome_of, task
 from flows.use_cases.steps import Step
 
 T = TypeVar("T")
+_log = logging.getLogger("prefect.s3t")
 
 
 class PrefectSteps:
@@ -33,10 +35,14 @@ class PrefectSteps:
         return len(left)
 
     def show(self, key: str, table: list[dict[str, object]], told: str) -> None:
-        """As an artifact of the run."""
+        """As an artifact of the run. All is done by then: a page that Prefect does not take is no
+        reason to fail, and says so in its log, without what it was to show."""
         from prefect.artifacts import create_table_artifact
 
-        create_table_artifact(key=key, table=table, description=told)
+        try:
+            create_table_artifact(key=key, table=table, description=told)
+        except Exception as error:  # whatever its client, or its server, raises
+            _log.warning("The page of this run could not be shown (%s).", type(error).__name__)
 
 
 @task(name="step")

@@ -306,6 +306,15 @@ def is_checkpoint(path: Path) -> bool:
     )
 
 
+def unknown_checkpoint(path: Path) -> CheckpointDocument:
+    """What is told of a checkpoint that could be held against nothing."""
+    problem = (
+        "expected a valid ledger beside the checkpoint, got one that is not: which release it is "
+        "was not looked up; name a whole ledger, or none in the workspace itself"
+    )
+    return _known_as(path, "", "", [problem])
+
+
 def verify_checkpoint(path: Path, state: State) -> CheckpointDocument:
     """Which release the checkpoint in a directory is of, and whether that serves. It is known by
     the bytes of its weights, wherever it lies and whatever its record says. Raises UsageError for

@@ -41,7 +41,7 @@ class Writing:
         if self.most < 1 or self.temperature < 0 or not 0 <= self.seed < 2**63:
             raise DataError(
                 "expected at least one new token, a temperature from 0 on and a seed from 0 on, "
-                "got something else"
+                f"got {self.most}, {self.temperature:g} and {self.seed}"
             )
 
 

@@ -11,6 +11,7 @@ import pytest
 from transformers import AutoModelForCausalLM
 
 from flows.adapters import exports
+from flows.cli.app import app
 from flows.cli.base import told_exports
 from flows.prefect_flows.erase import erase
 from flows.prefect_flows.ingest import ingest
@@ -154,6 +155,30 @@ def test_an_auditor_tells_by_an_exported_ledger_which_checkpoint_it_is(
     weights = tmp_path / "plain" / "model.safetensors"
     weights.write_bytes(weights.read_bytes()[:-1] + b"x")
     assert not verify_checkpoint(tmp_path / "plain", state)["export"]
+
+
+def test_evidence_that_is_not_valid_hides_no_checkpoint_beside_it(
+    place: Workspace, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    export = export_champion(place, tmp_path / "plain")["export"]
+    write_ledger(place, tmp_path / "ledger.jsonl")
+    (tmp_path / "broken.json").write_text("{}")
+    given = ["--workspace", str(place.root), "--key", str(place.keys_dir / "signing.pub"), "--json"]
+
+    def told(*paths: str) -> dict[str, Any]:
+        with pytest.raises(SystemExit) as ended:
+            app(["verify", *(str(tmp_path / p) for p in paths), *given])
+        assert ended.value.code == 1
+        found: dict[str, Any] = json.loads(capsys.readouterr().out)
+        return found
+
+    beside = told("plain", "broken.json")
+    assert not beside["valid"] and beside["problems"]
+    assert [(e["export"], e["serves"]) for e in beside["exports"]] == [(export, True)]
+    lines = (tmp_path / "ledger.jsonl").read_text().splitlines(keepends=True)
+    (tmp_path / "ledger.jsonl").write_text("".join(lines[:-2] + lines[-1:]))
+    [by_it] = told("plain", "ledger.jsonl")["exports"]
+    assert not by_it["export"] and "not looked up" in by_it["problems"][0]
 
 
 def test_a_new_export_takes_the_place_of_its_own_and_of_nothing_else(

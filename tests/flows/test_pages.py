@@ -121,3 +121,17 @@ def test_prefects_pages_name_what_ran_and_show_what_came_of_it(
     assert any(name.startswith("train 20") for name in names)
     assert any(key == "ingest" and "refused: " in told for key, told in shown)
     assert any(key == "training" and "live depth" in told for key, told in shown)
+
+
+def test_a_page_that_prefect_does_not_take_ends_nothing_in_an_error(
+    make_place: Callable[..., Workspace], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """All is done by then: who is told that it failed does it again."""
+
+    def refused(**_: object) -> None:
+        raise RuntimeError("what she said")
+
+    monkeypatch.setattr("prefect.artifacts.create_table_artifact", refused)
+    place = make_place()
+    done = ingest(str(place.root), str(write_csv(tmp_path / "people.csv", people())))
+    assert done["changed"] and train(str(place.root))["version"] == "1"
