@@ -157,15 +157,16 @@ class _Loaded:
         written = self.ensemble.write(self._questions(asked), self._how(params))
         return [p.document() for p in written]
 
-    def pieces(self, asked: object, params: Mapping[str, object]) -> Iterator[str]:
-        """The same of a language model to one question, piece by piece."""
+    def pieces(self, asked: object, params: Mapping[str, object]) -> Iterator[dict[str, object]]:
+        """The same of a language model to one question, piece by piece: each as {"text": ...}, the
+        last one with no text and with the other members of an answer."""
         if not self.document.writes:
             raise DataError("expected a model that writes texts, got one that labels them")
         questions = self._questions(asked)
         if len(questions) != 1:
             raise DataError(f"expected one question at a time, got {len(questions)}")
-        pieces: Iterator[str] = self.ensemble.stream(questions[0], self._how(params))
-        return pieces
+        for piece in self.ensemble.stream(questions[0], self._how(params)):
+            yield {"text": piece} if isinstance(piece, str) else {**piece.document(), "text": ""}
 
     def _how(self, params: Mapping[str, object]) -> "Writing":
         from s3t_core.learning.writing import writing_of
@@ -255,8 +256,8 @@ class Serving:
 
     def predict_stream(self, context, model_input, params=None):  # type: ignore[no-untyped-def]  # noqa: ARG002
         """The text that a language model writes behind one question, piece by piece: each as
-        {"text": ...}. It ends where another release serves from then on. Raises as `predict`
-        does."""
+        {"text": ...}, the last one with no text, and with `finish`, `tokens` and `prompt_tokens`.
+        It ends where another release serves from then on. Raises as `predict` does."""
         loaded = self._current()
         try:
             for piece in loaded.pieces(model_input, params or {}):
@@ -265,7 +266,7 @@ class Serving:
                         "expected a release that serves until all was written, got another "
                         "meanwhile; ask again"
                     )
-                yield {"text": piece}
+                yield piece
         except DataError as error:
             raise _Misread(str(error)) from None
         except NoLiveShard as error:

@@ -9,7 +9,7 @@ from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 
-from flows.api import answers, evidence, problems, requests, standing
+from flows.api import answers, chat, evidence, problems, requests, standing
 from flows.api.bodies import Health
 from flows.api.callers import Callers
 from flows.api.desk import Desk
@@ -70,7 +70,7 @@ class _Readiness:
 
 
 def make_app(desk: Desk, callers: Callers) -> FastAPI:
-    """The application: everything below /api/v1 wants a token, health does not."""
+    """The application: everything below /api/v1 and /v1 wants a token, health does not."""
     app = FastAPI(
         title="S3T",
         version=version("s3t"),
@@ -84,6 +84,7 @@ def make_app(desk: Desk, callers: Callers) -> FastAPI:
     app.state.desk, app.state.callers, app.state.readiness = desk, callers, _Readiness()
     for part in (requests.router, evidence.router, standing.router, answers.router):
         app.include_router(part, prefix=_PREFIX, responses=_ERRORS)
+    app.include_router(chat.router, prefix=problems.OPENAI, responses=_ERRORS)
     app.add_exception_handler(S3TError, problems.of_error)
     app.add_exception_handler(Refused, problems.of_refusal)
     app.add_exception_handler(RequestValidationError, problems.of_body)

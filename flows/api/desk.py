@@ -10,7 +10,8 @@ import queue
 import threading
 import time
 from abc import abstractmethod
-from collections.abc import Callable, Sequence
+from collections import deque
+from collections.abc import AsyncIterator, Callable, Sequence
 from concurrent.futures import Future
 from contextlib import suppress
 from pathlib import Path
@@ -19,6 +20,7 @@ from typing import Any, Generic, TypeVar
 from flows.api.problems import Refused
 from flows.settings import CONFIG_NAME
 from flows.use_cases.answering import Answered, Answers, Question
+from flows.use_cases.documents import Answer
 from flows.use_cases.taking import Asked, Taken, take_each
 from flows.workspace.workspace import Workspace
 from s3t_core.errors import S3TError, UsageError, WorkspaceError
@@ -101,6 +103,24 @@ class Desk:
         if isinstance(answered, S3TError):
             raise answered
         return answered
+
+    async def stream(self, question: Question) -> tuple[str, AsyncIterator[Answer]]:
+        """The model version that writes, and what, piece by piece; whoever asks next waits for its
+        end. It ends early where nobody takes the pieces any more."""
+        stream = _Stream(question)
+        try:
+            version = await self._wait(self._answers.put(stream))
+        except BaseException:
+            stream.nobody_listens.set()
+            raise
+        return version, self._pieces(stream)
+
+    async def _pieces(self, stream: "_Stream") -> AsyncIterator[Answer]:
+        try:
+            while (piece := await self._wait(stream.next())) is not None:
+                yield piece
+        finally:
+            stream.nobody_listens.set()
 
     def close(self) -> None:
         """Let each thread end what it does."""
@@ -262,6 +282,43 @@ class _Intake(_Together[Asked, Taken]):
         return take_each(workspace, asked)
 
 
+class _Stream:
+    """A question whose answer comes in pieces, from the thread that has the model to whoever
+    asked. As many wait here as the model writes: it does not wait for a slow listener."""
+
+    def __init__(self, question: Question) -> None:
+        self.question = question
+        self.nobody_listens = threading.Event()
+        self._lock = threading.Lock()
+        self._came: deque[Future[Answer | None]] = deque()
+        self._asked: deque[Future[Answer | None]] = deque()
+
+    def next(self) -> "Future[Answer | None]":
+        """The next piece, None behind the last one; or what ended it."""
+        return self._take(self._came, self._asked)
+
+    def put(self, piece: Answer | None) -> None:
+        """The next piece is there, or there is none more."""
+        self._take(self._asked, self._came).set_result(piece)
+
+    def fail(self, error: BaseException) -> None:
+        """None comes, because of this."""
+        self._take(self._asked, self._came).set_exception(error)
+
+    def _take(
+        self, there: "deque[Future[Answer | None]]", others: "deque[Future[Answer | None]]"
+    ) -> "Future[Answer | None]":
+        """One that the other side left here, else one that it will find."""
+        with self._lock:
+            while there:
+                found = there.popleft()
+                if not found.cancelled():
+                    return found
+            left: Future[Answer | None] = Future()
+            others.append(left)
+            return left
+
+
 class _Answering(_Together[Question, Answered]):
     """The one that has the model: loaded when it is first asked, and again where another version
     serves."""
@@ -276,6 +333,33 @@ class _Answering(_Together[Question, Answered]):
         asked: Sequence[Question],
     ) -> Sequence[Answered | S3TError]:
         return self._answers.to(workspace, asked)
+
+    def _do(self, jobs: list[_Job]) -> None:
+        streams = [job for job in jobs if isinstance(job[0], _Stream)]
+        if others := [job for job in jobs if job not in streams]:
+            super()._do(others)
+        for stream, answer in streams:
+            if answer.set_running_or_notify_cancel():
+                self._write(stream, answer)
+
+    def _write(self, stream: _Stream, answer: "Future[str]") -> None:
+        """The version that writes is the answer; the pieces come through the stream."""
+        try:
+            version, pieces = self._answers.stream(self._workspace(), stream.question)
+        except BaseException as error:
+            answer.set_exception(error)
+            self._forget_after(error)
+            return
+        answer.set_result(version)
+        try:
+            for piece in pieces:
+                if stream.nobody_listens.is_set():
+                    return
+                stream.put(piece)
+            stream.put(None)
+        except BaseException as error:
+            stream.fail(error)
+            self._forget_after(error)
 
 
 def _signs_of(root: Path) -> tuple[object, ...]:

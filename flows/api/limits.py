@@ -71,7 +71,9 @@ class _Answer:
         """Tell of a refusal, where nothing else was told yet."""
         if not self._begun:
             headers = {**refused.headers, "connection": "close"}
-            response = problem(refused.status, refused.kind, refused.detail, headers)
+            response = problem(
+                refused.status, refused.kind, refused.detail, headers, scope.get("path", "")
+            )
             await response(scope, receive, self.send)
 
 

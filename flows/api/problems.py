@@ -13,6 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from starlette.exceptions import HTTPException
 
 from flows.api.bodies import PlanAsked, PredictAsked
+from flows.api.chat_bodies import ChatAsked, ChatTurn, StreamOptions
 from s3t_core.errors import (
     Busy,
     ConfigError,
@@ -30,6 +31,8 @@ from s3t_core.errors import (
 )
 
 MEDIA_TYPE = "application/problem+json"
+OPENAI = "/v1"
+"""Where addresses begin at which OpenAI's clients ask."""
 _PARTS = re.compile(r"expected (?P<expected>.+?), got (?P<got>.+?)(?:[;:.] (?P<do>.+))?", re.DOTALL)
 _MOST_TOLD = 5
 """Wrong values of a body that are named."""
@@ -50,6 +53,15 @@ _STATUS: tuple[tuple[type[S3TError], int], ...] = (
 )
 
 
+class ToldToOpenAI(BaseModel):
+    """What OpenAI's clients show of an error."""
+
+    message: str
+    type: str
+    param: None = None
+    code: str
+
+
 class Problem(BaseModel):
     """A problem document (RFC 9457, section 3)."""
 
@@ -66,6 +78,9 @@ class Problem(BaseModel):
     expected: str | None = Field(None, description="what was expected, where the detail says it")
     got: str | None = Field(None, description="what came; never a quotation of it")
     do: str | None = Field(None, description="what to do next")
+    error: ToldToOpenAI | None = Field(
+        None, description="below /v1, the same as OpenAI's clients read it"
+    )
 
 
 class Refused(Exception):
@@ -80,45 +95,55 @@ class Refused(Exception):
 
 
 def problem(
-    status: int, kind: str, detail: str, headers: Mapping[str, str] | None = None
+    status: int,
+    kind: str,
+    detail: str,
+    headers: Mapping[str, str] | None = None,
+    path: str = "",
 ) -> JSONResponse:
-    """The response that tells of it."""
+    """The response that tells of it, to whoever asked for `path`."""
     parts = _PARTS.fullmatch(detail)
+    is_openai = path.startswith(f"{OPENAI}/")
     told = Problem(
         type=f"urn:s3t:problem:{kind}",
         title=HTTPStatus(status).phrase,
         status=status,
         detail=detail,
+        error=ToldToOpenAI(message=detail, type=kind, code=kind) if is_openai else None,
         **(parts.groupdict() if parts else {}),
     )
     more = {"cache-control": "no-store", **(headers or {})}
-    return JSONResponse(told.model_dump(exclude_none=True), status, more, MEDIA_TYPE)
+    document = told.model_dump(exclude_none=True)
+    if told.error is not None:
+        document["error"] = told.error.model_dump()
+    return JSONResponse(document, status, more, MEDIA_TYPE)
 
 
-def of_error(_: Request, error: Exception) -> JSONResponse:
+def of_error(request: Request, error: Exception) -> JSONResponse:
     """What an error of ours says, with the status of its kind."""
     status = next((code for kind, code in _STATUS if isinstance(error, kind)), 500)
     headers = {"retry-after": str(_AGAIN_SECONDS)} if status == 503 else None
-    return problem(status, type(error).__name__, str(error), headers)
+    return problem(status, type(error).__name__, str(error), headers, request.url.path)
 
 
-def of_unexpected(_: Request, error: Exception) -> JSONResponse:
+def of_unexpected(request: Request, error: Exception) -> JSONResponse:
     """Of what nobody foresaw, its kind alone."""
     return problem(
         500,
         "Unexpected",
         f"expected to answer, got {type(error).__name__}. What was done stands; ask again with the "
         "same idempotency key",
+        path=request.url.path,
     )
 
 
-def of_refusal(_: Request, error: Exception) -> JSONResponse:
+def of_refusal(request: Request, error: Exception) -> JSONResponse:
     """What the door itself refuses."""
     assert isinstance(error, Refused)  # noqa: S101  # registered for it alone
-    return problem(error.status, error.kind, error.detail, error.headers)
+    return problem(error.status, error.kind, error.detail, error.headers, request.url.path)
 
 
-def of_body(_: Request, error: Exception) -> JSONResponse:
+def of_body(request: Request, error: Exception) -> JSONResponse:
     """Which members of a request are wrong, and how; not what they said."""
     assert isinstance(error, RequestValidationError)  # noqa: S101  # registered for it alone
     told = [_of_member(each) for each in error.errors()[:_MOST_TOLD]]
@@ -129,10 +154,11 @@ def of_body(_: Request, error: Exception) -> JSONResponse:
         "Malformed",
         f"expected a request as the description says, got {'; '.join(told)}{rest}. See "
         "/api/v1/openapi.json for its members",
+        path=request.url.path,
     )
 
 
-def of_http(_: Request, error: Exception) -> JSONResponse:
+def of_http(request: Request, error: Exception) -> JSONResponse:
     """What the framework refuses: an address that there is not, a method, a body that is no
     JSON."""
     assert isinstance(error, HTTPException)  # noqa: S101  # registered for it alone
@@ -142,7 +168,7 @@ def of_http(_: Request, error: Exception) -> JSONResponse:
         405: "expected a method that this address takes, got another. See /api/v1/openapi.json",
     }
     detail = told.get(error.status_code, HTTPStatus(error.status_code).phrase)
-    return problem(error.status_code, "Http", detail, error.headers)
+    return problem(error.status_code, "Http", detail, error.headers, request.url.path)
 
 
 def _of_member(wrong: Mapping[str, Any]) -> str:
@@ -162,6 +188,9 @@ _OURS = frozenset(
             "cursor",
             *PlanAsked.model_fields,
             *PredictAsked.model_fields,
+            *ChatAsked.model_fields,
+            *ChatTurn.model_fields,
+            *StreamOptions.model_fields,
         ),
     }
 )

@@ -1,6 +1,7 @@
 """What the version that serves answers to many who ask at once: some texts at a time, and over an
 erasure by the version that serves then."""
 
+import itertools
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -49,6 +50,31 @@ class Answers:
         for group in self._groups(asked):
             found |= self._to_group(workspace, {n: asked[n] for n in group})
         return [found[number] for number in range(len(asked))]
+
+    def stream(self, workspace: Served, asked: Question) -> tuple[str, Iterator[Answer]]:
+        """The model version that writes, and what, piece by piece: the first one is there. Raises
+        what keeps it from that; later, StaleModel where another version serves from then on."""
+        for last in range(_TRIES):
+            model, version = self._loaded(workspace)
+            pieces = model.stream(list(asked.asked), asked.params)
+            try:
+                first = next(pieces)
+                return version, self._watched(itertools.chain([first], pieces))
+            except StaleModel:
+                self._model = None
+                if last == _TRIES - 1:
+                    raise
+        raise AssertionError
+
+    def _watched(self, pieces: Iterator[Answer]) -> Iterator[Answer]:
+        try:
+            yield from pieces
+        except StaleModel:
+            self._model = None
+            raise StaleModel(
+                "expected one version to serve until all was written, got another meanwhile (an "
+                "erasure or a training); ask again"
+            ) from None
 
     def _groups(self, asked: Sequence[Question]) -> Iterator[list[int]]:
         """Numbers of those who are asked about at once."""

@@ -353,7 +353,8 @@ class ServingDocument(TypedDict):
 
 Answer = dict[str, Any]
 """What a model answers to one text: `label` and `probabilities` (classification), `labels` and
-`probabilities` (multilabel), `value` (regression), `text`, `finish` and `tokens` (generation)."""
+`probabilities` (multilabel), `value` (regression), `text`, `finish`, `tokens` and `prompt_tokens`
+(generation)."""
 
 
 class CallbackTold(TypedDict):

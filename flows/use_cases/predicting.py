@@ -43,6 +43,10 @@ class Answering(Protocol):
         """An answer to each text; `params`: how a language model writes (served_model.py). Raises
         StaleModel once it serves no longer."""
 
+    def stream(self, asked: object, params: Mapping[str, object] | None = None) -> Iterator[Answer]:
+        """What a language model writes behind one question, piece by piece (served_model.py).
+        Raises the same, in the middle too."""
+
 
 @dataclass(frozen=True)
 class _Version:
@@ -57,6 +61,11 @@ class _Version:
         with self.registry.addressed():
             answers: list[Answer] = self.code.predict(None, asked, dict(params or {}))
         return answers
+
+    def stream(self, asked: object, params: Mapping[str, object] | None = None) -> Iterator[Answer]:
+        """As `Answering` says."""
+        with self.registry.addressed():
+            yield from self.code.predict_stream(None, asked, dict(params or {}))
 
 
 @dataclass(frozen=True)

@@ -119,8 +119,9 @@ class Ensemble:
                 for told in writer.write(prompts[begin : begin + _TOGETHER], how)
             ]
 
-    def stream(self, asked: Conversation, how: Writing) -> Iterator[str]:
-        """The text behind one question, piece by piece. Another question waits for its end."""
+    def stream(self, asked: Conversation, how: Writing) -> Iterator[str | TextPrediction]:
+        """The text behind one question, piece by piece, then all of it. Another question waits for
+        its end."""
         with self._lock:
             reader, writer = self._writer()
             yield from writer.stream(reader.question(asked), how)

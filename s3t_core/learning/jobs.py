@@ -192,11 +192,20 @@ def measure(job: MeasureJob) -> Score | None:
 
     torch.set_num_threads(max(2, job.recipe.profile.threads))
     backbone = find_backbone(job.recipe.model)
-    rows = read_verified(job.held_out.path, job.keys, job.held_out.digest)
+    rows = read_verified(
+        job.held_out.path,
+        job.keys,
+        job.held_out.digest,
+    )
 
     def scored(combine: Combine) -> Score | None:
         ensemble = Ensemble(
-            backbone, job.recipe, job.release, job.store.get, job.max_memory, combine
+            backbone,
+            job.recipe,
+            job.release,
+            job.store.get,
+            job.max_memory,
+            combine,
         )
         found: Score | None = ensemble.score(rows, job.metric)
         return replace(found, combine=combine) if found else None

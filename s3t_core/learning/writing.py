@@ -89,7 +89,7 @@ class Writer:
     def write(self, prompts: list[list[int]], how: Writing) -> list[TextPrediction]:
         """What is written behind each prompt (token ids, one at least). Raises DataError for one
         that leaves no room."""
-        rows = [_Row() for _ in prompts]
+        rows = [_Row(prompt) for prompt in prompts]
         for tokens in self._steps(prompts, how):
             for row, token in zip(rows, tokens, strict=True):
                 row.take(token, self._ends)
@@ -97,9 +97,10 @@ class Writer:
                 break
         return [row.told(self._reader) for row in rows]
 
-    def stream(self, prompt: list[int], how: Writing) -> Iterator[str]:
-        """The same text for one prompt, piece by piece, as soon as the characters are whole."""
-        row, sent = _Row(), ""
+    def stream(self, prompt: list[int], how: Writing) -> Iterator[str | TextPrediction]:
+        """The same text for one prompt, piece by piece, as soon as the characters are whole; in the
+        end the whole of it."""
+        row, sent = _Row(prompt), ""
         for (token,) in self._steps([prompt], how):
             row.take(token, self._ends)
             text = row.told(self._reader).text
@@ -109,7 +110,11 @@ class Writer:
                 yield text[len(sent) :]
                 sent = text
             if row.is_over:
-                return
+                break
+        whole = row.told(self._reader)
+        if whole.text.startswith(sent) and whole.text != sent:
+            yield whole.text[len(sent) :]  # it was cut within a character
+        yield whole
 
     @torch.inference_mode()
     def _steps(self, prompts: list[list[int]], how: Writing) -> Iterator[list[int]]:
@@ -177,9 +182,9 @@ class Writer:
 class _Row:
     """What is written behind one prompt."""
 
-    def __init__(self) -> None:
+    def __init__(self, prompt: list[int]) -> None:
         self._ids: list[int] = []
-        self._taken = 0
+        self._read, self._taken = len(prompt), 0
         self.is_over = False
 
     def take(self, token: int, ends: frozenset[int]) -> None:
@@ -198,6 +203,7 @@ class _Row:
             reader.text(self._ids),
             finish,
             self._taken,
+            self._read,
         )
 
 

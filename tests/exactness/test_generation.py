@@ -176,8 +176,9 @@ def test_what_is_learnt_is_said_and_ends(
     assert (told.text, told.finish, told.tokens) == ("w7 w8 w9", "stop", 4)
     (cut,) = model.write([(Turn("user", "w1 w2"),)], Writing(2))
     assert (cut.text, cut.finish, cut.tokens) == ("w7 w8", "length", 2)
-    pieces = list(model.stream((Turn("user", "w1 w2"),), Writing(10)))
-    assert "".join(pieces) == "w7 w8 w9" and len(pieces) == 3
+    *pieces, whole = model.stream((Turn("user", "w1 w2"),), Writing(10))
+    assert "".join(map(str, pieces)) == "w7 w8 w9" and len(pieces) == 3 and whole == told
+    assert told.prompt_tokens >= 2
     score = model.score(next(iter(_taught().values())))
     assert score is not None and score.metric == "perplexity" and not score.higher_is_better
     assert 1 <= score.value < 4, "of 67 words"

@@ -211,7 +211,8 @@ def test_a_language_model_walks_from_its_chats_to_its_certificate(
         short = loaded.predict(["w1 w2"], params={"max_new_tokens": 2})
         hot = loaded.predict(["w1 w2"], params={"temperature": 9.0, "seed": 4})
         pieces = list(loaded.predict_stream(["w1 w2"]))
-    assert set(served[0]) == {"text", "finish", "tokens"} and served[0]["tokens"] <= 5
+    assert set(served[0]) == {"text", "finish", "tokens", "prompt_tokens"}
+    assert served[0]["tokens"] <= 5 and pieces[-1] == served[0] | {"text": ""}
     assert short[0]["tokens"] <= 2 and hot != served
     assert "".join(piece["text"] for piece in pieces) == served[0]["text"]
     assert champion_of(place).predict(["w1 w2"]) == served and told_answer(served[0])

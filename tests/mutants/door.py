@@ -384,4 +384,32 @@ MUTANTS = [
         puts="False",
         fails="tests/faults/test_callbacks.py::given_up",
     ),
+    Mutant(
+        name="chat: a stream goes on though nobody listens",
+        where="flows/api/desk.py::_Answering._write",
+        takes="stream.nobody_listens.is_set()",
+        puts="False",
+        fails="tests/flows/test_chat.py::keeps_nobody_waiting",
+    ),
+    Mutant(
+        name="chat: any role does",
+        where="flows/api/chat.py",
+        takes="whoever('predicts', learns=True)",
+        puts="whoever()",
+        fails=f"{_PROBLEMS}::open_to_its_roles",
+    ),
+    Mutant(
+        name="chat: an old version is asked on after a stream that it ended",
+        where="flows/use_cases/answering.py::Answers._watched",
+        takes="self._model = None",
+        puts="pass",
+        fails="tests/unit/use_cases/test_answering.py::next_is_asked_of_the_version",
+    ),
+    Mutant(
+        name="chat: a stream is not begun anew by the version that serves",
+        where="flows/use_cases/answering.py::Answers.stream",
+        takes="last == _TRIES - 1",
+        puts="True",
+        fails="tests/unit/use_cases/test_answering.py::begins_with_the_version",
+    ),
 ]

@@ -264,6 +264,7 @@ def _signature(kind: str, most: int) -> "ModelSignature":
             ColSpec(DataType.string, "text"),
             ColSpec(DataType.string, "finish"),
             ColSpec(DataType.long, "tokens"),
+            ColSpec(DataType.long, "prompt_tokens"),
         ],
     }
     asked = [

@@ -40,18 +40,21 @@ class TokensTold:
 @dataclass(frozen=True)
 class TextPrediction:
     """What a model wrote. `finish`: "stop" where it ended by itself, "length" where it had to;
-    `tokens`: how many it wrote, the one that ends it among them."""
+    `tokens`: how many it wrote, the one that ends it among them; `prompt_tokens`: how many it
+    read."""
 
     text: str
     finish: str
     tokens: int
+    prompt_tokens: int
 
     def document(self) -> dict[str, object]:
-        """`text`, `finish`, `tokens`."""
+        """`text`, `finish`, `tokens`, `prompt_tokens`."""
         return {
             "text": self.text,
             "finish": self.finish,
             "tokens": self.tokens,
+            "prompt_tokens": self.prompt_tokens,
         }
 
 

@@ -14,8 +14,11 @@ import pytest
 
 from flows.adapters import served_model
 from s3t_core.errors import DataError, NoLiveShard, StaleModel
+from s3t_core.learning.tasks.generation import TextPrediction
 from s3t_core.learning.tasks.task import LabelPrediction
 from s3t_core.times import Moment
+
+WROTE = TextPrediction("oldb", "stop", 3, 2)
 
 
 def _loaded(label: str, model: Any = None, writes: bool = False) -> Any:
@@ -31,7 +34,7 @@ def _loaded(label: str, model: Any = None, writes: bool = False) -> Any:
         writes=writes,
     )
     ensemble = SimpleNamespace(
-        predict=predict, stream=lambda *_: iter([label, "b", "c"]), lives=True
+        predict=predict, stream=lambda *_: iter([label, "b", WROTE]), lives=True
     )
     return served_model._Loaded(document, ensemble, "1")
 
@@ -59,7 +62,11 @@ def test_an_answer_that_outlives_its_release_is_given_anew_by_the_next_one() -> 
 
 def test_a_stream_ends_where_another_release_serves() -> None:
     whole = _Changing("old", "old", "old", "old", writes=True).predict_stream(None, ["x"])
-    assert [piece["text"] for piece in whole] == ["old", "b", "c"]
+    assert list(whole) == [
+        {"text": "old"},
+        {"text": "b"},
+        {"text": "", "finish": "stop", "tokens": 3, "prompt_tokens": 2},
+    ]
     cut = _Changing("old", "old", "new", "new", writes=True).predict_stream(None, ["x"])
     assert next(cut) == {"text": "old"}
     with pytest.raises(StaleModel, match="until all was written"):

@@ -13,7 +13,7 @@ import pytest
 from fastapi.routing import APIRoute
 
 from flows.adapters.tokens import ROLES, Role, TokenBook
-from flows.api import answers, app, evidence, requests, standing
+from flows.api import answers, app, chat, evidence, requests, standing
 from flows.api import desk as desk_module
 from flows.api.desk import Desk
 from flows.api.limits import Limits, Rate
@@ -33,9 +33,12 @@ ROUTES = [
     for route in part.routes
     if isinstance(route, APIRoute)
 ]
+CHAT = [route for route in chat.router.routes if isinstance(route, APIRoute)]
 
 
 def _address(path: str) -> str:
+    if path.startswith("/v1/"):
+        return path
     return "/api/v1" + path.format(
         request_id=f"req-{'0' * 16}", day="2026-01-01", name="report.json"
     )
@@ -47,6 +50,9 @@ def test_every_address_wants_a_token_and_only_health_does_not(client: Client) ->
         for route in ROUTES:
             for method in route.methods or ():
                 assert who.request(method, _address(route.path)).status_code == 401
+        for route in CHAT:
+            for method in route.methods or ():
+                assert who.request(method, f"/v1{route.path}").status_code == 401
         for path in ("/", "/api/v1/openapi.json", "/docs", "/nothing"):
             assert who.get(path).status_code == 401
     assert nobody.get("/health/live").json() == {"ready": True}
@@ -74,12 +80,16 @@ MAY: dict[tuple[str, str], set[str]] = {
     ("GET", "/versions"): {"decides", "erases", "audits"},
     ("POST", "/plan"): {"decides", "erases", "audits"},
     ("POST", "/predict"): {"predicts"},
+    ("GET", "/v1/models"): {"predicts"},
+    ("POST", "/v1/chat/completions"): {"predicts"},
     ("GET", "/token"): set(ROLES),
 }
 
 
 def test_each_address_is_open_to_its_roles_and_to_no_other(client: Client) -> None:
-    assert {(m, r.path) for r in ROUTES for m in r.methods or ()} == set(MAY)
+    there = {(m, r.path) for r in ROUTES for m in r.methods or ()}
+    there |= {(m, f"/v1{r.path}") for r in CHAT for m in r.methods or ()}
+    assert there == set(MAY)
     for role in ROLES:
         who = client(role)
         for (method, path), roles in MAY.items():

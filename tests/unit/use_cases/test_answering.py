@@ -136,3 +136,51 @@ def test_where_every_shard_is_dead_nobody_is_answered(models: list[Model]) -> No
     models[0].refuses = [NoLiveShard("expected a live shard, got none; retrain")]
     told = answers.to(Place(), [Question(("a",)), Question(("b",))])  # type: ignore[arg-type]
     assert all(isinstance(each, NoLiveShard) for each in told)
+
+
+class Writer(Model):
+    """Writes three pieces, or is told that another serves before one of them."""
+
+    def __init__(self, moves_before: int = 9) -> None:
+        super().__init__()
+        self._moves_before = moves_before
+
+    def stream(self, asked: Any, params: Any = None) -> Any:
+        for n in range(3):
+            if n >= self._moves_before:
+                raise StaleModel("load it again")
+            yield {"text": f"{n}"}
+
+
+@pytest.fixture
+def writers(monkeypatch: pytest.MonkeyPatch) -> list[Writer]:
+    """Those that are still to be loaded."""
+    waiting: list[Writer] = []
+    monkeypatch.setattr(answering, "champion_of", lambda _: waiting.pop(0))
+    return waiting
+
+
+def _texts(pieces: Any) -> list[str]:
+    return [piece["text"] for piece in pieces]
+
+
+def test_a_stream_begins_with_the_version_that_serves_by_then(writers: list[Writer]) -> None:
+    writers += [Writer(moves_before=0), Writer()]
+    version, pieces = Answers(1).stream(Place(), Question(("x",)))  # type: ignore[arg-type]
+    assert version == "3" and _texts(pieces) == ["0", "1", "2"] and not writers
+    writers += [Writer(moves_before=0), Writer(moves_before=0)]
+    with pytest.raises(StaleModel):
+        Answers(1).stream(Place(), Question(("x",)))  # type: ignore[arg-type]
+
+
+def test_after_a_stream_that_was_cut_the_next_is_asked_of_the_version_that_serves(
+    writers: list[Writer],
+) -> None:
+    writers += [Writer(moves_before=2), Writer()]
+    answers = Answers(1)
+    _, pieces = answers.stream(Place(), Question(("x",)))  # type: ignore[arg-type]
+    assert [next(pieces)["text"], next(pieces)["text"]] == ["0", "1"]
+    with pytest.raises(StaleModel, match="until all was written"):
+        next(pieces)
+    _, pieces = answers.stream(Place(), Question(("x",)))  # type: ignore[arg-type]
+    assert _texts(pieces) == ["0", "1", "2"]

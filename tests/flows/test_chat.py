@@ -1,0 +1,220 @@
+"""The door as OpenAI's own client asks it: chats of a language model, whole and as streams, until
+an erasure has another version serve."""
+
+import json
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import openai
+import pytest
+
+from flows.prefect_flows.erase import erase
+from flows.prefect_flows.ingest import ingest
+from flows.prefect_flows.train import train
+from flows.use_cases import predicting
+from flows.use_cases.predicting import champion_of
+from flows.use_cases.taking import take_requests
+from flows.workspace.creating import create_workspace
+from flows.workspace.workspace import Workspace
+from tests.flows.conftest import CANARY, tiny_config
+from tests.flows.prepared import Kept
+from tests.flows.test_api import _token, opened
+from tests.flows.test_tasks import _chats
+from tests.tiny import build_language_model
+
+pytestmark = pytest.mark.slow
+CHAT: list[Any] = [{"role": "user", "content": "w1 w2"}]
+
+
+@pytest.fixture(scope="module")
+def _kept(tmp_path_factory: pytest.TempPathFactory, prefect_server: None) -> Kept:
+    folder = tmp_path_factory.mktemp("chatting")
+    config = tiny_config(
+        build_language_model(folder / "writer", layers=2),
+        task={"kind": "generation"},
+        data={"labels": [], "messages": "chat"},
+        backbone={"max_length": 32},
+        adapter={"target_modules": ["q_proj", "v_proj"]},
+        serving={"max_new_tokens": 5},
+    )
+
+    def make(root: Path) -> None:
+        create_workspace(root, config, b"\x05" * 32)
+        ingest(str(root), str(_chats(folder / "people.jsonl")))
+        train(str(root))
+
+    return Kept(folder, make)
+
+
+@pytest.fixture
+def place(_kept: Kept) -> Workspace:
+    """A language model that was trained, with somebody whom an erasure can reach."""
+    return _kept.fresh()
+
+
+@pytest.fixture
+def door(place: Workspace) -> Iterator[str]:
+    """The address of its door."""
+    with opened(place) as url:
+        yield url
+
+
+@pytest.fixture
+def client(place: Workspace, door: str) -> openai.OpenAI:
+    """OpenAI's own."""
+    return openai.OpenAI(base_url=f"{door}/v1", api_key=_token(place, "predicts"), max_retries=0)
+
+
+def test_a_chat_is_answered_as_the_version_that_serves_answers_it(
+    place: Workspace, client: openai.OpenAI
+) -> None:
+    (model,) = client.models.list().data
+    assert model.id == place.config.system.name
+    answer = client.chat.completions.create(model=model.id, messages=CHAT, max_tokens=4)
+    (wanted,) = champion_of(place).predict([{"messages": CHAT}], {"max_new_tokens": 4})
+    (choice,) = answer.choices
+    assert choice.message.role == "assistant" and choice.message.content == wanted["text"]
+    assert choice.finish_reason == wanted["finish"] and answer.system_fingerprint == "1"
+    assert answer.usage is not None
+    assert answer.usage.completion_tokens == wanted["tokens"] <= 4
+    assert answer.usage.prompt_tokens == wanted["prompt_tokens"]
+    parts: list[Any] = [
+        {
+            "role": "user",
+            "content": [{"type": "text", "text": "w1 "}, {"type": "text", "text": "w2"}],
+        }
+    ]
+    same = client.chat.completions.create(model=model.id, messages=parts, max_tokens=4)
+    assert same.choices[0].message.content == wanted["text"]
+    drawn = [
+        client.chat.completions.create(model=model.id, messages=CHAT, temperature=9, seed=seed)
+        .choices[0]
+        .message.content
+        for seed in (1, 1, 2)
+    ]
+    assert drawn[0] == drawn[1] != drawn[2]
+
+
+def test_a_stream_brings_the_same_text_piece_by_piece_and_how_it_ended(
+    place: Workspace, client: openai.OpenAI
+) -> None:
+    name = place.config.system.name
+    whole = client.chat.completions.create(model=name, messages=CHAT)
+    chunks = list(
+        client.chat.completions.create(
+            model=name, messages=CHAT, stream=True, stream_options={"include_usage": True}
+        )
+    )
+    *said, ended, counted = chunks
+    assert len(said) > 2 and said[0].choices[0].delta.role == "assistant"
+    assert "".join(c.choices[0].delta.content or "" for c in said) == (
+        whole.choices[0].message.content
+    )
+    assert ended.choices[0].finish_reason == whole.choices[0].finish_reason
+    assert counted.choices == [] and counted.usage == whole.usage
+    assert {c.system_fingerprint for c in chunks} == {"1"} and len({c.id for c in chunks}) == 1
+
+
+@pytest.mark.parametrize(
+    ("changed", "kind"),
+    [
+        ({"model": "gpt-4"}, openai.NotFoundError),
+        ({"n": 2}, openai.UnprocessableEntityError),
+        ({"stop": ["x"]}, openai.UnprocessableEntityError),
+        ({"top_p": 0.5}, openai.UnprocessableEntityError),
+        ({"tools": []}, openai.UnprocessableEntityError),
+        ({"messages": []}, openai.UnprocessableEntityError),
+        ({"messages": [*CHAT, *CHAT]}, openai.UnprocessableEntityError),
+        ({"messages": [{"role": "user", "content": "\ud83d"}]}, None),
+        ({"max_tokens": 4000}, openai.UnprocessableEntityError),
+        ({"max_tokens": 4000, "stream": True}, openai.UnprocessableEntityError),
+    ],
+    ids=lambda v: ",".join(v) if isinstance(v, dict) else "",
+)
+def test_what_would_change_the_answer_unheard_is_refused_and_not_quoted(
+    place: Workspace, client: openai.OpenAI, changed: dict[str, Any], kind: Any
+) -> None:
+    asked = {"model": place.config.system.name, "messages": CHAT} | changed
+    with pytest.raises(kind or (openai.APIError, UnicodeError)) as told:
+        client.chat.completions.create(**asked)
+    if kind:
+        assert "expected" in str(told.value) and "w1" not in str(told.value)
+
+
+def test_without_the_role_nothing_is_answered(place: Workspace, door: str) -> None:
+    for token, kind in (
+        ("x", openai.AuthenticationError),
+        (_token(place, "audits"), openai.PermissionDeniedError),
+        (_token(place, "asks", "predicts"), openai.PermissionDeniedError),
+    ):
+        client = openai.OpenAI(base_url=f"{door}/v1", api_key=token, max_retries=0)
+        with pytest.raises(kind):
+            client.models.list()
+        with pytest.raises(kind):
+            client.chat.completions.create(
+                model=place.config.system.name, messages=CHAT, stream=True
+            )
+
+
+def test_a_stream_ends_with_an_error_where_an_erasure_has_another_version_serve(
+    place: Workspace, client: openai.OpenAI, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The erasure runs between two pieces."""
+    name = place.config.system.name
+    before = client.chat.completions.create(model=name, messages=CHAT)
+    take_requests(place, [CANARY])
+    erased = threading.Event()
+    stream: Callable[..., Iterator[dict[str, Any]]] = predicting._Version.stream
+
+    def held(model: Any, *asked: Any) -> Iterator[dict[str, Any]]:
+        for n, piece in enumerate(stream(model, *asked)):
+            if n == 1:
+                assert erased.wait(120)
+            yield piece
+
+    monkeypatch.setattr(predicting._Version, "stream", held)
+    pieces = client.chat.completions.create(model=name, messages=CHAT, stream=True)
+    said = [next(pieces)]
+    assert erase(str(place.root))["certificates"]
+    erased.set()
+    with pytest.raises(openai.APIError, match="another meanwhile"):
+        said += list(pieces)
+    monkeypatch.undo()
+    after = client.chat.completions.create(model=name, messages=CHAT)
+    (wanted,) = champion_of(Workspace(place.root)).predict([{"messages": CHAT}])
+    assert after.choices[0].message.content == wanted["text"]
+    assert (before.system_fingerprint, after.system_fingerprint) == ("1", "2")
+
+
+def test_whoever_goes_away_in_the_middle_keeps_nobody_waiting(
+    place: Workspace, door: str, client: openai.OpenAI, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The thread that has the model stops at the next piece."""
+    gone, written = threading.Event(), []
+    stream = predicting._Version.stream
+
+    def endless(model: Any, *asked: Any) -> Iterator[dict[str, Any]]:
+        for piece in stream(model, *asked):
+            for n in range(10**9):
+                written.append(n)
+                gone.wait(0.01)
+                yield {"text": piece["text"] or "x"}
+
+    monkeypatch.setattr(predicting._Version, "stream", endless)
+    asked = {"model": place.config.system.name, "messages": CHAT, "stream": True}
+    headers = {"Authorization": f"Bearer {_token(place, 'predicts')}"}
+    with httpx.stream(
+        "POST", f"{door}/v1/chat/completions", json=asked, headers=headers, timeout=60
+    ) as answer:
+        assert answer.headers["content-type"].startswith("text/event-stream")
+        lines = answer.iter_lines()
+        first = json.loads(next(lines).removeprefix("data: "))
+        assert first["object"] == "chat.completion.chunk"
+    monkeypatch.undo()
+    again = client.chat.completions.create(
+        model=place.config.system.name, messages=CHAT, timeout=60
+    )
+    assert again.choices[0].message.content is not None and len(written) < 10_000
