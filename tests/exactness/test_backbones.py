@@ -150,6 +150,20 @@ def _job(folder: Path, config: Config, backbone: str, threads: int = 1) -> list[
     ]
 
 
+@pytest.mark.parametrize("stacks", [0, 2])
+def test_a_model_whose_layers_are_not_one_stack_is_refused(stacks: int) -> None:
+    class Strange(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.config = LlamaConfig(num_hidden_layers=3)
+            for n in range(stacks):
+                layers = torch.nn.ModuleList(torch.nn.Linear(2, 2) for _ in range(3))
+                self.add_module(f"stack{n}", layers)
+
+    with pytest.raises(UsageError, match=f"one stack of 3 layers in the backbone, got {stacks}"):
+        layer_stack(Strange())
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("dtype", ["float32", "auto"])
 def test_the_real_backbone_trains_real_text_to_the_same_bytes_in_two_processes(

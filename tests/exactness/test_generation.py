@@ -453,6 +453,19 @@ def test_a_prompt_that_leaves_no_room_is_refused(learnt: tuple[TinySystem, Relea
         model.write([(Turn("prompt", " ".join(["w1"] * 60)),)], Writing(8))
 
 
+def test_of_a_chat_the_assistants_turns_are_learnt_and_nothing_else(writer: Path) -> None:
+    system = _system(writer)
+    reader = load_reader(system.backbone, system.recipe)
+    assert isinstance(reader, ConversationReader)
+    said = [("system", "w1"), ("user", "w2 w3"), ("assistant", "w4 w5"), ("user", "w6")]
+    text = conversation_text(Turn(*each) for each in [*said, ("assistant", "w7")])
+    ((ids,), (targets,)) = reader.examples([text])
+    words = [reader.tokenizer.convert_ids_to_tokens(i) for i in ids]
+    learnt = [w for w, t in zip(words, targets, strict=True) if t != NOT_LEARNT]
+    assert learnt == ["w4", "w5", "[END]", "w7", "[END]"] and "w6" in words and "w2" in words
+    assert all(t in (i, NOT_LEARNT) for i, t in zip(ids, targets, strict=True))
+
+
 def test_dead_shards_write_nothing(learnt: tuple[TinySystem, Release]) -> None:
     system, release = learnt
     dead = replace(release, replicas=tuple(replace(r, stages=()) for r in release.replicas))

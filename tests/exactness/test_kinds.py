@@ -1,6 +1,7 @@
 """Every adapter kind on an encoder, a decoder and a vision model: stages are isolated, exact, and
 answer alike."""
 
+import shutil
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -8,9 +9,10 @@ from typing import Any
 
 import pytest
 import torch
+from transformers import PreTrainedTokenizerFast
 
 from s3t_core.config import ADAPTER_KINDS, AdapterConfig
-from s3t_core.domain import Release, SliceId
+from s3t_core.domain import Combine, Release, SliceId
 from s3t_core.errors import DataError
 from s3t_core.learning.activation_store import ActivationStore
 from s3t_core.learning.activations import Activations
@@ -247,3 +249,32 @@ def test_a_row_that_is_no_image_is_refused_and_not_quoted(folders: dict[str, Pat
         with pytest.raises(DataError, match="PNG or JPEG") as caught:
             load_reader(system.backbone, system.recipe).items([text])
         assert text not in str(caught.value)
+
+
+@pytest.mark.parametrize("filling", [None, "[SEP]"])
+def test_a_decoder_without_a_padding_token_or_with_another_trains_and_answers_alike(
+    folders: dict[str, Path], tmp_path: Path, filling: str | None
+) -> None:
+    """What rows of unequal length are filled up with is masked: it reaches no stage and no
+    answer."""
+    folder = shutil.copytree(folders["decoder"], tmp_path / "m")
+    tokenizer = PreTrainedTokenizerFast.from_pretrained(folder)
+    tokenizer.pad_token = filling
+    tokenizer.save_pretrained(folder)
+    assert PreTrainedTokenizerFast.from_pretrained(folder).pad_token == filling
+    texts = _texts("decoder")
+    told = []
+    for place in (folders["decoder"], folder):
+        system = _system({"decoder": place}, "decoder", "lora")
+        release = system.release(system.train(_data("decoder")))
+        combined: tuple[Combine, ...] = ("votes", "merged")
+        answers = [
+            Ensemble(
+                system.backbone, system.recipe, release, system.artifacts.__getitem__, combine=way
+            ).probabilities(texts)
+            for way in combined
+        ]
+        told.append((sorted(system.artifacts.values()), answers))
+    (stages, answers), (others, same) = told
+    assert stages == others
+    assert all(torch.equal(a, b) for a, b in zip(answers, same, strict=True))

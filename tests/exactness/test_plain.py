@@ -1,6 +1,7 @@
 """A checkpoint of one's own class: what the shards say, and nothing of what was erased."""
 
 import hashlib
+import math
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -17,9 +18,10 @@ from s3t_core.config import ADAPTER_KINDS
 from s3t_core.conversations import Turn
 from s3t_core.domain import Release
 from s3t_core.errors import NoLiveShard, UsageError
-from s3t_core.learning.encoding import load_reader
+from s3t_core.learning.encoding import ConversationReader, load_reader
 from s3t_core.learning.ensemble import Ensemble
 from s3t_core.learning.plain import write_plain
+from s3t_core.learning.tasks.task import NOT_LEARNT
 from s3t_core.learning.writing import Writing
 from tests.exactness.system import DEVICE, TinySystem, make_slices
 from tests.exactness.test_generation import (
@@ -78,13 +80,16 @@ def test_transformers_alone_says_what_the_shards_say(
 ) -> None:
     """Equal logits, and equal texts with its own ends."""
     folder = _write(*learnt, tmp_path / "plain")
-    model = AutoModelForCausalLM.from_pretrained(folder).to(DEVICE)
+    model = AutoModelForCausalLM.from_pretrained(folder, attn_implementation="eager").to(DEVICE)
     tokenizer = AutoTokenizer.from_pretrained(folder)
     ours = _merged(*learnt)
     reader = load_reader(learnt[0].backbone, learnt[0].recipe)
     for question in ((Turn("user", "w1 w2"),), *QUESTIONS):
         (told,) = ours.write([question], Writing(10))
         asked = torch.tensor([reader.question(question)], device=DEVICE)
+        with torch.inference_mode():
+            logits = model(input_ids=asked).logits
+        assert torch.equal(logits, _logits(ours, asked))
         got = model.generate(asked, max_new_tokens=10)[0, asked.shape[1] :]
         assert tokenizer.decode(got, skip_special_tokens=True) == told.text
     (told,) = ours.write([(Turn("user", "w1 w2"),)], Writing(10))
@@ -94,6 +99,41 @@ def test_transformers_alone_says_what_the_shards_say(
     ).to(DEVICE)
     got = model.generate(**asked, max_new_tokens=10)[0, asked["input_ids"].shape[1] :]
     assert tokenizer.decode(got, skip_special_tokens=True) == told.text == "w7 w8 w9"
+
+
+def _logits(model: Ensemble, ids: torch.Tensor) -> torch.Tensor:
+    with torch.inference_mode():
+        states = model._staged.model(input_ids=ids).last_hidden_state
+        assert model._staged.words is not None
+        return torch.as_tensor(model._staged.words(states))
+
+
+def test_a_score_is_what_transformers_says_of_the_tokens_that_are_learnt(
+    learnt: tuple[TinySystem, Release], tmp_path: Path
+) -> None:
+    """Perplexity and the share of tokens that are the likeliest, over all rows' learnt tokens."""
+    system, release = learnt
+    folder = _write(system, release, tmp_path / "plain")
+    model = AutoModelForCausalLM.from_pretrained(folder, attn_implementation="eager").to(DEVICE)
+    reader = load_reader(system.backbone, system.recipe)
+    assert isinstance(reader, ConversationReader)
+    rows = [row for each in _data().values() for row in each]
+    losses, hits = [], []
+    for ids, wanted in zip(*reader.examples([row.text for row in rows]), strict=True):
+        with torch.inference_mode():
+            logits = model(input_ids=torch.tensor([ids], device=DEVICE)).logits[0, :-1].cpu()
+        targets = torch.tensor(wanted)[1:]
+        chosen = targets != NOT_LEARNT
+        losses += torch.nn.functional.cross_entropy(
+            logits[chosen], targets[chosen], reduction="none"
+        ).tolist()
+        hits += (logits[chosen].argmax(1) == targets[chosen]).tolist()
+    ours = _merged(system, release)
+    perplexity, share = (ours.score(rows, m) for m in ("perplexity", "token_accuracy"))
+    assert perplexity is not None and share is not None and len(losses) > len(rows)
+    assert perplexity.value == pytest.approx(math.exp(sum(losses) / len(losses)), rel=1e-4)
+    assert share.value == pytest.approx(sum(hits) / len(hits)) and 0 < share.value < 1
+    assert (perplexity.higher_is_better, share.higher_is_better) == (False, True)
 
 
 @pytest.mark.parametrize("task", ["classification", "multilabel"])

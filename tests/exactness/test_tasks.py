@@ -1,12 +1,12 @@
 """Every task is as exact as classification, on every kind of backbone, with every kind of adapter.
 
-Two at a time in CI (each task with each backbone, each backbone with each adapter, both
-precisions); the whole product in `make test-all`.
+Two at a time in CI (each task with each backbone, each adapter and each precision, and so on); the
+whole product in `make test-all`.
 """
 
 import shutil
 from dataclasses import replace
-from itertools import product
+from itertools import combinations, product
 from pathlib import Path
 from typing import Any
 
@@ -38,19 +38,22 @@ from tests.exactness.test_kinds import (
 __all__ = ["folders"]
 
 ASKED = {
+    "classification": ["a", "b"],
     "multilabel": ["[]", '["a"]', '["b"]', '["a","b"]'],
     "regression": ["0", "4", "1.5", "3.25", "0.1"],
 }
 """What rows ask for, by task, in turn."""
-APART = {"multilabel": ('["a"]', '["b"]'), "regression": ("0", "4")}
+APART = {"classification": ("a", "b"), "multilabel": ('["a"]', '["b"]'), "regression": ("0", "4")}
 """Two that can be told apart, of those."""
 _PRECISIONS = ("float32", "bfloat16")
 
 
 def _cases() -> list[Any]:
+    backbones = list(BACKBONES)
     chosen = {
-        (task, backbone, ADAPTER_KINDS[n % len(ADAPTER_KINDS)], _PRECISIONS[n % 2])
-        for n, (task, backbone) in enumerate(product(ASKED, BACKBONES))
+        (task, backbones[(i + n) % len(backbones)], kind, _PRECISIONS[(i + n) % 2])
+        for i, task in enumerate(ASKED)
+        for n, kind in enumerate(ADAPTER_KINDS)
     }
     return [
         pytest.param(*case, marks=() if case in chosen else pytest.mark.long, id="-".join(case))
@@ -69,6 +72,14 @@ def _rows(task: str, backbone: str) -> Slices:
         place: [row._replace(label=asked[i % len(asked)]) for i, row in enumerate(rows)]
         for place, rows in _data(backbone).items()
     }
+
+
+def test_what_ci_runs_has_every_two_of_task_backbone_adapter_and_precision() -> None:
+    every = [list(ASKED), list(BACKBONES), list(ADAPTER_KINDS), list(_PRECISIONS)]
+    run = [case.values for case in CASES if not case.marks]
+    for (i, some), (j, others) in combinations(enumerate(every), 2):
+        there = {(case[i], case[j]) for case in run}
+        assert there == set(product(some, others)), f"{len(run)} cases"
 
 
 def _untainted(release: Release) -> Release:
