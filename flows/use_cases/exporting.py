@@ -201,10 +201,9 @@ class _Told:
 
     def card(self) -> str:
         """A model card (Mitchell et al., arXiv 1810.03993) in Hugging Face's form."""
-        release, score = self.version.release, self.version.score
+        release = self.version.release
         live = [release.live_depth(shard) for shard in release.shards()]
         most = max(map(len, (r.sequence for r in release.replicas)), default=0)
-        measured = f"{score.name} {score.told()}" if score else "not measured"
         known = f"base_model: {self.base.partition('@')[0]}\n" if "@" in self.base else ""
         return f"""---
 library_name: transformers
@@ -218,8 +217,7 @@ library_name: transformers
 
 - Release `{release.release_id}`, export `{self.export}`.
 - Live depth of each shard, of {most}: {", ".join(map(str, live))}.
-- On the held-out rows, as it serves with `[serving] combine = "{self.config.serving.combine}"`:
-  {measured}.
+- On the held-out rows: {self._measured()}.
 
 ## How to use it
 
@@ -236,6 +234,16 @@ This directory asks nobody whether it may still answer. An erasure that reaches 
 destroys it where it was put; a copy of it stays yours to replace. `s3t verify DIR`, in the
 workspace or with an exported ledger, says whether it is of the version that serves.
 """
+
+    def _measured(self) -> str:
+        """The score of this very model, merged; else that of what serves."""
+        score = self.version.score
+        if score is None:
+            return "not measured"
+        for way in (score, score.otherwise):
+            if way is not None and way.combine == "merged":
+                return f"{way.name} {way.told()}"
+        return f"{score.name} {score.told()}, as the shards vote where it serves"
 
     def _usage(self) -> str:
         if self.kind == "generation":

@@ -22,6 +22,7 @@ from s3t_core.learning.ensemble import Ensemble
 from s3t_core.learning.replica import StagedModel
 from tests.exactness.system import Slices, TinySystem, dataset_of, make_slices
 from tests.tiny import build_backbone, build_decoder, build_vision, picture
+from tests.unit.adapters.test_images import GOOD
 
 SHARDS, SLICES, BUDGET = 2, 3, 2
 
@@ -278,3 +279,24 @@ def test_a_decoder_without_a_padding_token_or_with_another_trains_and_answers_al
     (stages, answers), (others, same) = told
     assert stages == others
     assert all(torch.equal(a, b) for a, b in zip(answers, same, strict=True))
+
+
+def test_hazard_20_an_image_is_the_same_pixels_alone_in_a_batch_and_each_time(
+    folders: dict[str, Path],
+) -> None:
+    """Of every kind that is admitted, one pixel by one among them; and each is learnt from."""
+    system = _system(folders, "vision", "lora")
+    reader = load_reader(system.backbone, system.recipe)
+    texts = list(GOOD.values())
+    together = [torch.as_tensor(item) for item in reader.items(texts)]
+    for text, pixels in zip(texts, together, strict=True):
+        (alone,) = reader.items([text])
+        (again,) = reader.items([text])
+        assert torch.equal(torch.as_tensor(alone), pixels)
+        assert torch.equal(torch.as_tensor(again), pixels)
+    data = {
+        place: [row._replace(text=texts[i % len(texts)]) for i, row in enumerate(rows)]
+        for place, rows in _data("vision").items()
+    }
+    release = system.release(system.train(data))
+    assert torch.isfinite(_answers(system, release, texts)).all()

@@ -2,6 +2,7 @@
 
 import base64
 import json
+import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -155,6 +156,39 @@ def test_an_auditor_tells_by_an_exported_ledger_which_checkpoint_it_is(
     weights = tmp_path / "plain" / "model.safetensors"
     weights.write_bytes(weights.read_bytes()[:-1] + b"x")
     assert not verify_checkpoint(tmp_path / "plain", state)["export"]
+
+
+def test_the_command_tells_what_it_wrote_and_the_card_says_how_to_use_it(
+    place: Workspace, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The card's own lines are run; a second export says which one it replaces."""
+    given = ["--workspace", str(place.root), "--json"]
+
+    def told(*command: str) -> dict[str, Any]:
+        with pytest.raises(SystemExit) as ended:
+            app(["export", *command, *given])
+        assert ended.value.code == 0
+        found: dict[str, Any] = json.loads(capsys.readouterr().out)
+        return found
+
+    first = told(str(tmp_path / "plain"))
+    state = place.ledger.state()
+    champion = state.champion
+    assert champion is not None and champion.score is not None
+    assert champion.score.otherwise is not None
+    assert (first["release"], first["replaced"]) == (champion.release.release_id, [])
+    card = (tmp_path / "plain" / "README.md").read_text()
+    assert first["release"] in card and first["export"] in card
+    assert f"perplexity {champion.score.otherwise.told()}" in card, "of the shards merged"
+    (snippet,) = re.findall(r"```python\n(.*?)```", card, re.DOTALL)
+    exec(snippet, {"DIR": str(tmp_path / "plain")})  # noqa: S102
+    assert capsys.readouterr().out.strip()
+    second = told(str(tmp_path / "other"), "--replaces", first["export"])
+    assert second["replaced"] == [first["export"]]
+    assert _standings(place) == {first["export"]: "replaced", second["export"]: "serves"}
+    with pytest.raises(UsageError, match="name exports"):
+        app(["export", str(tmp_path / "third"), "--replaces", "export-of-nobody", *given])
+    assert not (tmp_path / "third").exists()
 
 
 def test_evidence_that_is_not_valid_hides_no_checkpoint_beside_it(

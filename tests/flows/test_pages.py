@@ -12,6 +12,7 @@ from mlflow.entities import Run
 
 from flows.prefect_flows.erase import erase
 from flows.prefect_flows.ingest import ingest
+from flows.prefect_flows.retrain import retrain
 from flows.prefect_flows.train import train
 from flows.use_cases.taking import take_requests
 from flows.workspace.workspace import Workspace
@@ -51,6 +52,9 @@ def test_a_stages_run_shows_what_it_was_given_and_how_it_went(place: Workspace) 
             names = [each.dataset.name for each in run.inputs.dataset_inputs]
             assert len(names) == len(set(names)) == run.data.params["slices"].count(",") + 1
             assert all(name.startswith("shard=") for name in names)
+            digests = {each.dataset.digest for each in run.inputs.dataset_inputs}
+            known = {v.digest[:36] for v in place.ledger.state().datasets[-1].files()}
+            assert digests <= known and len(digests) == len(names)
 
 
 def test_the_training_shows_the_depth_of_each_shard_and_the_score(place: Workspace) -> None:
@@ -95,7 +99,12 @@ def test_a_version_has_a_card_that_an_erasure_keeps_current(place: Workspace) ->
             return str(model.description), str(version.description)
 
     first, same = cards()
-    assert first == same and "Shard 0 may use slices 0 1" in first and "accuracy" in first
+    assert first == same and "Shard 0 may use slices 0 1" in first
+    measured = place.ledger.state().champion
+    assert measured is not None and measured.score is not None and measured.score.otherwise
+    for score in (measured.score, measured.score.otherwise):
+        assert score.told() in first and score.low is not None
+    assert "mlflow.pyfunc.load_model" in first and "- budget.policy: " in first
     take_requests(place, [CANARY])
     erase(str(place.root))
     second, same = cards()
@@ -121,6 +130,15 @@ def test_prefects_pages_name_what_ran_and_show_what_came_of_it(
     assert any(name.startswith("train 20") for name in names)
     assert any(key == "ingest" and "refused: " in told for key, told in shown)
     assert any(key == "training" and "live depth" in told for key, told in shown)
+    before = sum(key == "training" for key, _ in shown)
+    take_requests(place, ["good"])
+    erase(str(place.root))
+    retrain(str(place.root))
+    with get_client(sync_client=True) as client:
+        names = [run.name for run in client.read_flow_runs()]
+        shown = [(a.key, a.created) for a in client.read_artifacts()]
+    assert {"erase 20", "full-retrain 20"} <= {name.partition("20")[0] + "20" for name in names}
+    assert sum(key == "training" for key, _ in shown) > before
 
 
 def test_a_page_that_prefect_does_not_take_ends_nothing_in_an_error(

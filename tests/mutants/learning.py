@@ -472,6 +472,13 @@ MUTANTS: tuple[Mutant, ...] = (
         fails="tests/flows/test_merged.py::registered_from_then_on",
     ),
     Mutant(
+        name="20: an image is drawn anew each time",
+        where="s3t_core/learning/encoding.py::ImageReader.items",
+        takes="self.processor(_image(t), return_tensors='pt')",
+        puts="{'pixel_values': torch.rand(1, 3, 16, 16)}",
+        fails="tests/exactness/test_kinds.py::hazard_20",
+    ),
+    Mutant(
         name="merged: an erasure measures as the settings say by now",
         where="s3t_core/erasure/executor.py::Eraser._measure",
         takes="champion.combine",

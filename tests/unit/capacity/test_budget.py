@@ -18,7 +18,7 @@ from s3t_core.capacity.budget import (
 )
 from s3t_core.capacity.deletion_rate import harmonic
 from s3t_core.config.sections import DeletionBudgetConfig
-from s3t_core.domain import Release, Replica, StageRecord, Tiers, as_accuracy
+from s3t_core.domain import Release, Replica, Score, StageRecord, Tiers, as_accuracy
 
 KEY = b"k" * 32
 
@@ -109,6 +109,12 @@ def test_the_other_policies_trip_at_their_thresholds() -> None:
     floor = BudgetPolicy("accuracy_floor", floor=0.7)
     spent = [Spent(as_accuracy(share)) for share in (None, 0.7, 0.69)]
     assert [budget_state(floor, worn, spent=s).exhausted for s in spent] == [False, False, True]
+    worst = BudgetPolicy("score_floor", floor=12.0)  # of a score of which lower is better
+    spent = [Spent(Score("perplexity", v, higher_is_better=False)) for v in (11.0, 12.0, 12.1)]
+    assert [budget_state(worst, worn, spent=s).exhausted for s in spent] == [False, False, True]
+    best = BudgetPolicy("score_floor", floor=0.5)
+    spent = [Spent(Score("macro_f1", v)) for v in (0.6, 0.5, 0.4)]
+    assert [budget_state(best, worn, spent=s).exhausted for s in spent] == [False, False, True]
     limit = BudgetPolicy("requests", max_requests=3)
     states = [budget_state(limit, worn, spent=Spent(None, n)) for n in range(4)]
     assert [s.exhausted for s in states] == [False, False, False, True]
