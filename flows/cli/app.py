@@ -37,6 +37,7 @@ from flows.cli.base import (
     open_workspace,
     percent,
     run_flow,
+    settings_given,
     show,
     standing_in,
     told_answer,
@@ -106,18 +107,11 @@ def init(
     """Make a workspace: git, DVC, s3t.toml with every setting explained, keys."""
     from flows.examples import EXAMPLE_KEY, example_config
     from flows.progress import RichProgress, use
-    from flows.settings import read_settings
     from flows.workspace.creating import create_workspace
-    from s3t_core.config import Config, merge_config
+    from s3t_core.config import merge_config, new_config
 
-    config = example_config() if example else Config()
-    if settings:
-        if not Path(settings).is_file():
-            raise UsageError(
-                "expected a TOML file for --settings, got a path that is no file; check its "
-                "spelling"
-            )
-        config = merge_config(config, read_settings(Path(settings)), Path(settings).name)
+    given, name = settings_given(settings), Path(settings).name
+    config = merge_config(example_config(), given, name) if example else new_config(given, name)
     use(RichProgress(console()))
     with working("Making the workspace"):
         opened = create_workspace(

@@ -237,6 +237,19 @@ def told_registry(problems: list[str]) -> list[str]:
     )
 
 
+def settings_given(path: str) -> bytes:
+    """What stands in the file of --settings, nothing where none is given. Raises UsageError."""
+    from flows.settings import read_settings
+
+    if not path:
+        return b""
+    if not Path(path).is_file():
+        raise UsageError(
+            "expected a TOML file for --settings, got a path that is no file; check its spelling"
+        )
+    return read_settings(Path(path))
+
+
 def percent(share: float | None) -> str:
     """A share of 0 to 1 as a percentage, "unknown" for None."""
     return "unknown" if share is None else f"{100 * share:.1f}%"

@@ -17,7 +17,13 @@ from s3t_core.config.sections import (
     TiersConfig,
     TrainingConfig,
 )
-from s3t_core.config.text import merge_config, parse_config, render_config, render_value
+from s3t_core.config.text import (
+    merge_config,
+    new_config,
+    parse_config,
+    render_config,
+    render_value,
+)
 from s3t_core.config.tree import Config
 
 __all__ = [
@@ -30,6 +36,7 @@ __all__ = [
     "TiersConfig",
     "TrainingConfig",
     "merge_config",
+    "new_config",
     "parse_config",
     "render_config",
     "render_value",

@@ -66,6 +66,22 @@ def merge_config(
     return _validated(merged, source)
 
 
+def new_config(
+    text: str | bytes = b"",
+    source: str = "",
+) -> Config:
+    """The settings of a new workspace: the defaults, with what `text` (TOML) says instead. All live
+    shards answer as one model, as accurate as their votes at the price of one (docs/benchmarks.md),
+    where `text` says nothing else and the backbone fits into one device. Raises ConfigError."""
+    config = merge_config(Config(), text, source)
+    serving = _tables(text, source).get("serving")
+    is_said = isinstance(serving, dict) and "combine" in serving
+    if config.runner.max_memory or is_said:
+        return config
+    merged = config.serving.model_copy(update={"combine": "merged"})
+    return config.model_copy(update={"serving": merged})
+
+
 def _where(location: tuple[int | str, ...]) -> str:
     if not location:
         return ""  # two tables do not fit: the reason names them

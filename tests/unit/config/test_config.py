@@ -11,7 +11,7 @@ from pydantic import ValidationError
 
 from flows.examples import example_config
 from s3t_core.config import Config, DataConfig, parse_config, render_config
-from s3t_core.config.text import merge_config, render_value
+from s3t_core.config.text import merge_config, new_config, render_value
 from s3t_core.errors import ConfigError
 
 
@@ -274,3 +274,24 @@ def test_a_task_that_does_not_fit_is_refused_with_what_to_write(
 def test_a_regression_needs_no_labels() -> None:
     config = Config.model_validate({"task": {"kind": "regression", "range": [1, 5]}})
     assert config.require_labels() == () and config.task.measured_by == "rmse"
+
+
+@pytest.mark.parametrize(
+    ("text", "combine"),
+    [
+        ("", "merged"),
+        ("[serving]\nmax_new_tokens = 9\n", "merged"),
+        ("[serving]\ncombine = 'votes'\n", "votes"),
+        ("[runner]\nmax_memory = 'cpu=8GiB'\n", "votes"),
+    ],
+)
+def test_a_new_workspace_answers_as_one_model_where_it_can_and_nothing_else_is_said(
+    text: str, combine: str
+) -> None:
+    """What an s3t.toml that is there leaves out stays what it was."""
+    made = new_config(text, "mine.toml")
+    assert made.serving.combine == combine
+    assert parse_config(render_config(made)) == made
+    assert parse_config(text).serving.combine == "votes"
+    unlike = {n for n in Config.model_fields if getattr(made, n) != getattr(parse_config(text), n)}
+    assert unlike <= {"serving"}
