@@ -71,12 +71,14 @@ def new_config(
     source: str = "",
 ) -> Config:
     """The settings of a new workspace: the defaults, with what `text` (TOML) says instead. All live
-    shards answer as one model, as accurate as their votes at the price of one (docs/benchmarks.md),
-    where `text` says nothing else and the backbone fits into one device. Raises ConfigError."""
+    shards answer as one model where that was found as good as their votes, at the price of one
+    (labels and language models, docs/benchmarks.md), `text` says nothing else, and the backbone
+    fits into one device. Raises ConfigError."""
     config = merge_config(Config(), text, source)
     serving = _tables(text, source).get("serving")
     is_said = isinstance(serving, dict) and "combine" in serving
-    if config.runner.max_memory or is_said:
+    is_measured = config.task.kind in ("classification", "generation")
+    if config.runner.max_memory or is_said or not is_measured:
         return config
     merged = config.serving.model_copy(update={"combine": "merged"})
     return config.model_copy(update={"serving": merged})
