@@ -12,6 +12,9 @@ from transformers import (
     AutoModelForCausalLM,
     AutoModelForImageClassification,
     AutoTokenizer,
+    DeiTConfig,
+    DeiTModel,
+    ViTImageProcessorPil,
 )
 
 from s3t_core.config import ADAPTER_KINDS
@@ -161,6 +164,30 @@ def test_a_vision_models_labels_are_its_own_classes(
     given = processor([read_image(i) for i in images], return_tensors="pt").to(DEVICE)
     logits = model(**given).logits
     chances = torch.softmax(logits, 1) if task == "classification" else torch.sigmoid(logits)
+    assert torch.equal(chances.cpu(), _merged(system, release).probabilities(images))
+
+
+def test_deits_labels_are_its_own_classes_too(tmp_path: Path) -> None:
+    torch.manual_seed(1)
+    config = DeiTConfig(
+        hidden_size=16,
+        num_hidden_layers=3,
+        num_attention_heads=2,
+        intermediate_size=32,
+        image_size=8,
+        patch_size=4,
+    )
+    DeiTModel(config).save_pretrained(tmp_path / "backbone")
+    ViTImageProcessorPil(size={"height": 8, "width": 8}).save_pretrained(tmp_path / "backbone")
+    system = _any_system({"vision": tmp_path / "backbone"}, "vision", "lora")
+    release = system.release(system.train(_rows("classification", "vision")))
+    folder = _write(system, release, tmp_path / "plain")
+    model = AutoModelForImageClassification.from_pretrained(folder, attn_implementation="eager")
+    images = [picture(n) for n in range(4)]
+    reader = load_reader(system.backbone, system.recipe)
+    given = reader.batch(reader.items(images))
+    with torch.inference_mode():
+        chances = torch.softmax(model.to(DEVICE)(**given).logits, 1)
     assert torch.equal(chances.cpu(), _merged(system, release).probabilities(images))
 
 
