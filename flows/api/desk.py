@@ -13,7 +13,7 @@ from abc import abstractmethod
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Sequence
 from concurrent.futures import Future
-from contextlib import suppress
+from contextlib import closing, suppress
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
@@ -352,10 +352,11 @@ class _Answering(_Together[Question, Answered]):
             return
         answer.set_result(version)
         try:
-            for piece in pieces:
-                if stream.nobody_listens.is_set():
-                    return
-                stream.put(piece)
+            with closing(pieces):
+                for piece in pieces:
+                    if stream.nobody_listens.is_set():
+                        return
+                    stream.put(piece)
             stream.put(None)
         except BaseException as error:
             stream.fail(error)

@@ -1,8 +1,7 @@
 """What the version that serves answers to many who ask at once: some texts at a time, and over an
 erasure by the version that serves then."""
 
-import itertools
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from flows.use_cases.documents import Answer
@@ -51,24 +50,26 @@ class Answers:
             found |= self._to_group(workspace, {n: asked[n] for n in group})
         return [found[number] for number in range(len(asked))]
 
-    def stream(self, workspace: Served, asked: Question) -> tuple[str, Iterator[Answer]]:
-        """The model version that writes, and what, piece by piece: the first one is there. Raises
-        what keeps it from that; later, StaleModel where another version serves from then on."""
+    def stream(self, workspace: Served, asked: Question) -> tuple[str, Generator[Answer]]:
+        """The model version that writes, and what, piece by piece: the first one is there; close
+        them in the end. Raises what keeps it from that; later, StaleModel where another version
+        serves from then on."""
         for last in range(_TRIES):
             model, version = self._loaded(workspace)
             pieces = model.stream(list(asked.asked), asked.params)
             try:
                 first = next(pieces)
-                return version, self._watched(itertools.chain([first], pieces))
+                return version, self._watched(first, pieces)
             except StaleModel:
                 self._model = None
                 if last == _TRIES - 1:
                     raise
         raise AssertionError
 
-    def _watched(self, pieces: Iterator[Answer]) -> Iterator[Answer]:
+    def _watched(self, first: Answer, rest: Iterator[Answer]) -> Generator[Answer]:
         try:
-            yield from pieces
+            yield first
+            yield from rest
         except StaleModel:
             self._model = None
             raise StaleModel(
