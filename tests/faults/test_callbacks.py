@@ -519,10 +519,10 @@ def test_a_target_that_hangs_keeps_no_other_waiting(tmp_path: Path, receiver: Re
     place = _place(tmp_path / "w", "https://hangs.example/", receiver.url)
     gather(place)
     take_requests(place, [f"person {n}" for n in range(100)])
-    sender = receiver.sender(3, resolve=resolve)
+    sender = receiver.sender(8, resolve=resolve)
     begun = time.monotonic()
     send_due(place, sender)
-    assert len(receiver.came) == 100 and time.monotonic() - begun < 9, hangs
+    assert len(receiver.came) == 100 and time.monotonic() - begun < 28, hangs
     waits = list_callbacks(place, ["waiting"])
     assert sum(c["attempts"] for c in waits) == 32  # nobody was home: the rest waits
 
