@@ -283,6 +283,8 @@ def test_a_regression_needs_no_labels() -> None:
         ("[serving]\nmax_new_tokens = 9\n", "merged"),
         ("[serving]\ncombine = 'votes'\n", "votes"),
         ("[task]\nkind = 'generation'\n[data]\nprompt = 'q'\nresponse = 'a'\n", "merged"),
+        ("[adapter]\nkind = 'ia3'\n", "merged"),
+        ("[adapter]\nkind = 'oft'\n", "votes"),
         ("[task]\nkind = 'regression'\nrange = [0.0, 1.0]\n", "votes"),
         ("[runner]\nmax_memory = 'cpu=8GiB'\n", "votes"),
     ],
