@@ -263,7 +263,8 @@ def held_out(score: "ScoreTold | None", unmeasured: str = "") -> str:
     told = f"held-out {found.name} {found.told()}"
     other = found.otherwise
     if other is not None:
-        told += f"; answered the other way, {other.combine}, {other.told()}"
+        way = "by votes" if other.combine == "votes" else "merged into one model"
+        told += f"; {way} {other.told()}"
     return told
 
 
