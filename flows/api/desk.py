@@ -10,8 +10,7 @@ import queue
 import threading
 import time
 from abc import abstractmethod
-from collections import deque
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from concurrent.futures import Future
 from contextlib import closing, suppress
 from pathlib import Path
@@ -117,7 +116,7 @@ class Desk:
 
     async def _pieces(self, stream: "_Stream") -> AsyncIterator[Answer]:
         try:
-            while (piece := await self._wait(stream.next())) is not None:
+            while (piece := await self._in_time(stream.next())) is not None:
                 yield piece
         finally:
             stream.nobody_listens.set()
@@ -127,12 +126,12 @@ class Desk:
         for seat in self._seats:
             seat.close()
 
-    async def _wait(
-        self,
-        answer: "Future[T]",
-    ) -> T:
+    async def _wait(self, answer: "Future[T]") -> T:
+        return await self._in_time(asyncio.wrap_future(answer))
+
+    async def _in_time(self, answer: Awaitable[T]) -> T:
         try:
-            return await asyncio.wait_for(asyncio.wrap_future(answer), self._seconds)
+            return await asyncio.wait_for(answer, self._seconds)
         except TimeoutError:
             raise Refused(
                 503,
@@ -287,36 +286,22 @@ class _Stream:
     asked. As many wait here as the model writes: it does not wait for a slow listener."""
 
     def __init__(self, question: Question) -> None:
+        """In the event loop of whoever asked."""
         self.question = question
         self.nobody_listens = threading.Event()
-        self._lock = threading.Lock()
-        self._came: deque[Future[Answer | None]] = deque()
-        self._asked: deque[Future[Answer | None]] = deque()
+        self._loop = asyncio.get_running_loop()
+        self._came: asyncio.Queue[Answer | BaseException | None] = asyncio.Queue()
 
-    def next(self) -> "Future[Answer | None]":
-        """The next piece, None behind the last one; or what ended it."""
-        return self._take(self._came, self._asked)
+    def put(self, piece: Answer | BaseException | None) -> None:
+        """From the thread: the next piece is there; there is none more; or what ended it."""
+        self._loop.call_soon_threadsafe(self._came.put_nowait, piece)
 
-    def put(self, piece: Answer | None) -> None:
-        """The next piece is there, or there is none more."""
-        self._take(self._asked, self._came).set_result(piece)
-
-    def fail(self, error: BaseException) -> None:
-        """None comes, because of this."""
-        self._take(self._asked, self._came).set_exception(error)
-
-    def _take(
-        self, there: "deque[Future[Answer | None]]", others: "deque[Future[Answer | None]]"
-    ) -> "Future[Answer | None]":
-        """One that the other side left here, else one that it will find."""
-        with self._lock:
-            while there:
-                found = there.popleft()
-                if not found.cancelled():
-                    return found
-            left: Future[Answer | None] = Future()
-            others.append(left)
-            return left
+    async def next(self) -> Answer | None:
+        """The next piece, None behind the last one. Raises what ended it."""
+        piece = await self._came.get()
+        if isinstance(piece, BaseException):
+            raise piece
+        return piece
 
 
 class _Answering(_Together[Question, Answered]):
@@ -359,7 +344,7 @@ class _Answering(_Together[Question, Answered]):
                     stream.put(piece)
             stream.put(None)
         except BaseException as error:
-            stream.fail(error)
+            stream.put(error)
             self._forget_after(error)
 
 

@@ -224,21 +224,15 @@ def migrate(
     as_json: JsonOption = False,
 ) -> None:
     """Move the workspace to servers, or back: ledger, certificates and version numbers stay."""
-    from flows.settings import read_settings
     from flows.use_cases import migrating
 
     root = open_workspace(workspace).root
-    if settings and not Path(settings).is_file():
-        raise UsageError(
-            "expected a TOML file for --settings, got a path that is no file; check its spelling"
-        )
+    given = settings_given(settings)
     with working("Moving") as told:
         done = (
             migrating.undo(root, told)
             if undo
-            else migrating.migrate(
-                root, read_settings(Path(settings)) if settings else b"", Path(settings).name, told
-            )
+            else migrating.migrate(root, given, Path(settings).name, told)
         )
     show(as_json, done, _render_move)
 

@@ -20,6 +20,28 @@ from s3t_core.config import Config, render_config
 from tests.crash.driver import _found
 from tests.flows.conftest import CANARY, CANARY_TEXT, people, tiny_config, write_csv
 from tests.flows.test_cli import environment
+from tests.tiny import build_language_model
+
+
+def keep_writer(folder: Path) -> "Kept":
+    """A language model that was trained on chats, with somebody whom an erasure can reach."""
+    from tests.flows.test_tasks import _chats
+
+    config = tiny_config(
+        build_language_model(folder / "writer", layers=2),
+        task={"kind": "generation"},
+        data={"labels": [], "messages": "chat"},
+        backbone={"max_length": 32},
+        adapter={"target_modules": ["q_proj", "v_proj"]},
+        serving={"max_new_tokens": 5},
+    )
+
+    def make(root: Path) -> None:
+        create_workspace(root, config, b"\x05" * 32)
+        ingest(str(root), str(_chats(folder / "people.jsonl")))
+        train(str(root))
+
+    return Kept(folder, make)
 
 
 @dataclass(frozen=True)

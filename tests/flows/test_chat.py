@@ -4,7 +4,6 @@ an erasure has another version serve."""
 import json
 import threading
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import Any
 
 import httpx
@@ -12,18 +11,13 @@ import openai
 import pytest
 
 from flows.prefect_flows.erase import erase
-from flows.prefect_flows.ingest import ingest
-from flows.prefect_flows.train import train
 from flows.use_cases import predicting
 from flows.use_cases.predicting import champion_of
 from flows.use_cases.taking import take_requests
-from flows.workspace.creating import create_workspace
 from flows.workspace.workspace import Workspace
-from tests.flows.conftest import CANARY, tiny_config
-from tests.flows.prepared import Kept
+from tests.flows.conftest import CANARY
+from tests.flows.prepared import Kept, keep_writer
 from tests.flows.test_api import _token, opened
-from tests.flows.test_tasks import _chats
-from tests.tiny import build_language_model
 
 pytestmark = pytest.mark.slow
 CHAT: list[Any] = [{"role": "user", "content": "w1 w2"}]
@@ -31,22 +25,7 @@ CHAT: list[Any] = [{"role": "user", "content": "w1 w2"}]
 
 @pytest.fixture(scope="module")
 def _kept(tmp_path_factory: pytest.TempPathFactory, prefect_server: None) -> Kept:
-    folder = tmp_path_factory.mktemp("chatting")
-    config = tiny_config(
-        build_language_model(folder / "writer", layers=2),
-        task={"kind": "generation"},
-        data={"labels": [], "messages": "chat"},
-        backbone={"max_length": 32},
-        adapter={"target_modules": ["q_proj", "v_proj"]},
-        serving={"max_new_tokens": 5},
-    )
-
-    def make(root: Path) -> None:
-        create_workspace(root, config, b"\x05" * 32)
-        ingest(str(root), str(_chats(folder / "people.jsonl")))
-        train(str(root))
-
-    return Kept(folder, make)
+    return keep_writer(tmp_path_factory.mktemp("writing"))
 
 
 @pytest.fixture

@@ -15,8 +15,6 @@ from flows.adapters import exports
 from flows.cli.app import app
 from flows.cli.base import told_exports
 from flows.prefect_flows.erase import erase
-from flows.prefect_flows.ingest import ingest
-from flows.prefect_flows.train import train
 from flows.use_cases.documents import CheckpointDocument
 from flows.use_cases.evidence import write_ledger
 from flows.use_cases.exporting import export_champion, exports_told, verify_checkpoint
@@ -24,34 +22,17 @@ from flows.use_cases.reporting import write_report
 from flows.use_cases.status import status_of
 from flows.use_cases.taking import take_requests
 from flows.use_cases.verifying import state_of_ledger, verify_path
-from flows.workspace.creating import create_workspace
 from flows.workspace.workspace import Workspace
 from s3t_core.errors import StorageError, UsageError
-from tests.flows.conftest import CANARY, tiny_config
-from tests.flows.prepared import Kept
-from tests.flows.test_tasks import _chats
-from tests.tiny import build_language_model
+from tests.flows.conftest import CANARY
+from tests.flows.prepared import Kept, keep_writer
 
 pytestmark = [pytest.mark.slow, pytest.mark.minutes]
 
 
 @pytest.fixture(scope="module")
 def _kept(tmp_path_factory: pytest.TempPathFactory, prefect_server: None) -> Kept:
-    folder = tmp_path_factory.mktemp("exporting")
-    config = tiny_config(
-        build_language_model(folder / "writer", layers=2),
-        task={"kind": "generation"},
-        data={"labels": [], "messages": "chat"},
-        backbone={"max_length": 32},
-        adapter={"target_modules": ["q_proj", "v_proj"]},
-    )
-
-    def make(root: Path) -> None:
-        create_workspace(root, config, b"\x05" * 32)
-        ingest(str(root), str(_chats(folder / "people.jsonl")))
-        train(str(root))
-
-    return Kept(folder, make)
+    return keep_writer(tmp_path_factory.mktemp("writing"))
 
 
 @pytest.fixture

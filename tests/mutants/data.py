@@ -863,7 +863,7 @@ MUTANTS: tuple[Mutant, ...] = (
     Mutant(
         name="chats: of a key that stands twice the last one counts",
         where="flows/adapters/sources/conversations.py::_chat",
-        takes="any((isinstance(message, Repeated) for message in found))",
+        takes="repeats_a_key(found)",
         puts="False",
         fails="tests/unit/adapters/test_conversations.py::stands_twice_in_a_message",
     ),

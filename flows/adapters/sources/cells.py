@@ -174,7 +174,7 @@ def with_ids(others: Columns, config: DataConfig) -> Columns:
 
 def chat_told(value: object) -> str | None:
     """A cell of messages that is no text, as JSON. Raises NotAnId."""
-    if isinstance(value, list) and any(isinstance(message, Repeated) for message in value):
+    if repeats_a_key(value):
         raise NotAnId("a message in which a key stands twice")
     if value is None or (isinstance(value, float) and math.isnan(value)):
         return None
@@ -186,6 +186,11 @@ def chat_told(value: object) -> str | None:
         )
     except (TypeError, ValueError, RecursionError):
         raise NotAnId("something else than messages") from None
+
+
+def repeats_a_key(messages: object) -> bool:
+    """Whether one of a list of messages has a key twice, as `DECODER` reads them."""
+    return isinstance(messages, list) and any(isinstance(each, Repeated) for each in messages)
 
 
 def _listed(value: object) -> object:

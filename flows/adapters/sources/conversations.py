@@ -7,8 +7,8 @@ from flows.adapters.sources.cells import (
     DECODER,
     Block,
     Columns,
-    Repeated,
     chat_told,
+    repeats_a_key,
     told,
     with_ids,
 )
@@ -115,7 +115,7 @@ def _chat(messages: str | None, to_learn: bool) -> str | None:
         found = DECODER.decode(messages)
     except (ValueError, RecursionError):
         raise DataError("expected a list of messages as JSON, got another text") from None
-    if isinstance(found, list) and any(isinstance(message, Repeated) for message in found):
+    if repeats_a_key(found):
         raise DataError("expected each key once in a message, got one that stands twice")
     if to_learn:
         return conversation_text(chat_of(found))
