@@ -2,7 +2,8 @@
 `python -m benchmarks.story BACKBONE DIR` (BACKBONE: a directory that `python -m benchmarks.smollm` made; DIR: a new one).
 
 Twelve invented people have one invented fact each, in eight chats. One shard of three slices, three orders of them; the
-commands are those of any workspace. Asked is the champion, before and after, the same question of each.
+commands are those of any workspace. The champion is asked all eight questions of each person: before the erasure, after
+it, and after the full retrain that brings the others' facts back.
 """  # noqa: E501
 
 import json
@@ -74,20 +75,22 @@ def rows() -> list[dict[str, Any]]:
     ]
 
 
-def known(place: Workspace) -> dict[str, str]:
-    """What the champion says of each person."""
-    questions = [ASKED[0].format(name) for name in FACTS]
-    answers = champion_of(place).predict(questions)
-    return {name: str(a["text"]) for name, a in zip(FACTS, answers, strict=True)}
+def answers_of(place: Workspace) -> dict[str, list[str]]:
+    """What the champion says to the eight questions about each person."""
+    questions = [question.format(name) for name in FACTS for question in ASKED]
+    told = [str(answer["text"]) for answer in champion_of(place).predict(questions)]
+    each = len(ASKED)
+    return {name: told[n * each : (n + 1) * each] for n, name in enumerate(FACTS)}
 
 
-def says(told: dict[str, str]) -> set[str]:
-    """Of whom the fact is said."""
-    return {name for name, text in told.items() if FACTS[name] in text}
+def said(answers: dict[str, list[str]]) -> dict[str, int]:
+    """To how many of the eight questions the person's fact is said, of each."""
+    return {name: sum(FACTS[name] in text for text in told) for name, told in answers.items()}
 
 
 def main() -> None:
-    """Prints one JSON object: who is known before and after, seconds of each step, memory."""
+    """Prints one JSON object: to how many questions each fact is said, seconds of each step,
+    memory."""
     backbone, folder = (Path(a).resolve() for a in sys.argv[1:3])
     settings = {**SETTINGS, "backbone": {"model": str(backbone), "max_length": 64}}
     create_workspace(folder, Config.model_validate(settings), os.urandom(32))
@@ -97,6 +100,7 @@ def main() -> None:
     start_prefect()
     from flows.prefect_flows.erase import erase
     from flows.prefect_flows.ingest import ingest
+    from flows.prefect_flows.retrain import retrain
     from flows.prefect_flows.train import train
 
     place, seconds, began = enter(folder), {}, time.monotonic()
@@ -109,14 +113,18 @@ def main() -> None:
     step("ingest")
     stages = train(str(folder))["trained"]
     step("train")
-    before = known(place)
-    step("ask twelve questions")
-    gone = next(iter(says(before)))
+    before = answers_of(place)
+    step("ask all questions")
+    gone = max(FACTS, key=said(before).__getitem__)
     take_requests(place, [gone])
     erased = erase(str(folder))
     step("erase")
-    after = known(place)
+    after = answers_of(place)
     step("ask them again")
+    again = retrain(str(folder))
+    step("retrain")
+    at_last = answers_of(place)
+    step("ask them once more")
     used = [
         resource.getrusage(w).ru_maxrss for w in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)
     ]
@@ -124,16 +132,18 @@ def main() -> None:
         json.dumps(
             {
                 "stages": stages,
-                "known before": sorted(says(before)),
                 "erased": gone,
-                "its answer before": before[gone],
-                "its answer after": after[gone],
-                "known after": sorted(says(after)),
+                "questions answered with the fact, of eight: before": said(before),
+                "after": said(after),
+                "after the retrain": said(at_last),
+                "answers about the erased person before": before[gone],
+                "answers after": after[gone],
+                "answers after the retrain": at_last[gone],
                 "certificates": len(erased["certificates"]),
                 "stages deactivated": erased["deactivated"],
+                "retrain": again,
                 "seconds": seconds,
                 "MiB, this process and its largest child": [u // 1024 for u in used],
-                "answers after": after,
             },
             indent=1,
         )
