@@ -160,7 +160,7 @@ def budget_tags(
     return tags
 
 
-def told_budget(budget: dict[str, Any]) -> str:
+def render_budget(budget: dict[str, Any]) -> str:
     """One line for a person."""
     if budget["exhausted"]:
         return "exhausted; `s3t retrain`"
@@ -180,14 +180,14 @@ def told_budget(budget: dict[str, Any]) -> str:
             parts.append(
                 f"until about {expected['dates']['mean']} ({expected['dates']['p5']} to "
                 f"{expected['dates']['p95']}) at {expected['requests_per_day']:g} requests a day"
-                f"{_told_basis(expected['counted_requests'])}"
+                f"{_render_basis(expected['counted_requests'])}"
             )
     elif budget["policy"] in FLOORS:
         parts.append("how long the score holds cannot be foreseen")
     return ", ".join(parts) or "counted once a version serves"
 
 
-def _told_basis(counted: int) -> str:
+def _render_basis(counted: int) -> str:
     if counted >= ENOUGH:
         return ""
     few = "one request" if counted == 1 else f"only {counted} requests"

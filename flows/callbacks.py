@@ -19,7 +19,7 @@ _LOOK_SECONDS = 2
 def send_until(root: Path, stop: threading.Event, tell: Callable[[str], None]) -> None:
     """Send what is due, again and again, until stopped. Settings that change are read anew; what
     cannot be done now is told, once, and tried again."""
-    told, opened, settings = "", None, (0, 0)
+    problem, opened, settings = "", None, (0, 0)
     while not stop.is_set():
         try:
             now = (root / CONFIG_NAME).stat()
@@ -28,14 +28,14 @@ def send_until(root: Path, stop: threading.Event, tell: Callable[[str], None]) -
             workspace = opened
             sender = Sender(workspace.config.callbacks.most_seconds)
             sent = send_due(workspace, sender)
-            told = ""
+            problem = ""
             if any(sent.values()):
                 tell(", ".join(f"{n} {state}" for state, n in sent.items() if n))
         except (S3TError, OSError) as error:
             opened = None
-            if str(error) != told:
+            if str(error) != problem:
                 tell(f"Could not send callbacks: {error}")
-            told = str(error)
+            problem = str(error)
         stop.wait(_LOOK_SECONDS)
 
 
@@ -43,7 +43,7 @@ def main() -> None:
     """Send until ended."""
     die_with_parent()
     root = enter(Path(sys.argv[1])).root
-    send_until(root, until_signalled(), lambda told: print(told, file=sys.stderr, flush=True))  # noqa: T201  # into its log
+    send_until(root, until_signalled(), lambda message: print(message, file=sys.stderr, flush=True))  # noqa: T201  # into its log
 
 
 if __name__ == "__main__":

@@ -65,10 +65,10 @@ def _drop_relative(name: str) -> None:
 
 def _keep_to_absolute_paths() -> None:
     """Of PYTHONPATH, for children, and of where this process looks."""
-    told = os.environ.get("PYTHONPATH")
-    if not told:
+    value = os.environ.get("PYTHONPATH")
+    if not value:
         return
-    entries = told.split(os.pathsep)
+    entries = value.split(os.pathsep)
     kept = [entry for entry in entries if Path(entry).is_absolute()]
     stood_in = {os.path.normpath(Path(e).absolute()) for e in entries if e not in kept}
     if _OWN in stood_in:

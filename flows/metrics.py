@@ -81,13 +81,13 @@ def serve(
 
 def _pages(registry: CollectorRegistry) -> App:
     """/metrics and /health, and nothing else."""
-    told = make_asgi_app(registry)
+    answer = make_asgi_app(registry)
 
     async def pages(scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             return
         if scope["path"] == "/metrics":
-            await told(scope, receive, send)
+            await answer(scope, receive, send)
             return
         status, body = (200, b"ok") if scope["path"] in _OPEN else (404, b"not found")
         await send({"type": "http.response.start", "status": status, "headers": _PLAIN})
@@ -99,10 +99,10 @@ def _pages(registry: CollectorRegistry) -> App:
 def _callbacks(workspace: Workspace) -> Iterator[GaugeMetricFamily]:
     if not workspace.config.callbacks.targets:
         return
-    told = _labelled("s3t_callbacks", "callbacks by state; dead ones were given up", "state")
+    family = _labelled("s3t_callbacks", "callbacks by state; dead ones were given up", "state")
     for state, count in workspace.outbox.counts().items():
-        told.add_metric([state], count)
-    yield told
+        family.add_metric([state], count)
+    yield family
 
 
 def _families(workspace: Workspace) -> Iterator[GaugeMetricFamily]:

@@ -287,13 +287,14 @@ class Score:
         """Its metric in words."""
         return _SPELT.get(self.metric, self.metric)
 
-    def told(self) -> str:
+    def in_words(self) -> str:
         """Its value in words, an accuracy as a percentage, with the interval where one is known."""
         if self.low is None or self.high is None:
-            return self._told(self.value)
-        return f"{self._told(self.value)} ({self._told(self.low)} to {self._told(self.high)})"
+            return self._in_words(self.value)
+        low, high = self._in_words(self.low), self._in_words(self.high)
+        return f"{self._in_words(self.value)} ({low} to {high})"
 
-    def _told(self, value: float) -> str:
+    def _in_words(self, value: float) -> str:
         return f"{100 * value:.1f}%" if self.metric == ACCURACY else f"{value:.4g}"
 
 

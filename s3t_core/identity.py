@@ -72,23 +72,23 @@ def decimal_text(value: Decimal) -> str:
     without an exponent. Raises NotAnId. Arithmetic would round to 28 digits."""
     if not value.is_finite() or abs(value.adjusted()) > _MOST_DIGITS:
         raise NotAnId("a decimal that is not finite, or too long to be written")
-    told = f"{value:f}"
-    told = told.rstrip("0").rstrip(".") if "." in told else told
-    return "0" if told == "-0" else told
+    text = f"{value:f}"
+    text = text.rstrip("0").rstrip(".") if "." in text else text
+    return "0" if text == "-0" else text
 
 
 def _whole(value: float | Decimal) -> str:
-    told = decimal_text(value) if isinstance(value, Decimal) and value.is_finite() else ""
+    text = decimal_text(value) if isinstance(value, Decimal) and value.is_finite() else ""
     if isinstance(value, float) and value.is_integer():
         if abs(value) >= (most := _EXACT.get(type(value), _EXACT_DOUBLE)):
             raise NotAnId(
                 f"a float of 2^{most.bit_length() - 1} or more, which stands for several whole "
                 "numbers"
             )
-        told = str(int(value))
-    if not told or "." in told:
+        text = str(int(value))
+    if not text or "." in text:
         raise NotAnId("a number that is not whole")
-    return told
+    return text
 
 
 def _moment(value: datetime.datetime) -> str:

@@ -150,7 +150,7 @@ class Closing:
 class Ledger(Protocol):
     """Append-only events."""
 
-    def append(self, *told: LedgerEvent) -> None:
+    def append(self, *events: LedgerEvent) -> None:
         """Append in one transaction, durably."""
 
     def state(self) -> State:
@@ -183,8 +183,8 @@ class RequestBook(Protocol):
     def close(self, closings: Iterable[Closing]) -> None:
         """Close requests and append what is told of them, in one transaction."""
 
-    def defer(self, requests: Iterable[DeletionRequest], told: LedgerEvent) -> None:
-        """Take what these requests put on the suppression list off it and append `told`, in one
+    def defer(self, requests: Iterable[DeletionRequest], event: LedgerEvent) -> None:
+        """Take what these requests put on the suppression list off it and append `event`, in one
         transaction."""
 
 
@@ -307,9 +307,9 @@ class Needles(Protocol):
     def gather(self, plan_id: str, texts: Mapping[str, Iterable[str]]) -> None:
         """Keep the texts that the scan will look for, by request."""
 
-    def read(self, plan_id: str, told: Mapping[str, Iterable[str]]) -> NeedlesFound:
-        """What to look for. `told`: digests of the ids as given, by request, as the ledger knows
-        them."""
+    def read(self, plan_id: str, recorded: Mapping[str, Iterable[str]]) -> NeedlesFound:
+        """What to look for. `recorded`: digests of the ids as given, by request, as the ledger
+        knows them."""
 
     def forget(self, plan_id: str, request_ids: Iterable[str]) -> None:
         """Remove the ids of requests that are closed, and what a plan gathered for them, once no

@@ -67,24 +67,24 @@ def stage_from_json(value: dict[str, Any]) -> StageRecord:
 
 def score_to_json(score: Score) -> dict[str, object]:
     """A score as JSON values. How the shards answered is left out where it is not known."""
-    told = asdict(replace(score, otherwise=None))
-    del told["otherwise"]
+    document = asdict(replace(score, otherwise=None))
+    del document["otherwise"]
     if score.combine is None:
-        del told["combine"]
+        del document["combine"]
     if score.otherwise is not None:
-        told["otherwise"] = score_to_json(score.otherwise)
-    return told
+        document["otherwise"] = score_to_json(score.otherwise)
+    return document
 
 
 def score_from_json(value: dict[str, Any]) -> Score:
     """The inverse of `score_to_json`. Raises ValueError or TypeError for what is no score."""
-    told = dict(value)
-    other = told.pop("otherwise", None)
+    members = dict(value)
+    other = members.pop("otherwise", None)
     if other is None:
-        return Score(**told)
+        return Score(**members)
     if "otherwise" in other:
         raise ValueError("expected two ways of answering, got more")
     return Score(
-        **told,
+        **members,
         otherwise=Score(**other),
     )

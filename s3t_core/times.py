@@ -34,7 +34,7 @@ def later(moment: datetime, **span: float) -> datetime:
         return moment + timedelta(**span)
     except OverflowError:
         raise GuaranteeError(
-            f"expected a time before the year 10000, got one that is {_told(span)} after "
+            f"expected a time before the year 10000, got one that is {_in_words(span)} after "
             f"{rfc3339(moment)}; set this machine's clock, or the setting that says so much, then "
             "run the command again"
         ) from None
@@ -53,7 +53,7 @@ def months_later(moment: datetime, months: int) -> datetime:
     return moment.replace(year=moment.year + years, month=month + 1, day=min(moment.day, last))
 
 
-def _told(span: dict[str, float]) -> str:
+def _in_words(span: dict[str, float]) -> str:
     return " and ".join(f"{value:g} {unit}" for unit, value in span.items())
 
 

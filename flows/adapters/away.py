@@ -41,9 +41,10 @@ class Looked:
 
 
 @dataclass(frozen=True)
-class Lease:
-    """Where rows of a job's files may lie. `places`: digest of each to the address of its machine.
-    `files` is None where the lease cannot be read: it may be of any file, at any place."""
+class AwayJob:
+    """A job whose files' rows may lie on workers' machines. `places`: digest of each to the address
+    of its machine. `files` is None where its record cannot be read: it may be of any file, at any
+    place."""
 
     job: str
     files: frozenset[str] | None
@@ -64,21 +65,21 @@ class AwayFiles:
     def __init__(self, folder: Path) -> None:
         self._folder = folder
 
-    def begin(self, files: Iterable[str], places: Mapping[str, str]) -> Lease:
+    def begin(self, files: Iterable[str], places: Mapping[str, str]) -> AwayJob:
         """A lease for a new job, durable when this returns."""
-        return self._keep(Lease(uuid.uuid4().hex, frozenset(files), dict(places)))
+        return self._keep(AwayJob(uuid.uuid4().hex, frozenset(files), dict(places)))
 
-    def widen(self, lease: Lease, places: Mapping[str, str]) -> Lease:
+    def widen(self, lease: AwayJob, places: Mapping[str, str]) -> AwayJob:
         """The lease with more places, durable when this returns."""
-        return self._keep(Lease(lease.job, lease.files, {**lease.places, **places}))
+        return self._keep(AwayJob(lease.job, lease.files, {**lease.places, **places}))
 
-    def settle(self, lease: Lease, looked: Iterable[Looked]) -> Lease:
+    def settle(self, lease: AwayJob, looked: Iterable[Looked]) -> AwayJob:
         """The lease with the places that are left; without any it is gone."""
         seen: dict[str, set[str]] = {}
         for each in looked:
             seen.setdefault(each.place, set()).update(each.jobs)
         left = {p: a for p, a in lease.places.items() if p not in seen or lease.job in seen[p]}
-        rest = Lease(lease.job, lease.files, left)
+        rest = AwayJob(lease.job, lease.files, left)
         if lease.files is None:
             return lease
         if not left:
@@ -87,7 +88,7 @@ class AwayFiles:
             self._keep(rest)
         return rest
 
-    def beyond(self, live: Collection[str]) -> list[Lease]:
+    def beyond(self, live: Collection[str]) -> list[AwayJob]:
         """Leases of files that are not all `live` (digests), and those that cannot be read."""
         found = [self._read(path) for path in sorted(self._folder.glob("*.json"))]
         return [
@@ -118,10 +119,10 @@ class AwayFiles:
             here = {each.place for each in looked}
             trained = all(lease.files is not None and lease.places.keys() <= here for lease in left)
             if not trained or time.monotonic() > until:
-                raise ResidueFound(_told(left, trained, problem))
+                raise ResidueFound(_render_left(left, trained, problem))
             time.sleep(_LOOK_SECONDS)
 
-    def _keep(self, lease: Lease) -> Lease:
+    def _keep(self, lease: AwayJob) -> AwayJob:
         write_atomically(
             self._path(lease.job),
             canonical_json(
@@ -134,7 +135,7 @@ class AwayFiles:
         return self._folder / f"{job}.json"
 
     @staticmethod
-    def _read(path: Path) -> Lease | None:
+    def _read(path: Path) -> AwayJob | None:
         """None for one that is gone meanwhile."""
         try:
             said = json.loads(read_regular(path))
@@ -146,7 +147,9 @@ class AwayFiles:
             return None
         except (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError):
             whole = False
-        return Lease(path.stem, frozenset(files), places) if whole else Lease(path.stem, None, {})
+        return (
+            AwayJob(path.stem, frozenset(files), places) if whole else AwayJob(path.stem, None, {})
+        )
 
 
 def _look(runner: Callable[[], Looking | None]) -> tuple[list[Looked], str]:
@@ -158,21 +161,21 @@ def _look(runner: Callable[[], Looking | None]) -> tuple[list[Looked], str]:
         return [], str(error)
 
 
-def _told(left: list[Lease], trained: bool, problem: str) -> str:
+def _render_left(left: list[AwayJob], trained: bool, problem: str) -> str:
     machines = sorted({address for lease in left for address in lease.places.values()})
     files = ", ".join(f".s3t/away/{lease.job}.json" for lease in left[:5])
     where = f" at {', '.join(machines[:5])}" if machines else ""
-    told = (
+    text = (
         "expected no Dask worker's temporary directory to hold rows of destroyed data, got "
         f"{len(left)} job(s) that may have left some{where}; no certificate was written. "
     )
     if trained:
         return (
-            told + "A job there is still working on them: run `s3t erase` again when it has ended"
+            text + "A job there is still working on them: run `s3t erase` again when it has ended"
         )
     asked = f"Nobody could be asked ({problem}). " if problem else ""
     return (
-        told
+        text
         + asked
         + (
             "Start a worker on that machine with the same TMPDIR, then run `s3t erase` again: it "

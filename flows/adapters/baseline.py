@@ -91,7 +91,7 @@ class Baseline:
         """The settings, without lines that quote the id of somebody who is being erased: some of
         them are free text."""
         ids = NeedleSet(erased.ids, (), 0)
-        return (line for line in self.settings.splitlines() if not ids.told_in(line))
+        return (line for line in self.settings.splitlines() if not ids.spelt_in(line))
 
     def _signed(self, erased: NeedleSet) -> Iterator[bytes]:
         """Envelopes and what is signed in them: closing documents as the ledger recorded them, and
@@ -106,9 +106,9 @@ class Baseline:
             with contextlib.suppress(OSError, CertificateError):
                 envelope = read_regular(path)
                 is_recorded = sha256_hex(envelope) in recorded
-                told = verify(envelope, *(self.publics if is_recorded else self.publics[:1]))
+                statement = verify(envelope, *(self.publics if is_recorded else self.publics[:1]))
                 signed = base64.b64decode(json.loads(envelope)["payload"])
-                if not (_quotes(told, erased) if is_recorded else erased.told_in(signed)):
+                if not (_quotes(statement, erased) if is_recorded else erased.spelt_in(signed)):
                     yield b"\n".join((path.name.encode(), envelope, signed))
 
 
@@ -158,11 +158,11 @@ def _schemas(folder: Path, erased: NeedleSet) -> Iterator[bytes]:
                 sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True, timeout=1)
             ) as connection,
         ):
-            told = connection.execute(
+            rows = connection.execute(
                 "SELECT type || name || tbl_name || char(10) || name || char(10) || "
                 "coalesce(sql, '') FROM sqlite_master WHERE tbl_name NOT GLOB '*[^A-Za-z0-9_]*'"
             )
-            yield from (row for (text,) in told if not erased.told_in(row := text.encode()))
+            yield from (row for (text,) in rows if not erased.spelt_in(row := text.encode()))
 
 
 def _as_objects(entry: bytes) -> bytes:
@@ -188,7 +188,7 @@ def _of_git(root: Path) -> Iterator[bytes]:
 
 def _quotes(value: object, erased: NeedleSet) -> bool:
     """Whether free text within quotes somebody who is being erased."""
-    return any(erased.told_in(text.encode()) for text in _free_text(value))
+    return any(erased.spelt_in(text.encode()) for text in _free_text(value))
 
 
 def _free_text(value: object) -> Iterator[str]:

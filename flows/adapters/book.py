@@ -13,7 +13,7 @@ from flows.adapters.tables import REQUESTS, SUPPRESSION, AnyRow, check_types, ch
 from s3t_core.canonical import sha256_hex
 from s3t_core.domain import DeletionRequest
 from s3t_core.erasure import events
-from s3t_core.erasure.closing import as_told, asked_at, check_book, check_request
+from s3t_core.erasure.closing import as_recorded, asked_at, check_book, check_request
 from s3t_core.erasure.events import LedgerEvent
 from s3t_core.erasure.state import State
 from s3t_core.errors import LedgerError, StorageError
@@ -148,8 +148,8 @@ class SqlRequestBook:
             )
             self._database.append(connection, [c.event for c in closed])
 
-    def defer(self, requests: Iterable[DeletionRequest], told: LedgerEvent) -> None:
-        """Take what these requests put on the suppression list off it and append `told`, in one
+    def defer(self, requests: Iterable[DeletionRequest], event: LedgerEvent) -> None:
+        """Take what these requests put on the suppression list off it and append `event`, in one
         transaction."""
         with self._database.transaction() as connection:
             connection.execute(
@@ -157,17 +157,17 @@ class SqlRequestBook:
                     SUPPRESSION.c.request.in_([r.request_id for r in requests])
                 )
             )
-            self._database.append(connection, [told])
+            self._database.append(connection, [event])
 
-    def lift(self, suppression: str, told: LedgerEvent) -> bool:
-        """Take a digest off the suppression list and append `told`, in one transaction; whether it
+    def lift(self, suppression: str, event: LedgerEvent) -> bool:
+        """Take a digest off the suppression list and append `event`, in one transaction; whether it
         was there."""
         with self._database.transaction() as connection:
             gone = connection.execute(
                 delete(SUPPRESSION).where(SUPPRESSION.c.digest == suppression)
             ).rowcount
             if gone:
-                self._database.append(connection, [told])
+                self._database.append(connection, [event])
         return bool(gone)
 
 
@@ -218,8 +218,12 @@ def _known(
     """The request of this id, which must be for whom it was asked, in its row and in the ledger.
     Raises LedgerError."""
     row = connection.execute(_BY_ID, {"given": request_id}).first()
-    told = state.requests.get(request_id)
-    if row is None or told is None or not row.suppression == told.suppression == asked.suppression:
+    recorded = state.requests.get(request_id)
+    if (
+        row is None
+        or recorded is None
+        or not row.suppression == recorded.suppression == asked.suppression
+    ):
         raise LedgerError(
             "expected a request that was asked before to stand in the ledger, for the same person, "
             "got a row of a table that says otherwise; nothing was accepted: restore the database "
@@ -227,7 +231,7 @@ def _known(
         )
     found = _request(row)
     check_request(state, found)
-    return as_told(found, state)
+    return as_recorded(found, state)
 
 
 def _request(row: AnyRow) -> DeletionRequest:

@@ -29,7 +29,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 from urllib.parse import urlsplit
 
-from flows.adapters.away import AwayFiles, Lease, Looked
+from flows.adapters.away import AwayFiles, AwayJob, Looked
 from flows.adapters.dask_connection import connect
 from flows.adapters.places import here, look, working_directory
 from flows.adapters.runner import ProcessRunner
@@ -157,7 +157,7 @@ class DaskRunner:
     def look(self) -> list[Looked]:
         """Have every worker remove what dead ones left at its place. Those that do not answer are
         left out. Raises S3TError without a cluster."""
-        return list(self._looked(self._connected()).values())
+        return list(self._seen_by_workers(self._connected()).values())
 
     def stop(self) -> None:
         """Wait for no job any more, and begin none: this process was told to end. A worker ends the
@@ -188,9 +188,9 @@ class DaskRunner:
             with contextlib.suppress(
                 S3TError
             ):  # then the lease stays, and the next scan has it settled
-                self._away.settle(lease, self._looked(client).values())
+                self._away.settle(lease, self._seen_by_workers(client).values())
 
-    def _signed(self, job: StageJob | MeasureJob, stages: list[str], lease: Lease) -> Task:
+    def _signed(self, job: StageJob | MeasureJob, stages: list[str], lease: AwayJob) -> Task:
         """A task with the address of each object that it reads."""
         remote, store = S3Blobs(self._remote), cast(S3Blobs, job.store.blobs)
         names = [f"{digest}.safetensors" for digest in stages]
@@ -202,10 +202,12 @@ class DaskRunner:
 
     def _places(self, client: "Client") -> dict[str, str]:
         """Where the workers of now work, each with the address of its machine."""
-        return {each.place: _machine(worker) for worker, each in self._looked(client).items()}
+        return {
+            each.place: _machine(worker) for worker, each in self._seen_by_workers(client).items()
+        }
 
     @staticmethod
-    def _looked(client: "Client") -> dict[str, Looked]:
+    def _seen_by_workers(client: "Client") -> dict[str, Looked]:
         """What each worker that answers saw, by its address. Raises TrainingError where the cluster
         is lost."""
         try:

@@ -205,12 +205,12 @@ class Database:
     def append(
         self,
         connection: Connection,
-        told: Iterable[LedgerEvent | Event],
+        entries: Iterable[LedgerEvent | Event],
     ) -> None:
         """Append within a transaction that holds the write lock. Raises LedgerError for what the
         ledger's rules do not allow in its present state; then nothing is appended."""
         before = self.caught_up(connection)
-        stamped = corrected((self._stamped(as_json(e)) for e in told), before.state.time)
+        stamped = corrected((self._stamped(as_json(e)) for e in entries), before.state.time)
         leaves = [leaf_of(e) for e in stamped]
         fold((json.loads(leaf) for leaf in leaves), before.state, before.size)
         rows, seal = [], before.seal
@@ -490,11 +490,11 @@ class SqlLedger:
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    def append(self, *told: LedgerEvent | Event) -> None:
+    def append(self, *entries: LedgerEvent | Event) -> None:
         """Append in one transaction, durably. Raises StorageError, and LedgerError for what does
         not follow."""
         with self._database.transaction() as connection:
-            self._database.append(connection, told)
+            self._database.append(connection, entries)
 
     def beginning(self) -> Event:
         """The first event, held against its hash alone: it says which key the others are sealed
@@ -551,7 +551,7 @@ class SqlLedger:
         with self._database.reading() as connection:
             return int(connection.execute(select(func.max(LEDGER.c.seq))).scalar() or 0) + 1
 
-    def told_since(
+    def entries_since(
         self,
         first: int,
         most: int,
@@ -560,7 +560,7 @@ class SqlLedger:
         LedgerError."""
         return list(self._read(first, None, most).values())
 
-    def told_at(self, numbers: Iterable[int]) -> dict[int, LedgerEvent]:
+    def events_at(self, numbers: Iterable[int]) -> dict[int, LedgerEvent]:
         """What some entries tell, by their numbers; of those that are there. Raises LedgerError for
         one that is not as it was written."""
         wanted, found = sorted({n for n in numbers if n >= 0}), dict[int, LedgerEvent]()

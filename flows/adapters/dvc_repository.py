@@ -285,17 +285,19 @@ def write_remote(root: Path, remote: str) -> None:
     from configobj import ConfigObj, ConfigObjError
 
     path = remote if is_bucket(remote) or Path(remote).is_absolute() else f"../{remote}"
-    told = {
+    settings = {
         "core": {"analytics": "false", "check_update": "false", "remote": _REMOTE},
         f'remote "{_REMOTE}"': {"url": path},
     }
     content = io.BytesIO()
     try:
-        ConfigObj(told, interpolation=False, indent_type="    ", encoding="utf-8").write(content)
+        ConfigObj(settings, interpolation=False, indent_type="    ", encoding="utf-8").write(
+            content
+        )
         read = ConfigObj(io.BytesIO(content.getvalue()), encoding="utf-8").dict()
     except ConfigObjError:
         read = {}
-    if read != told:
+    if read != settings:
         raise StorageError(
             "expected a [dvc] remote that DVC's configuration can hold, got one that is read as "
             "another; give the directory a plainer name"

@@ -50,19 +50,19 @@ def record_in(folder: Path) -> dict[str, object] | None:
     """What the record in a directory says; None where there is none that can be read."""
     try:
         with open_regular(folder / RECORD) as file:
-            told = json.loads(file.read(2**20))
+            record = json.loads(file.read(2**20))
     except (OSError, ValueError):
         return None
-    return told if isinstance(told, dict) and told.get("format") == FORMAT else None
+    return record if isinstance(record, dict) and record.get("format") == FORMAT else None
 
 
 def write_record(
     folder: Path,
-    told: Mapping[str, object],
+    record: Mapping[str, object],
 ) -> dict[str, str]:
     """Write the record of what else is in a directory. Returns the digests of all files there."""
     files = digests_of(folder)
-    content = canonical_json({"format": FORMAT, **told, "files": files})
+    content = canonical_json({"format": FORMAT, **record, "files": files})
     write_atomically(folder / RECORD, content)
     return {**files, RECORD: sha256_hex(content)}
 
@@ -82,8 +82,8 @@ def check_place(
     if place.is_symlink() or not place.is_dir():
         raise UsageError("expected DIR to be a directory, or nothing yet, got something else")
     there = {p.name for p in place.iterdir()}
-    told = record_in(place) or {}
-    if there <= {RECORD} and (not there or _DESTROYED in told):
+    record = record_in(place) or {}
+    if there <= {RECORD} and (not there or _DESTROYED in record):
         return None
     for export in known:
         if export.place == str(place) and all(_is(place, n, export) for n in there):
@@ -228,14 +228,14 @@ def _is_whole(export: ExportRecord, sealing: bytes) -> bool:
         try:
             if place is None:
                 return False
-            told = record_in(place) or {}
-            if is_sealed(sealing, _DESTROYED, export.export, told.get(_DESTROYED)):
+            record = record_in(place) or {}
+            if is_sealed(sealing, _DESTROYED, export.export, record.get(_DESTROYED)):
                 return True
             seal = seal_over(sealing, _DESTROYED, export.export)
             weights = (_is(place, name, export, alone=True) for name in _weights(export))
             if not _is(place, RECORD, export) or not all(weights):
                 return False
-            write_atomically(place / RECORD, canonical_json({**told, _DESTROYED: seal}))
+            write_atomically(place / RECORD, canonical_json({**record, _DESTROYED: seal}))
         except (OSError, S3TError):
             return False
         return True

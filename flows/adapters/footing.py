@@ -175,10 +175,10 @@ def _check_alone(place: Path, others: list[Path], root: Path) -> None:
     near = next((p for p in beside if _touch(target, p) or _is_same(place, p)), None)
     if near is None and not _touches_workspace(target, root):
         return
-    told = "a workspace" if near is None else _shown(near, root)
+    owner = "a workspace" if near is None else _shown(near, root)
     raise GuaranteeError(
         f"expected {_shown(place, root)} to be a directory, or to lead to one made for it alone, "
-        f"got a link to one at, within or around {told}, which would be emptied with it; take the "
+        f"got a link to one at, within or around {owner}, which would be emptied with it; take the "
         "link away, or let it lead elsewhere, then run the command again"
     )
 
@@ -233,10 +233,10 @@ def _mounts() -> Iterator[Path]:
     """Where something is mounted, as the kernel tells this process (proc(5), mountinfo); none where
     it does not."""
     try:
-        told = _MOUNTS.read_bytes()
+        listing = _MOUNTS.read_bytes()
     except OSError:
         return
-    for line in told.split(b"\n"):  # what ends a line for Python alone may stand in a name
+    for line in listing.split(b"\n"):  # what ends a line for Python alone may stand in a name
         members = line.split(b" ")
         if len(members) > _MOUNTED_AT:
             place = _ESCAPED.sub(lambda m: bytes([int(m[1], 8)]), members[_MOUNTED_AT])

@@ -78,7 +78,7 @@ def run_git(
         ) from None
     with git:
         try:
-            out, told = git.communicate(timeout=patience)
+            out, complaints = git.communicate(timeout=patience)
         except subprocess.TimeoutExpired:
             _end(git)
             raise StorageError(
@@ -89,7 +89,7 @@ def run_git(
         except BaseException:
             _end(git)
             raise
-    return subprocess.CompletedProcess(git.args, git.returncode, out, told)
+    return subprocess.CompletedProcess(git.args, git.returncode, out, complaints)
 
 
 def _end(git: "subprocess.Popen[str]") -> None:
@@ -160,10 +160,10 @@ def _batch(stream: IO[bytes]) -> Iterator[GitObject]:
     """What `git cat-file --batch` writes: a line that names an object, its kind and size, the
     content, a line's end."""
     while header := stream.readline():
-        told = header.split()
-        if len(told) != 3 or not told[2].isdigit():
+        fields = header.split()
+        if len(fields) != 3 or not fields[2].isdigit():
             raise _unreadable()  # "missing": listed, and not to be read
-        found = GitObject(stream, int(told[2]))
+        found = GitObject(stream, int(fields[2]))
         yield found
         while found.read(2**20):
             pass

@@ -41,7 +41,7 @@ App = Callable[[Scope, Receive, Send], Awaitable[None]]
 _FIRST_MESSAGE_SECONDS = 10.0
 _POLICY_VIOLATION = 1008
 _FROM_HERE = frozenset({b"same-origin", b"none"})
-_TOLD = {
+_DETAILS = {
     400: "expected a plain request; see docs/operations.md, Ports",
     401: "expected the credential of this server; see docs/operations.md, Ports",
     403: "expected a request that comes from no other web page; see docs/operations.md, Ports",
@@ -274,9 +274,9 @@ def _without_body(send: Send) -> Send:
 
 
 async def _refuse(status: int, send: Send, scheme: str, realm: str) -> None:
-    title, told = HTTPStatus(status).phrase, _TOLD[status]
+    title, detail = HTTPStatus(status).phrase, _DETAILS[status]
     # members of a problem (RFC 9457), and what Prefect's client shows
-    problem = {"title": title, "status": status, "detail": told, "exception_message": told}
+    problem = {"title": title, "status": status, "detail": detail, "exception_message": detail}
     body = json.dumps(problem).encode()
     headers = [
         (b"content-type", b"application/json"),

@@ -61,19 +61,19 @@ class NeedleFiles:
         kept = {request: sorted(set(of)) for request, of in texts.items()}
         write_atomically(self.folder / f"{plan_id}.json", self._sealed(plan_id, kept), 0o600)
 
-    def read(self, plan_id: str, told: Mapping[str, Iterable[str]]) -> NeedlesFound:
-        """What to look for, and what is lost of it. `told`: digests of the ids as given, by
+    def read(self, plan_id: str, recorded: Mapping[str, Iterable[str]]) -> NeedlesFound:
+        """What to look for, and what is lost of it. `recorded`: digests of the ids as given, by
         request, as the ledger knows them."""
         given = self._given()
         lost = [
             r
-            for r, digests in told.items()
+            for r, digests in recorded.items()
             if not given.get(r) or not set(digests) <= {self.digest_of(r, i) for i in given[r]}
         ]
         texts = self._gathered(plan_id)
-        wanted = None if texts is None else {r: texts.get(r, texts.get("", [])) for r in told}
+        wanted = None if texts is None else {r: texts.get(r, texts.get("", [])) for r in recorded}
         return NeedlesFound(
-            ids_of={r: given.get(r, []) for r in told},
+            ids_of={r: given.get(r, []) for r in recorded},
             ids_lost=lost,
             texts_of=wanted,
         )

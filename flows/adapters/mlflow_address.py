@@ -123,4 +123,4 @@ def _forget(before: dict[str, str | None]) -> None:
     mlflow.set_registry_uri(None)  # type: ignore[arg-type]
     for name in before:
         os.environ.pop(name, None)
-    os.environ.update({name: told for name, told in before.items() if told is not None})
+    os.environ.update({name: value for name, value in before.items() if value is not None})

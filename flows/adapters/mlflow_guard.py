@@ -38,7 +38,7 @@ _PLACES = frozenset({"source", "artifactlocation", "artifacturi"})
 """Members that name a place, without underscores and in lower case."""
 _OWN_PLACE = re.compile(r"(mlflow-artifacts|models|runs):(/[^/\\%?#\x00-\x1f\x7f]+)+/?")
 _POLICY_VIOLATION = 1008
-_TOLD = {
+_SENTENCES = {
     400: ("MALFORMED_REQUEST", "expected a JSON document, got something else; send one"),
     403: (
         "PERMISSION_DENIED",
@@ -140,16 +140,16 @@ async def _body(receive: Receive) -> bytes:
 
 def _again(body: bytes, receive: Receive) -> Receive:
     """A body that was read, for the next one who reads; after it, what comes."""
-    told: list[Message] = [{"type": "http.request", "body": body, "more_body": False}]
+    messages: list[Message] = [{"type": "http.request", "body": body, "more_body": False}]
 
     async def next_message() -> Message:
-        return told.pop() if told else await receive()
+        return messages.pop() if messages else await receive()
 
     return next_message
 
 
 async def _refuse(status: int, send: Send) -> None:
-    code, text = _TOLD[status]
+    code, text = _SENTENCES[status]
     body = json.dumps({"error_code": code, "message": text}).encode()
     headers = [
         (b"content-type", b"application/json"),

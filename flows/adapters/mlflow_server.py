@@ -57,7 +57,7 @@ def main() -> None:
 def _serve(given: argparse.Namespace) -> None:
     door = door_of(given)
     secret = _credential()
-    backend, artifacts = _told(BACKEND), _told(ARTIFACTS)
+    backend, artifacts = _required(BACKEND), _required(ARTIFACTS)
     with listening(door) as bound:
         port = bound.getsockname()[1]
         close_settings(backend, artifacts, door.hosts(port))
@@ -67,7 +67,7 @@ def _serve(given: argparse.Namespace) -> None:
 
 
 def _credential() -> str:
-    user = _told(USER)
+    user = _required(USER)
     password = os.environ.get(PASSWORD, "")
     check_secret(password, PASSWORD)
     if ":" in user:
@@ -78,7 +78,7 @@ def _credential() -> str:
     return f"{user}:{password}"
 
 
-def _told(name: str) -> str:
+def _required(name: str) -> str:
     """A variable of the environment. Raises WorkspaceError when it is not set."""
     value = os.environ.get(name, "")
     if not value:

@@ -65,7 +65,7 @@ _FORGOTTEN = 3600.0
 _OURS = "s3t-champion-"
 
 
-class _Told(MlflowException):
+class _PlainError(MlflowException):
     """An error whose sentence MLflow's server passes on as it is: it would put what was asked
     before it, texts too."""
 
@@ -84,15 +84,15 @@ class _Told(MlflowException):
         pass
 
 
-class _Stale(_Told, StaleModel):
+class _Stale(_PlainError, StaleModel):
     """HTTP status 503."""
 
 
-class _NothingLives(_Told, NoLiveShard):
+class _NothingLives(_PlainError, NoLiveShard):
     """HTTP status 503."""
 
 
-class _Misread(_Told, DataError):
+class _Misread(_PlainError, DataError):
     """HTTP status 400."""
 
     code = BAD_REQUEST
@@ -122,13 +122,13 @@ class _Document:
     def combine(self) -> Combine:
         """How the shards answer; versions that say nothing of it are asked for votes. Raises
         StaleModel for a way that this release of the software does not know."""
-        told: Combine | None = _COMBINE.get(str(self.serving.get("combine", "votes")))
-        if told is None:
+        way: Combine | None = _COMBINE.get(str(self.serving.get("combine", "votes")))
+        if way is None:
             raise _Stale(
                 "expected a version whose shards answer in a way that this release of the software "
                 "knows, got another; load it with the release that registered it"
             )
-        return told
+        return way
 
     @property
     def serving(self) -> dict[str, Any]:
@@ -498,7 +498,7 @@ def asked_for() -> str:
     """
     held = _held_by_load_model()
     is_a_path = held.startswith("file:") or not re.match(r"[a-z][a-z0-9+.-]*:", held)
-    return _told_to_a_server() if is_a_path else held
+    return _given_to_a_server() if is_a_path else held
 
 
 def _held_by_load_model() -> str:
@@ -513,7 +513,7 @@ def _held_by_load_model() -> str:
     return ""
 
 
-def _told_to_a_server() -> str:
+def _given_to_a_server() -> str:
     """What `mlflow models serve`, an ancestor of this process, was given as -m or --model-uri."""
     process = os.getppid() if _SERVER in sys.modules else 0
     while process > 1:

@@ -151,7 +151,7 @@ class SharedServer:
             return False
         self.detach()
         with self._alone(), self._open(USERS_LOCK) as users:
-            address = self._told(_TELLING_SECONDS)
+            address = self._address_within(_TELLING_SECONDS)
             running = self.is_running()
             if running and not try_lock(users, fcntl.LOCK_EX):
                 raise Busy(
@@ -229,7 +229,7 @@ class SharedServer:
     def _found(self) -> Address | None:
         """The server that runs, None when there is none. Raises Busy when it runs on another
         machine, or does not tell where."""
-        address = self._told(_PATIENCE_SECONDS)
+        address = self._address_within(_PATIENCE_SECONDS)
         if address is None and self.is_running():
             raise Busy(
                 "expected the Prefect server of this workspace to tell its address, it does not; "
@@ -237,7 +237,7 @@ class SharedServer:
             )
         return address
 
-    def _told(self, seconds: float) -> Address | None:
+    def _address_within(self, seconds: float) -> Address | None:
         """What the server that runs tells within so long. Raises Busy when it runs on another
         machine."""
         until = time.monotonic() + seconds

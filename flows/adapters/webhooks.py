@@ -60,7 +60,7 @@ class Answer:
     """What an attempt came to, in a word of ours; `wait`: how long the other side asks for."""
 
     outcome: Outcome
-    told: str
+    summary: str
     wait: timedelta = timedelta()
 
 
@@ -150,7 +150,7 @@ def signed(
     }
 
 
-def secret_told(secret: bytes) -> str:
+def secret_text(secret: bytes) -> str:
     """A secret as its receiver is given it."""
     return SECRET_PREFIX + base64.b64encode(secret).decode()
 
@@ -186,11 +186,11 @@ def _answer(response: httpx.Response) -> Answer:
 
 def _wait_of(response: httpx.Response) -> timedelta:
     """What Retry-After asks for (RFC 9110, section 10.2.3), within bounds."""
-    told = response.headers.get("retry-after", "")
+    asked = response.headers.get("retry-after", "")
     try:
-        if told.isascii() and told.isdigit():
-            return min(timedelta(seconds=int(told[:9])), _MOST_WAIT)
-        at = parsedate_to_datetime(told)
+        if asked.isascii() and asked.isdigit():
+            return min(timedelta(seconds=int(asked[:9])), _MOST_WAIT)
+        at = parsedate_to_datetime(asked)
         return min(max(at - datetime.now(at.tzinfo), timedelta()), _MOST_WAIT)
     except (ValueError, TypeError, OverflowError):
         return timedelta()

@@ -36,5 +36,9 @@ def _writes(body: PredictAsked) -> bool:
 
 
 def _how(body: PredictAsked) -> dict[str, object]:
-    told: dict[str, object] = {"temperature": body.temperature, "seed": body.seed}
-    return told if body.max_new_tokens is None else told | {"max_new_tokens": body.max_new_tokens}
+    options: dict[str, object] = {"temperature": body.temperature, "seed": body.seed}
+    return (
+        options
+        if body.max_new_tokens is None
+        else options | {"max_new_tokens": body.max_new_tokens}
+    )

@@ -22,8 +22,8 @@ _READY_SECONDS = 1.0
 LIVE, READY = "/health/live", "/health/ready"
 _PREFIX = "/api/v1"
 _ERRORS: dict[int | str, dict[str, Any]] = {
-    code: {"model": Problem, "content": {problems.MEDIA_TYPE: {}}, "description": told}
-    for code, told in {
+    code: {"model": Problem, "content": {problems.MEDIA_TYPE: {}}, "description": description}
+    for code, description in {
         400: "no JSON, or no plain request",
         401: "no token, or one that opens nothing",
         403: "a token of another role, or a request from another web page",

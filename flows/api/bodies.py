@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field
 from typing_extensions import TypedDict
 
-from flows.use_cases.documents import HistoryEntry, PersonFound, RequestTold, VersionTold
+from flows.use_cases.documents import HistoryEntry, PersonFound, RequestEntry, VersionEntry
 
 _MOST_IDS = 5_000
 _MOST_ID = 10_000
@@ -163,12 +163,12 @@ class Accepted(TypedDict):
     """What stands for what was asked, durable and under a signed checkpoint; ids of those that
     were open before; who is in the data, None for whoever may not be told."""
 
-    requests: list[RequestTold]
+    requests: list[RequestEntry]
     open_before: list[str]
     found: list[PersonFound] | None
 
 
-class RequestShown(RequestTold):
+class RequestShown(RequestEntry):
     """A request. `state` is "closed" for one that an erasure ended, and rows and digest are None,
     for whoever may ask and not erase: else they would learn who was in the data. `history`: of one
     that is asked for by its id."""
@@ -205,7 +205,7 @@ class Lifted(TypedDict):
 class Versions(TypedDict):
     """Model versions, newest first."""
 
-    versions: list[VersionTold]
+    versions: list[VersionEntry]
 
 
 class ReportFiles(TypedDict):

@@ -72,9 +72,9 @@ def whoever(*roles: Role, learns: bool = False) -> Callable[..., Awaitable[Token
 def learns_outcomes(token: Token) -> bool:
     """Whether its holder is told what an erasure came to: who may ask and not erase would learn by
     it who was in the data."""
-    return may_be_told(token) or "asks" not in token.roles
+    return may_know_who(token) or "asks" not in token.roles
 
 
-def may_be_told(token: Token) -> bool:
+def may_know_who(token: Token) -> bool:
     """Whether its holder is told who is in the data: who may erase them."""
     return "erases" in token.roles

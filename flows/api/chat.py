@@ -19,8 +19,8 @@ from flows.api.chat_bodies import (
     ChatCompletion,
     Choice,
     Message,
+    ModelEntry,
     Models,
-    ModelTold,
     Usage,
 )
 from flows.api.desk import Desk
@@ -37,13 +37,13 @@ _EVENTS = "text/event-stream"
 @router.get("/models", dependencies=[_MAY])
 async def models(desk: Desks) -> Models:
     """The name of the model that serves, whichever version that is."""
-    told: ModelTold = {
+    entry: ModelEntry = {
         "id": await _name(desk),
         "object": "model",
         "created": 0,
         "owned_by": "s3t",
     }
-    return {"object": "list", "data": [told]}
+    return {"object": "list", "data": [entry]}
 
 
 @router.post(
@@ -137,13 +137,13 @@ async def _events(
                 yield _event({**of, "choices": [], "usage": _usage(piece)})
         yield "data: [DONE]\n\n"
     except (S3TError, Refused) as error:
-        told = {
+        refusal = {
             "message": str(error),
             "type": type(error).__name__,
             "param": None,
             "code": None,
         }
-        yield _event({"error": told})
+        yield _event({"error": refusal})
 
 
 def _chunk(of: Mapping[str, object], delta: Mapping[str, str], finish: str | None = None) -> str:
@@ -156,6 +156,6 @@ def _chunk(of: Mapping[str, object], delta: Mapping[str, str], finish: str | Non
     return _event({**of, "choices": [choice]})
 
 
-def _event(told: Mapping[str, object]) -> str:
-    kind = {} if "error" in told else {"object": "chat.completion.chunk"}
-    return f"data: {json.dumps({**told, **kind})}\n\n"
+def _event(data: Mapping[str, object]) -> str:
+    kind = {} if "error" in data else {"object": "chat.completion.chunk"}
+    return f"data: {json.dumps({**data, **kind})}\n\n"

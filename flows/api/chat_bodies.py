@@ -115,7 +115,7 @@ class ChatCompletion(TypedDict):
     usage: Usage
 
 
-class ModelTold(TypedDict):
+class ModelEntry(TypedDict):
     """A model that may be asked."""
 
     id: str
@@ -128,4 +128,4 @@ class Models(TypedDict):
     """The one that there is."""
 
     object: Literal["list"]
-    data: list[ModelTold]
+    data: list[ModelEntry]

@@ -247,8 +247,8 @@ class _Together(_Seat, Generic[Q, A]):
     def _do(self, jobs: list[_Job]) -> None:
         live = [(asked, answer) for asked, answer in jobs if answer.set_running_or_notify_cancel()]
         try:
-            told = self._answer(self._workspace(), [asked for asked, _ in live])
-            answers = list(zip(live, told, strict=True))
+            results = self._answer(self._workspace(), [asked for asked, _ in live])
+            answers = list(zip(live, results, strict=True))
         except BaseException as error:
             self._forget_after(error)
             for _, answer in live:

@@ -34,7 +34,7 @@ MEDIA_TYPE = "application/problem+json"
 OPENAI = "/v1"
 """Where addresses begin at which OpenAI's clients ask."""
 _PARTS = re.compile(r"expected (?P<expected>.+?), got (?P<got>.+?)(?:[;:.] (?P<do>.+))?", re.DOTALL)
-_MOST_TOLD = 5
+_MOST_SHOWN = 5
 """Wrong values of a body that are named."""
 _AGAIN_SECONDS = 5
 _STATUS: tuple[tuple[type[S3TError], int], ...] = (
@@ -53,7 +53,7 @@ _STATUS: tuple[tuple[type[S3TError], int], ...] = (
 )
 
 
-class ToldToOpenAI(BaseModel):
+class OpenAIError(BaseModel):
     """What OpenAI's clients show of an error."""
 
     message: str
@@ -78,7 +78,7 @@ class Problem(BaseModel):
     expected: str | None = Field(None, description="what was expected, where the detail says it")
     got: str | None = Field(None, description="what came; never a quotation of it")
     do: str | None = Field(None, description="what to do next")
-    error: ToldToOpenAI | None = Field(
+    error: OpenAIError | None = Field(
         None, description="below /v1, the same as OpenAI's clients read it"
     )
 
@@ -104,18 +104,18 @@ def problem(
     """The response that tells of it, to whoever asked for `path`."""
     parts = _PARTS.fullmatch(detail)
     is_openai = path.startswith(f"{OPENAI}/")
-    told = Problem(
+    body = Problem(
         type=f"urn:s3t:problem:{kind}",
         title=HTTPStatus(status).phrase,
         status=status,
         detail=detail,
-        error=ToldToOpenAI(message=detail, type=kind, code=kind) if is_openai else None,
+        error=OpenAIError(message=detail, type=kind, code=kind) if is_openai else None,
         **(parts.groupdict() if parts else {}),
     )
     more = {"cache-control": "no-store", **(headers or {})}
-    document = told.model_dump(exclude_none=True)
-    if told.error is not None:
-        document["error"] = told.error.model_dump()
+    document = body.model_dump(exclude_none=True)
+    if body.error is not None:
+        document["error"] = body.error.model_dump()
     return JSONResponse(document, status, more, MEDIA_TYPE)
 
 
@@ -146,13 +146,13 @@ def of_refusal(request: Request, error: Exception) -> JSONResponse:
 def of_body(request: Request, error: Exception) -> JSONResponse:
     """Which members of a request are wrong, and how; not what they said."""
     assert isinstance(error, RequestValidationError)  # noqa: S101  # registered for it alone
-    told = [_of_member(each) for each in error.errors()[:_MOST_TOLD]]
-    more = len(error.errors()) - len(told)
+    members = [_of_member(each) for each in error.errors()[:_MOST_SHOWN]]
+    more = len(error.errors()) - len(members)
     rest = f", and {more} more" if more > 0 else ""
     return problem(
         422,
         "Malformed",
-        f"expected a request as the description says, got {'; '.join(told)}{rest}. See "
+        f"expected a request as the description says, got {'; '.join(members)}{rest}. See "
         "/api/v1/openapi.json for its members",
         path=request.url.path,
     )
@@ -162,12 +162,12 @@ def of_http(request: Request, error: Exception) -> JSONResponse:
     """What the framework refuses: an address that there is not, a method, a body that is no
     JSON."""
     assert isinstance(error, HTTPException)  # noqa: S101  # registered for it alone
-    told = {
+    sentences = {
         400: "expected a JSON body, got something else. See /api/v1/openapi.json",
         404: "expected an address of this server, got another. See /api/v1/openapi.json",
         405: "expected a method that this address takes, got another. See /api/v1/openapi.json",
     }
-    detail = told.get(error.status_code, HTTPStatus(error.status_code).phrase)
+    detail = sentences.get(error.status_code, HTTPStatus(error.status_code).phrase)
     return problem(error.status_code, "Http", detail, error.headers, request.url.path)
 
 

@@ -24,7 +24,7 @@ from flows.api.bodies import (
     State,
     Subject,
 )
-from flows.api.callers import learns_outcomes, may_be_told, whoever
+from flows.api.callers import learns_outcomes, may_know_who, whoever
 from flows.api.desk import Desk
 from flows.api.problems import Refused
 from flows.use_cases import requests as use_cases
@@ -83,8 +83,8 @@ async def ask(
     answered: 201 where one is new, 200 where each stood before, 409 where the key stands for
     requests of which each was withdrawn or rejected (of one among others, its state says it)."""
     asked = Asked(tuple(body.subjects), tuple(body.hashed), body.record, idempotency_key or "")
-    taken, tells = await desk.take(asked), may_be_told(token)
-    if all(each["state"] in get_args(ClosingKind) for each in taken.told):
+    taken, tells = await desk.take(asked), may_know_who(token)
+    if all(each["state"] in get_args(ClosingKind) for each in taken.entries):
         raise Refused(
             409,
             "KeyIsSpent",
@@ -93,7 +93,7 @@ async def ask(
         )
     if len(taken.before) == len(taken.requests):
         response.status_code = 200
-    shown = taken.told if tells else [{**t, "state": _coarse(t["state"])} for t in taken.told]
+    shown = taken.entries if tells else [{**t, "state": _coarse(t["state"])} for t in taken.entries]
     return {
         "requests": [*shown],
         "open_before": taken.open_before,
@@ -105,7 +105,7 @@ async def ask(
 
 def _found(workspace: Workspace, asked: Asked, taken: Taken) -> list[PersonFound]:
     """Who of them is in the data."""
-    ids = [each["id"] for each in taken.told]
+    ids = [each["id"] for each in taken.entries]
     return people_found(workspace, list(asked.subjects), asked.hashed, asked.record, ids)
 
 
@@ -206,7 +206,7 @@ async def hold(
     def act(workspace: Workspace) -> int:
         return use_cases.hold(workspace, body.subject, body.basis, body.reason, token.name)
 
-    return {"held": True, "waiting": await desk.decide(act, may_be_told(token))}
+    return {"held": True, "waiting": await desk.decide(act, may_know_who(token))}
 
 
 @router.post("/holds/release")
@@ -217,7 +217,7 @@ async def release(
 ) -> Held:
     """End a legal hold: what was asked for is carried out by the next erase run."""
     await desk.decide(
-        lambda w: use_cases.lift_hold(w, body.subject, token.name), may_be_told(token)
+        lambda w: use_cases.lift_hold(w, body.subject, token.name), may_know_who(token)
     )
     return {"held": False, "waiting": 0}
 
@@ -231,7 +231,7 @@ async def lift(
     """Take a person who returned, or one record, off the suppression list: later ingests may hold
     them again."""
     await desk.decide(
-        lambda w: use_cases.lift(w, body.subject, body.record, token.name), may_be_told(token)
+        lambda w: use_cases.lift(w, body.subject, body.record, token.name), may_know_who(token)
     )
     return {"lifted": True}
 
@@ -246,7 +246,7 @@ async def _decided(
         act(workspace)
         return request_document(workspace, request_id)
 
-    return _shown(await desk.decide(decide, may_be_told(token)), token)
+    return _shown(await desk.decide(decide, may_know_who(token)), token)
 
 
 def _coarse(state: str) -> str:

@@ -9,10 +9,10 @@ from flows.api.bodies import JsonObject, PlanAsked, Versions
 from flows.api.callers import whoever
 from flows.api.requests import Desks
 from flows.use_cases import planning
-from flows.use_cases.documents import TokenTold
+from flows.use_cases.documents import TokenEntry
 from flows.use_cases.history import versions_of
 from flows.use_cases.status import status_of
-from flows.use_cases.tokens import told_token
+from flows.use_cases.tokens import token_entry
 from flows.workspace.workspace import Workspace
 
 router = APIRouter(tags=["standing"])
@@ -55,6 +55,6 @@ async def plan(body: PlanAsked, desk: Desks) -> JsonObject:
 
 
 @router.get("/token")
-async def token(token: Anybody, desk: Desks) -> TokenTold:
+async def token(token: Anybody, desk: Desks) -> TokenEntry:
     """Whose token this is, what it is for, until when."""
-    return await desk.read(lambda workspace: told_token(token, workspace))
+    return await desk.read(lambda workspace: token_entry(token, workspace))

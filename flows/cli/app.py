@@ -36,13 +36,13 @@ from flows.cli.base import (
     open_if_there,
     open_workspace,
     percent,
+    render_answer,
+    render_exports,
+    render_registry,
     run_flow,
     settings_given,
     show,
     standing_in,
-    told_answer,
-    told_exports,
-    told_registry,
     working,
 )
 from flows.cli.callbacks import callbacks
@@ -228,11 +228,11 @@ def migrate(
 
     root = open_workspace(workspace).root
     given = settings_given(settings)
-    with working("Moving") as told:
+    with working("Moving") as say:
         done = (
-            migrating.undo(root, told)
+            migrating.undo(root, say)
             if undo
-            else migrating.migrate(root, given, Path(settings).name, told)
+            else migrating.migrate(root, given, Path(settings).name, say)
         )
     show(as_json, done, _render_move)
 
@@ -262,7 +262,7 @@ def serve(
     """Run the scheduled deployments on this machine (Prefect server, erase, audit, ...), until
     stopped."""
     opened = open_workspace(workspace)
-    from flows.supervisor.serving import Serving, told_deployments
+    from flows.supervisor.serving import Serving, list_deployments
 
     door = door_at(host, port or 4200, tls_cert, tls_key, behind_proxy)
     insists = port is not None or host is not None or bool(tls_cert or behind_proxy)
@@ -276,7 +276,7 @@ def serve(
     def began() -> None:
         document: ServingDocument = {
             "url": serving.url,
-            "deployments": told_deployments(opened),
+            "deployments": list_deployments(opened),
         }
         show(as_json, document, _render_serving)
         sys.stdout.flush()
@@ -301,12 +301,12 @@ def stop(
     stopped = SharedServer(opened.state_dir / "prefect", opened.config.prefect.idle_minutes).stop(
         forget
     )
-    told = (
+    text = (
         "The Prefect server of this workspace has ended."
         if stopped
         else "No Prefect server of this workspace runs."
     )
-    show(as_json, {"stopped": stopped}, lambda _: [told])
+    show(as_json, {"stopped": stopped}, lambda _: [text])
 
 
 @app.command()
@@ -617,8 +617,8 @@ def _show_trained(as_json: bool, opened: "Workspace", flow: str) -> None:
 
 
 def _render_labels(counts: dict[str, int]) -> list[str]:
-    told = ", ".join(f"{label!r} {n}" for label, n in counts.items())
-    return [f"Rows per label: {told}."] if told else []
+    text = ", ".join(f"{label!r} {n}" for label, n in counts.items())
+    return [f"Rows per label: {text}."] if text else []
 
 
 def _render_training(d: "TrainingDocument") -> list[str]:
@@ -669,7 +669,7 @@ def _render_export(d: "ExportDocument") -> list[str]:
 
 
 def _render_answer(text: str, answer: "Answer") -> list[str]:
-    return [f"{told_answer(answer)}  <- {text[:60]}"]
+    return [f"{render_answer(answer)}  <- {text[:60]}"]
 
 
 def _render_status(d: "StatusDocument") -> list[str]:
@@ -684,12 +684,11 @@ def _render_status(d: "StatusDocument") -> list[str]:
         lines.append(
             f"  shard {shard['shard']}: live depth {shard['live_depth']}   (replicas {replicas})"
         )
-    from flows.budget import told_budget
+    from flows.budget import render_budget
     from s3t_core.erasure.closing import DocumentProblems
 
-    lines.append(
-        f"Deletion budget ({d['deletion_budget']['policy']}): {told_budget(d['deletion_budget'])}."
-    )
+    budget = d["deletion_budget"]
+    lines.append(f"Deletion budget ({budget['policy']}): {render_budget(budget)}.")
     lines.append(
         f"Pending: {len(d['pending'])}; certified: {d['certified']}; withdrawn or rejected: "
         f"{d['withdrawn_or_rejected']}; ledger entries: {d['ledger']['size']}."
@@ -700,8 +699,8 @@ def _render_status(d: "StatusDocument") -> list[str]:
             f"A full retrain is {d['full_retrain']['state']} since {d['full_retrain']['time']}; "
             "`s3t erase` or `s3t retrain` sees to it."
         )
-    lines += [f"Attention: {each}." for each in DocumentProblems.of(d["documents"]).told()]
-    lines += told_exports(d["exports"])
+    lines += [f"Attention: {each}." for each in DocumentProblems.of(d["documents"]).sentences()]
+    lines += render_exports(d["exports"])
     if d["interrupted_erasure"]:
         lines.append("An erasure was interrupted: run `s3t erase` to finish it.")
-    return [*lines, *told_registry(d["registry"])]
+    return [*lines, *render_registry(d["registry"])]

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from flows.adapters.doors import Door
     from flows.progress import Say
-    from flows.use_cases.documents import Answer, ExportTold, ScoreTold
+    from flows.use_cases.documents import Answer, ExportEntry, ScoreEntry
     from flows.workspace.workspace import Workspace
 
 D = TypeVar("D")
@@ -109,11 +109,11 @@ def open_if_there(workspace: str | None) -> "Workspace | None":
     return None
 
 
-def working(told: str) -> AbstractContextManager["Say"]:
+def working(text: str) -> AbstractContextManager["Say"]:
     """A spinner on stderr."""
     from flows.progress import current
 
-    return current().spinner(told)
+    return current().spinner(text)
 
 
 def console() -> "Console":
@@ -129,7 +129,7 @@ def run_flow(opened: "Workspace", name: str, *arguments: Any, trains: bool = Fal
     that this is a workspace with its keys; so does what jobs are forked from, for a flow that
     `trains`. Raises UsageError for a path that Prefect's API does
     not take."""
-    _check_told([str(opened.root), *arguments])
+    _check_encodable([str(opened.root), *arguments])
     opened.keys  # noqa: B018  # read, or it is said why not
     from flows.progress import current
     from flows.settings import begin_prefect
@@ -158,16 +158,16 @@ def standing_in(root: Path) -> AbstractContextManager[None]:
     return chdir(root)
 
 
-def _check_told(arguments: Iterable[object]) -> None:
+def _check_encodable(arguments: Iterable[object]) -> None:
     """What Prefect is told goes over the network as UTF-8; the name of a file may be any bytes.
     Raises UsageError."""
-    for told in arguments:
-        if isinstance(told, list | tuple):
-            _check_told(told)
-        elif isinstance(told, str) and told != told.encode("utf-8", "replace").decode():
+    for argument in arguments:
+        if isinstance(argument, list | tuple):
+            _check_encodable(argument)
+        elif isinstance(argument, str) and argument != argument.encode("utf-8", "replace").decode():
             raise UsageError(
-                f"expected a path whose name is UTF-8, got {told}; rename it, then run the command "
-                "again"
+                f"expected a path whose name is UTF-8, got {argument}; rename it, then run the "
+                "command again"
             )
 
 
@@ -190,9 +190,9 @@ def meaning(error: Exception) -> S3TError | None:
 def show(as_json: bool, document: D, lines: Callable[[D], list[str]]) -> None:
     """The document as one JSON text, or what `lines` makes of it, on stdout. Raises StorageError
     where that cannot be written."""
-    told = [json.dumps(document)] if as_json else lines(document)
+    texts = [json.dumps(document)] if as_json else lines(document)
     try:
-        print(*told, sep="\n", end="\n" if told else "", flush=True)
+        print(*texts, sep="\n", end="\n" if texts else "", flush=True)
     except OSError as error:
         sys.stdout = io.StringIO()  # Python would try again to write it out, and fail
         if isinstance(error, BrokenPipeError):
@@ -213,7 +213,7 @@ _ON_EXPORTS = {
 _THERE = ("serves", "superseded")
 
 
-def told_exports(exports: "Sequence[ExportTold]") -> list[str]:
+def render_exports(exports: "Sequence[ExportEntry]") -> list[str]:
     """What `s3t status` prints of exported checkpoints that nothing replaced."""
     away = " (it is not there: moved, or never put there; `s3t export DIR --replaces` it)"
     gone = [e["export"] for e in exports if not e["in_place"] and e["standing"] in _THERE]
@@ -225,7 +225,7 @@ def told_exports(exports: "Sequence[ExportTold]") -> list[str]:
     ]
 
 
-def told_registry(problems: list[str]) -> list[str]:
+def render_registry(problems: list[str]) -> list[str]:
     """Where registry and ledger disagree, and what to do; or that nobody can say."""
     from flows.use_cases.status import UNASKED
 
@@ -255,20 +255,20 @@ def percent(share: float | None) -> str:
     return "unknown" if share is None else f"{100 * share:.1f}%"
 
 
-def held_out(score: "ScoreTold | None", unmeasured: str = "") -> str:
+def held_out(score: "ScoreEntry | None", unmeasured: str = "") -> str:
     """A score on the held-out rows with its interval, or that it is unknown and why."""
     if score is None:
         return "held-out score unknown" + (f" ({unmeasured})" if unmeasured else "")
     found = score_from_json({**score})
-    told = f"held-out {found.name} {found.told()}"
+    text = f"held-out {found.name} {found.in_words()}"
     other = found.otherwise
     if other is not None:
         way = "by votes" if other.combine == "votes" else "merged into one model"
-        told += f"; {way} {other.told()}"
-    return told
+        text += f"; {way} {other.in_words()}"
+    return text
 
 
-def told_answer(answer: "Answer") -> str:
+def render_answer(answer: "Answer") -> str:
     """What a model answers to one text, in words (flows.use_cases.documents.Answer)."""
     if "text" in answer:
         return str(answer["text"]) or "nothing"

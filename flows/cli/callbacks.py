@@ -84,18 +84,18 @@ def secret(
     """The secret by which the receiver at a target tells that messages are ours. Hand it over as a
     password."""
     opened = open_workspace(workspace)
-    from flows.use_cases.callbacks import told_secret
+    from flows.use_cases.callbacks import signing_secret
 
-    told = told_secret(opened, target)
-    show(as_json, {"secret": told}, lambda _: [told])
+    text = signing_secret(opened, target)
+    show(as_json, {"secret": text}, lambda _: [text])
 
 
-def _render_listed(told: "CallbacksListed") -> list[str]:
-    if not told["callbacks"]:
+def _render_listed(listed: "CallbacksListed") -> list[str]:
+    if not listed["callbacks"]:
         return ["No such callbacks."]
     return [
         f"{c['message']}  {c['type']} of {c['request']}, {c['state']} after {c['attempts']} "
         f"attempt(s){': ' * bool(c['answer'])}{c['answer']}"
         f"{', next ' + c['next'] if c['next'] else ''}, to {c['target'] or 'a target of before'}"
-        for c in told["callbacks"]
+        for c in listed["callbacks"]
     ]

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import yaml
 
 from flows.adapters.shared_prefect import SharedServer
-from flows.cli.base import held_out, percent, standing_in, told_answer
+from flows.cli.base import held_out, percent, render_answer, standing_in
 from flows.examples import EXAMPLE_KEY, example_config, rows
 from flows.progress import RichProgress, current, use
 from flows.settings import start_prefect
@@ -217,7 +217,7 @@ def _three_subjects() -> list[str]:
 
 def _answers(say: _Speaker, model: "Answering") -> None:
     for question, answer in zip(QUESTIONS, model.predict(list(QUESTIONS)), strict=True):
-        say.tell(f'"{question[:48]}..." -> {told_answer(answer)}')
+        say.tell(f'"{question[:48]}..." -> {render_answer(answer)}')
 
 
 def _refuses(model: "Answering") -> str:

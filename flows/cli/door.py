@@ -19,7 +19,7 @@ from flows.cli.base import (
 )
 
 if TYPE_CHECKING:
-    from flows.use_cases.documents import TokenMade, TokenTold
+    from flows.use_cases.documents import TokenEntry, TokenMade
 
 tokens = typer.Typer(
     no_args_is_help=True, add_completion=False, help="Who may ask at the HTTP door, and what."
@@ -102,18 +102,18 @@ def revoke(
     show(as_json, revoke_token(opened, token_id), lambda t: [f"{_render(t)}. It opens nothing."])
 
 
-def _render(told: "TokenTold") -> str:
-    standing = f"until {told['expires']}" if told["good"] else "NOT GOOD ANY MORE"
-    if told["revoked"]:
-        standing = f"revoked {told['revoked']}"
-    return f"{told['id']}  {told['name']}  ({', '.join(told['roles'])})  {standing}"
+def _render(entry: "TokenEntry") -> str:
+    standing = f"until {entry['expires']}" if entry["good"] else "NOT GOOD ANY MORE"
+    if entry["revoked"]:
+        standing = f"revoked {entry['revoked']}"
+    return f"{entry['id']}  {entry['name']}  ({', '.join(entry['roles'])})  {standing}"
 
 
-def _render_made(told: "TokenMade") -> list[str]:
-    return [told["token"], f"  {_render(told)}", "  It is shown this once. Keep it as a password."]
+def _render_made(made: "TokenMade") -> list[str]:
+    return [made["token"], f"  {_render(made)}", "  It is shown this once. Keep it as a password."]
 
 
-def _render_listed(document: "dict[str, list[TokenTold]]") -> list[str]:
+def _render_listed(document: "dict[str, list[TokenEntry]]") -> list[str]:
     return [_render(each) for each in document["tokens"]] or [
         "No token was made yet: `s3t token make NAME --role ROLE`."
     ]

@@ -11,14 +11,14 @@ from flows.cli.base import (
     JsonOption,
     WorkspaceOption,
     open_workspace,
+    render_registry,
     show,
     standing_in,
-    told_registry,
     working,
 )
 from flows.cli.requests import ByOption
 from flows.workspace import access
-from s3t_core.erasure.outcome import told_outcome
+from s3t_core.erasure.outcome import render_outcome
 from s3t_core.errors import UsageError, WorkspaceError
 
 if TYPE_CHECKING:
@@ -284,25 +284,26 @@ def _own_public_keys(workspace: str | None) -> list[Path]:
     return sorted((workspace_root(workspace) / ".s3t" / "keys").glob("*.pub"), reverse=True)
 
 
-def _render_closing(told: dict[str, Any]) -> str:
-    outcome = told_outcome(told["closed"], told.get("rows", 0))
-    return f"{_word(told)}: {told['request']}{_file_of(told)}, {outcome} {told['certified']}"
+def _render_closing(closing: dict[str, Any]) -> str:
+    outcome = render_outcome(closing["closed"], closing.get("rows", 0))
+    ended = f"{outcome} {closing['certified']}"
+    return f"{_word(closing)}: {closing['request']}{_file_of(closing)}, {ended}"
 
 
-def _render_checkpoint(told: dict[str, Any]) -> str:
+def _render_checkpoint(checkpoint: dict[str, Any]) -> str:
     return (
-        f"{_word(told)}: {told['file']}, "
-        f"a checkpoint of {told['size']} entries, "
-        f"signed {told['signed']}"
+        f"{_word(checkpoint)}: {checkpoint['file']}, "
+        f"a checkpoint of {checkpoint['size']} entries, "
+        f"signed {checkpoint['signed']}"
     )
 
 
-def _render_report(told: dict[str, Any]) -> str:
+def _render_report(report: dict[str, Any]) -> str:
     return (
-        f"{_word(told)}: {told['file']}, "
-        f"a report on {told['since']} to {told['until']}: "
-        f"{told['requests']} request(s), "
-        f"{told['deadlines_missed']} deadline(s) missed"
+        f"{_word(report)}: {report['file']}, "
+        f"a report on {report['since']} to {report['until']}: "
+        f"{report['requests']} request(s), "
+        f"{report['deadlines_missed']} deadline(s) missed"
     )
 
 
@@ -315,7 +316,7 @@ def _render_verified(d: dict[str, Any]) -> list[str]:
             for each in d["files"]
             for line in (
                 f"{each['path']}:",
-                *(f"  {told}" for told in _render_verified({**each, "own_key": False})),
+                *(f"  {ledger}" for ledger in _render_verified({**each, "own_key": False})),
             )
         ]
         between = [f"NOT VALID: {p}" for p in d["between"]]
@@ -329,10 +330,10 @@ def _render_verified(d: dict[str, Any]) -> list[str]:
             "closes each."
         )
     if d.get("ledger"):
-        told = d["ledger"]
+        ledger = d["ledger"]
         lines.append(
-            f"valid: {told['size']} entries, signed {told['signed']}: {told['requests']} "
-            f"request(s), {told['certified']} closed by a certificate."
+            f"valid: {ledger['size']} entries, signed {ledger['signed']}: {ledger['requests']} "
+            f"request(s), {ledger['certified']} closed by a certificate."
         )
     lines += _render_models(d.get("exports", []))
     lines += [f"UNDECIDED: {p}" for p in d["undecided"]]
@@ -359,7 +360,7 @@ def _render_models(found: "Sequence[CheckpointDocument]") -> list[str]:
 
 
 def _problems_of(found: "Sequence[CheckpointDocument]") -> list[str]:
-    return [f"{each['path']}: {told}" for each in found for told in each["problems"]]
+    return [f"{each['path']}: {problem}" for each in found for problem in each["problems"]]
 
 
 def _render_own_key(d: dict[str, Any]) -> list[str]:
@@ -402,13 +403,13 @@ def _render_audit(d: dict[str, Any]) -> list[str]:
     if "ledger" in d:
         lines.append(f"{d['ledger']['entries']} ledger entries in {d['ledger']['ledger']}.")
     if "report" in d:
-        told = d["report"]
+        report = d["report"]
         lines.append(
-            f"{told['requests']} request(s), {told['deadlines_missed']} deadline(s) missed, since "
-            f"{told['since']}."
+            f"{report['requests']} request(s), {report['deadlines_missed']} deadline(s) missed, "
+            f"since {report['since']}."
         )
-        lines += [f"  {told[kind]}" for kind in ("html", "pdf", "json")]
-    lines += told_registry(d.get("registry", []))
+        lines += [f"  {report[kind]}" for kind in ("html", "pdf", "json")]
+    lines += render_registry(d.get("registry", []))
     return lines + [
         line
         for kind, name in (("bundle", "bundle"), ("ledger", "ledger"), ("report", "json"))

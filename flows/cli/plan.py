@@ -143,7 +143,7 @@ def plan(
         document = planning.plan(question, config)
     if plot:
         planning.write_plot(Path(plot), document["plans"])
-    show(as_json, document, lambda d: planning.told_plan(d, console().width))
+    show(as_json, document, lambda d: planning.render_plan(d, console().width))
 
 
 def _rows_there(opened: "Workspace | None") -> int:

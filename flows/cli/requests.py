@@ -114,7 +114,7 @@ def request(
 
     `s3t request --stdin < ids.txt`, or type the ids and end with Ctrl-D."""
     opened = open_workspace(workspace)
-    from flows.use_cases.taking import ask, told_ended
+    from flows.use_cases.taking import ask, render_ended
 
     lines = _ids(opened, stdin, file, column)
     given = list(dict.fromkeys([*(subjects or []), *lines]))
@@ -128,7 +128,7 @@ def request(
         typed = each["subject"] in (subjects or [])
         each["line"] = None if typed else lines.get(each["subject"])
     show(as_json, document, render_taken)
-    ended = told_ended(document, record)
+    ended = render_ended(document, record)
     if ended:
         print(f"s3t: {ended}; ask anew with another --key", file=sys.stderr)
         sys.exit(1)
@@ -326,8 +326,8 @@ def erase(workspace: WorkspaceOption = None, as_json: JsonOption = False) -> Non
 COMMANDS = (request, requests, approve, extend, withdraw, reject, hold, release, lift, erase)
 
 
-def _done(as_json: bool, document: Mapping[str, object], told: str) -> None:
-    show(as_json, document, lambda _: [told])
+def _done(as_json: bool, document: Mapping[str, object], text: str) -> None:
+    show(as_json, document, lambda _: [text])
 
 
 def _closed(opened: "Workspace", request_id: str, kind: str, as_json: bool) -> None:
@@ -352,7 +352,7 @@ def _ids(opened: "Workspace", stdin: bool, file: str | None, column: str = "") -
 
     found = read_ids("-" if stdin or file is None else file, column, opened.config.data.subject)
     if found.column or found.repeated or found.blank:
-        print(f"s3t: {found.told()}.", file=sys.stderr)
+        print(f"s3t: {found.in_words()}.", file=sys.stderr)
     return found.lines
 
 

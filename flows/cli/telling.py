@@ -4,7 +4,7 @@ only to who gave it on the command line."""
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, get_args
 
-from s3t_core.erasure.outcome import ErasureOutcome, told_outcome
+from s3t_core.erasure.outcome import ErasureOutcome, render_outcome
 from s3t_core.erasure.vocabulary import ClosingKind
 
 if TYPE_CHECKING:
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     )
 
 _SHOWN = 20
-_RETRAIN_TOLD = {
+_RETRAINS = {
     "no": "none",
     "done": "done: the budget was spent, and what was missing is trained and serves",
     "first": "done before the cut-over, because the requests would have spent the budget",
@@ -202,7 +202,7 @@ def render_requests(d: "RequestsDocument") -> list[str]:
     if not d["requests"]:
         return ["No request to list."]
     return [
-        f"{r['id']}  {told_outcome(r['state'], r['rows']):<28}  due {r['due']}"
+        f"{r['id']}  {render_outcome(r['state'], r['rows']):<28}  due {r['due']}"
         + (
             ""
             if r["days_left"] is None
@@ -210,14 +210,14 @@ def render_requests(d: "RequestsDocument") -> list[str]:
             if r["days_left"] >= 0
             else f"  LATE by {-r['days_left']:.1f} days"
         )
-        + (f"  {told_others(r['others'])}" if r["others"] else "")
+        + (f"  {render_others(r['others'])}" if r["others"] else "")
         for r in d["requests"]
     ]
 
 
 def render_erasure(d: "ErasureDocument") -> list[str]:
     """What was carried out, what stays beside it, and what follows."""
-    told = _RETRAIN_TOLD[d["retrain"]] + (
+    text = _RETRAINS[d["retrain"]] + (
         f" ({d['problem']})" if d["problem"] and d["retrain"] != "failed" else ""
     )
     waiting = render_healed(d["healed"]) + [
@@ -233,13 +233,13 @@ def render_erasure(d: "ErasureDocument") -> list[str]:
             if any(w["state"] in ("deferred", "uncertified") for w in d["waiting"])
             else "was pending"
         )
-        return [f"Nothing {none}. Full retrain: {told}.", *waiting, _render_next(d["next"])]
+        return [f"Nothing {none}. Full retrain: {text}.", *waiting, _render_next(d["next"])]
     return [
         f"{len(d['certificates'])} request(s) carried out in {d['seconds']:.0f} s: "
         f"{d['deactivated']} stages deactivated and destroyed; version {d['version'] or 'none'} "
-        f"serves. Full retrain: {told}.",
-        *(f"  {told_outcome(c['outcome'], c['rows'])}: {c['path']}" for c in d["certificates"]),
-        *told_beside(d["certificates"]),
+        f"serves. Full retrain: {text}.",
+        *(f"  {render_outcome(c['outcome'], c['rows'])}: {c['path']}" for c in d["certificates"]),
+        *render_beside(d["certificates"]),
         *(
             [
                 "  Nothing found: the data held no row of that id, now or in an earlier version; "
@@ -267,7 +267,7 @@ def render_erasure(d: "ErasureDocument") -> list[str]:
     ]
 
 
-def told_beside(certificates: "list[Certified]") -> list[str]:
+def render_beside(certificates: "list[Certified]") -> list[str]:
     """What an erasure says beside its outcomes: of whom nothing was there but a look-alike, who was
     erased before, and who is left under another spelling. Counts and requests, never ids."""
     nobody = [c for c in certificates if c["outcome"] == "nothing found"]
@@ -284,8 +284,8 @@ def told_beside(certificates: "list[Certified]") -> list[str]:
         if c["erased_before"]
     ]
     stay = [
-        f"  {told_others(c['others'])}: {c['request']}; if that is the same person, ask for it as "
-        "well"
+        f"  {render_others(c['others'])}: {c['request']}; if that is the same person, ask for it "
+        "as well"
         for c in certificates
         if c["others"] and c["outcome"] != "nothing found"
     ]
@@ -298,10 +298,10 @@ def told_beside(certificates: "list[Certified]") -> list[str]:
 
 def render_healed(healed: Mapping[str, object]) -> list[str]:
     """What a restore brought back, or a crash left, and an erase run put right."""
-    told = [told.format(healed[name]) for name, told in _HEALED.items() if healed[name]]
-    if not told:
+    parts = [parts.format(healed[name]) for name, parts in _HEALED.items() if healed[name]]
+    if not parts:
         return []
-    return [f"  Back from a restore or left by a crash, put right: {', '.join(told)}."]
+    return [f"  Back from a restore or left by a crash, put right: {', '.join(parts)}."]
 
 
 def _render_next(step: "Step") -> str:
@@ -311,7 +311,7 @@ def _render_next(step: "Step") -> str:
     return f"To train: `{step['command']}`: {step['why']}."
 
 
-def told_others(others: int) -> str:
+def render_others(others: int) -> str:
     """How many other spellings of an id there are."""
     return f"{others} other spelling{'s stay' if others > 1 else ' stays'} in the data"
 

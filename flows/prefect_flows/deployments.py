@@ -25,7 +25,7 @@ class Deployment:
 
     entrypoint: str
     name: str
-    told: str
+    description: str
     cron: str = ""
     active: bool = True
     parameters: dict[str, Any] = field(default_factory=dict)
@@ -126,7 +126,7 @@ def to_prefect(deployment: Deployment) -> Any:
         name=deployment.name,
         schedules=schedules,
         parameters=deployment.parameters,
-        description=deployment.told,
+        description=deployment.description,
         concurrency_limit=ConcurrencyLimitConfig(
             limit=1, collision_strategy=ConcurrencyLimitStrategy.ENQUEUE
         ),

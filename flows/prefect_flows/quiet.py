@@ -26,7 +26,7 @@ from prefect.cache_policies import NO_CACHE
 from s3t_core.errors import ConfigError, ResidueFound, S3TError, UsageError, WorkspaceError
 
 KEPT = "(kept from Prefect)"
-_TOLD = ("workspace",)
+_PASSED_ON = ("workspace",)
 """Parameters that Prefect learns as they are."""
 _ANSWERED: ContextVar[bool] = ContextVar("answered", default=False)
 """Whether somebody who called the flow gets its errors."""
@@ -59,7 +59,7 @@ class QuietFlow(Flow[..., Any]):
     def serialize_parameters(self, parameters: dict[str, object]) -> dict[str, object]:
         """As Prefect keeps them."""
         plain = {
-            k: v if k in _TOLD or isinstance(v, bool | int | float) else KEPT
+            k: v if k in _PASSED_ON or isinstance(v, bool | int | float) else KEPT
             for k, v in parameters.items()
         }
         return dict(super().serialize_parameters(plain))

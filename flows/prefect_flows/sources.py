@@ -13,12 +13,12 @@ from s3t_core.errors import UsageError
 def listed(root: Path, source: str | list[str]) -> list[str]:
     """The sources, with those that stand in a file instead of its name. Raises UsageError."""
     run, given = FlowRunContext.get(), named(source)
-    told = (
+    given_as = (
         run.flow_run.parameters.get("source")
         if run is not None and run.flow_run is not None
         else KEPT
     )
-    if told != KEPT and not all(s.startswith(("@", "example:")) for s in given):
+    if given_as != KEPT and not all(s.startswith(("@", "example:")) for s in given):
         raise UsageError(
             "expected the source of a run that Prefect begins as @FILE, a file in the workspace "
             "directory with a source a line, got a source itself: Prefect keeps parameters, and "

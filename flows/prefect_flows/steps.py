@@ -34,13 +34,13 @@ class PrefectSteps:
             outcome_of(future)
         return len(left)
 
-    def show(self, key: str, table: list[dict[str, object]], told: str) -> None:
+    def show(self, key: str, table: list[dict[str, object]], description: str) -> None:
         """As an artifact of the run. All is done by then: a page that Prefect does not take is no
         reason to fail, and says so in its log, without what it was to show."""
         from prefect.artifacts import create_table_artifact
 
         try:
-            create_table_artifact(key=key, table=table, description=told)
+            create_table_artifact(key=key, table=table, description=description)
         except Exception as error:  # whatever its client, or its server, raises
             _log.warning("The page of this run could not be shown (%s).", type(error).__name__)
 

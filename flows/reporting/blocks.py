@@ -52,7 +52,7 @@ class Picture:
 
     svg: str
     png: bytes
-    told: str
+    caption: str
     inches: tuple[float, float]
 
 

@@ -32,8 +32,8 @@ figcaption { color: #555; font-size: .87rem; }
 {%- for name in block.head %}<th scope="col">{{ name }}</th>{% endfor %}</tr></thead>{% endif %}<tbody>
 {%- for row in block.rows %}<tr>{% for cell in row %}<td class="{{ cell.tone }}">{{ cell.text }}</td>{% endfor %}</tr>
 {% endfor %}</tbody></table></div>
-{% elif kind == "Picture" %}<figure role="img" aria-label="{{ block.told }}">{{ drawn(block) }}
-<figcaption>{{ block.told }}</figcaption></figure>
+{% elif kind == "Picture" %}<figure role="img" aria-label="{{ block.caption }}">{{ drawn(block) }}
+<figcaption>{{ block.caption }}</figcaption></figure>
 {% endif %}{% endfor %}
 </body></html>
 """  # noqa: E501

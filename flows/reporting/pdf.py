@@ -114,7 +114,7 @@ def _drawn(block: Block) -> list[Flowable]:
             KeepTogether(
                 [
                     Image(io.BytesIO(block.png), _WIDTH, height),
-                    Paragraph(escape(block.told), _style("cell", "quiet")),
+                    Paragraph(escape(block.caption), _style("cell", "quiet")),
                     Spacer(1, 3 * mm),
                 ]
             )

@@ -114,7 +114,7 @@ def score_over_time(versions: Sequence[VersionEntry]) -> Picture | None:
     axes.margins(x=0.05, y=0.25)
     _dates(axes)
     worst = min(values) if last.higher_is_better else max(values)
-    told = [
+    parts = [
         f"Held-out {last.name} of {len(measured)} version(s): first {_short(scores[0])}",
         f"last {_short(last)}",
         "lowest" if last.higher_is_better else "highest",
@@ -122,7 +122,7 @@ def score_over_time(versions: Sequence[VersionEntry]) -> Picture | None:
     bars = " The bars are 95% intervals." if last.low is not None else ""
     return _picture(
         figure,
-        f"{', '.join(told)} {_short(replace(last, value=worst / scale))}.{bars}",
+        f"{', '.join(parts)} {_short(replace(last, value=worst / scale))}.{bars}",
     )
 
 
@@ -143,7 +143,7 @@ def _reach(score: Score, bound: float | None) -> float:
 
 
 def _short(score: Score) -> str:
-    return replace(score, low=None, high=None).told()
+    return replace(score, low=None, high=None).in_words()
 
 
 def live_picture(shards: Sequence[ShardPicture]) -> Picture:
@@ -187,7 +187,7 @@ def live_picture(shards: Sequence[ShardPicture]) -> Picture:
     axes.xaxis.tick_top()
     for side in axes.spines.values():
         side.set_visible(False)
-    patches = [mpl.patches.Patch(color=colour, label=told) for colour, told in _USES.values()]
+    patches = [mpl.patches.Patch(color=colour, label=label) for colour, label in _USES.values()]
     figure.legend(
         handles=patches,
         loc="outside lower center",
@@ -236,7 +236,7 @@ def _dates(axes: "Axes") -> None:
         axes.spines[side].set_visible(False)
 
 
-def _picture(figure: Figure, told: str) -> Picture:
+def _picture(figure: Figure, caption: str) -> Picture:
     vector, raster = io.StringIO(), io.BytesIO()
     with mpl.rc_context({"svg.fonttype": "path", "svg.hashsalt": "s3t"}):
         figure.savefig(
@@ -248,5 +248,5 @@ def _picture(figure: Figure, told: str) -> Picture:
     drawn = vector.getvalue()
     width, height = figure.get_size_inches()
     return Picture(
-        drawn[drawn.index("<svg") :], raster.getvalue(), told, (float(width), float(height))
+        drawn[drawn.index("<svg") :], raster.getvalue(), caption, (float(width), float(height))
     )

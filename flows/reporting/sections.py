@@ -4,7 +4,7 @@ from flows.reporting.blocks import Block, Cell, Document, Heading, Picture, Poin
 from s3t_core.domain import as_accuracy
 from s3t_core.erasure.closing import BASES
 from s3t_core.erasure.evidence_documents import MeasuredScore
-from s3t_core.erasure.outcome import told_outcome
+from s3t_core.erasure.outcome import render_outcome
 from s3t_core.erasure.report_document import (
     ErasureEntry,
     ExportEntry,
@@ -80,10 +80,10 @@ def _alarms(report: Report) -> list[Block]:
     s = report.summary
     late = Text(f"{s.deadlines_missed} of {s.requests} requests missed their deadline.", "bad")
     on_time = Text(_on_time(s), "bad" if s.without_document else "good")
-    told: list[Block] = [late if s.deadlines_missed else on_time]
+    blocks: list[Block] = [late if s.deadlines_missed else on_time]
     broken = [r for r in report.requests if r.document in ("missing", "other bytes")]
     if broken:
-        told.append(
+        blocks.append(
             Text(
                 f"{len(broken)} closing document(s) are missing, or are not the ones that the "
                 "ledger recorded: restore .s3t/certificates from its backup.",
@@ -92,7 +92,7 @@ def _alarms(report: Report) -> list[Block]:
         )
     stale = sum(e.standing == "stale" for e in report.exports or ())
     if stale:
-        told.append(
+        blocks.append(
             Text(
                 f"{stale} exported checkpoint(s) have a part that learned from somebody who was "
                 "erased since, and lie where the system cannot reach them: the operator replaces "
@@ -102,14 +102,14 @@ def _alarms(report: Report) -> list[Block]:
         )
     different = sum(r.other for r in report.replays)
     if different:
-        told.append(
+        blocks.append(
             Text(
                 f"{different} part(s) of the model, trained again, came out different: the model "
                 "that serves is not what the ledger says. Find out why before relying on it.",
                 "bad",
             )
         )
-    return told
+    return blocks
 
 
 def _counts(s: Summary) -> Table:
@@ -125,9 +125,9 @@ def _counts(s: Summary) -> Table:
         ("closed, but without the document to show for it", s.without_document),
     )
     rows = []
-    for told, count in counted:
-        is_alarm = told.startswith(_ALARMING) and count > 0
-        rows.append((Cell(told), Cell(str(count), "bad" if is_alarm else "plain")))
+    for label, count in counted:
+        is_alarm = label.startswith(_ALARMING) and count > 0
+        rows.append((Cell(label), Cell(str(count), "bad" if is_alarm else "plain")))
     return Table(("", "requests"), tuple(rows), (4, 1))
 
 
@@ -137,7 +137,7 @@ def _durations(s: Summary) -> Table:
         ("the certificate was signed", s.to_certificate),
     )
     rows = tuple(
-        (Cell(told), Cell(_span(took.median)), Cell(_span(took.worst))) for told, took in measured
+        (Cell(label), Cell(_span(took.median)), Cell(_span(took.worst))) for label, took in measured
     )
     return Table(
         ("from the request until", "median", "longest"),
@@ -180,7 +180,7 @@ def _requests(report: Report) -> list[Block]:
 def _request_row(r: RequestEntry) -> tuple[Cell, ...]:
     outcome = "".join(
         [
-            told_outcome(_ENDINGS.get(r.outcome, r.outcome), r.rows),
+            render_outcome(_ENDINGS.get(r.outcome, r.outcome), r.rows),
             f", {r.legal_basis}" if r.legal_basis else "",
             ", one record" if r.scope == "record" else "",
         ]
@@ -252,8 +252,8 @@ def _erasure_row(e: ErasureEntry) -> tuple[Cell, ...]:
         Cell(str(e.collateral_rows)),
         Cell(f"{e.scanned_files}, nothing found"),
         Cell(
-            f"{told_score(e.score_before, e.accuracy_before)}, "
-            f"{told_score(e.score_after, e.accuracy_after)}"
+            f"{render_score(e.score_before, e.accuracy_before)}, "
+            f"{render_score(e.score_after, e.accuracy_after)}"
         ),
     )
 
@@ -302,7 +302,7 @@ def _version_row(v: VersionEntry) -> tuple[Cell, ...]:
         Cell(_moment(v.served_from)),
         Cell(_moment(v.served_until) if v.served_until else "-"),
         Cell(uses),
-        Cell(told_score(v.score, v.accuracy)),
+        Cell(render_score(v.score, v.accuracy)),
         now,
     )
 
@@ -362,18 +362,18 @@ def _live(pictures: dict[str, Picture | None]) -> list[Block]:
 
 
 def _replays(report: Report) -> list[Block]:
-    told = (
+    text = (
         "Parts of the serving model are trained again from their recorded inputs, and the bytes "
         "compared: evidence that the model is what the ledger says it is."
     )
     if not report.replays:
         return [
             Heading("Replays"),
-            Text(f"{told} None was made in this period (`s3t audit --replay N`).", "quiet"),
+            Text(f"{text} None was made in this period (`s3t audit --replay N`).", "quiet"),
         ]
     return [
         Heading("Replays"),
-        Text(told),
+        Text(text),
         Table(
             (
                 "when",
@@ -466,13 +466,13 @@ def _limits(report: Report) -> list[Block]:
     ]
 
 
-def told_score(score: MeasuredScore | None, accuracy: float | None) -> str:
+def render_score(score: MeasuredScore | None, accuracy: float | None) -> str:
     """A score as it stands in a report: an accuracy as a percentage, with its interval where that
     is known; any other with its name."""
     found = score.score() if score else as_accuracy(accuracy)
     if found is None:
         return "unknown"
-    return found.told() if found.accuracy is not None else f"{found.name} {found.told()}"
+    return found.in_words() if found.accuracy is not None else f"{found.name} {found.in_words()}"
 
 
 def _day(time: str) -> str:

@@ -16,7 +16,7 @@ from s3t_core.errors import S3TError
 _AGAIN_SECONDS = 60.0
 """One that ended is started again after so long at the earliest."""
 
-Told = Callable[[str], None]
+Say = Callable[[str], None]
 
 
 @dataclass(frozen=True)
@@ -24,7 +24,7 @@ class Wanted:
     """How a process is started now, and what is said once it is."""
 
     arguments: tuple[str, ...]
-    told: str
+    description: str
 
 
 class Beside:
@@ -36,12 +36,12 @@ class Beside:
         what: str,
         log: str,
         wanted: Callable[[Workspace], Wanted | None],
-        told: Told,
+        say: Say,
     ) -> None:
         """`module`: run with the workspace's directory and what `wanted` says; None where there is
         no reason to. `what` could not be started, `log`: its file under .s3t."""
         self._module, self._what, self._log = module, what, log
-        self._wanted, self._told = wanted, told
+        self._wanted, self._say = wanted, say
         self._child: Child | None = None
         self._problem = ""
         self._begun = float("-inf")
@@ -56,7 +56,7 @@ class Beside:
             wanted = self._wanted(workspace)
         except S3TError as error:
             if str(error) != self._problem:
-                self._told(f"Could not start {self._what}: {error}")
+                self._say(f"Could not start {self._what}: {error}")
             self._problem = str(error)
             return
         if wanted is None:
@@ -72,7 +72,7 @@ class Beside:
             log=log,
         )
         self._begun = time.monotonic()
-        self._told(f"{wanted.told}; .s3t/{self._log} is its log")
+        self._say(f"{wanted.description}; .s3t/{self._log} is its log")
 
     def stop(self, grace_seconds: float) -> None:
         """End it, where it runs."""
@@ -81,7 +81,7 @@ class Beside:
         self._child = None
 
 
-def the_door(told: Told) -> Beside:
+def the_door(say: Say) -> Beside:
     """The HTTP door, once there is a token: nobody else could ask there."""
 
     def wanted(workspace: Workspace) -> Wanted | None:
@@ -92,14 +92,14 @@ def the_door(told: Told) -> Beside:
         address = f"{door.origin(door.port)}/api/v1"
         return Wanted(("--port", str(door.port)), f"The HTTP door is at {address}")
 
-    return Beside("flows.api", "the HTTP door", "api.log", wanted, told)
+    return Beside("flows.api", "the HTTP door", "api.log", wanted, say)
 
 
-def the_callbacks(told: Told) -> Beside:
+def the_callbacks(say: Say) -> Beside:
     """What sends callbacks, once there is a target."""
 
     def wanted(workspace: Workspace) -> Wanted | None:
         count = len(workspace.config.callbacks.targets)
         return Wanted((), f"Callbacks go to {count} target(s)") if count else None
 
-    return Beside("flows.callbacks", "callbacks", "callbacks.log", wanted, told)
+    return Beside("flows.callbacks", "callbacks", "callbacks.log", wanted, say)

@@ -42,8 +42,8 @@ def _second_time(deployment: "DeploymentResponse") -> datetime | None:
     from prefect.server.schemas.schedules import CronSchedule
 
     now = datetime.now(UTC)
-    told = [each.schedule for each in deployment.schedules if each.active]
-    crons = [s for s in told if isinstance(s, ClientCron)]
+    planned = [each.schedule for each in deployment.schedules if each.active]
+    crons = [s for s in planned if isinstance(s, ClientCron)]
     schedules = [CronSchedule(cron=s.cron, timezone=s.timezone) for s in crons]
     dates = [date for each in schedules for date in asyncio.run(each.get_dates(2, now))]
     return sorted(dates)[1] if dates else None

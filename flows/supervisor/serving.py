@@ -35,7 +35,7 @@ from flows.prefect_flows.deployments import deployments, to_prefect
 from flows.settings import operators_server, use_server
 from flows.supervisor.beside import the_callbacks, the_door
 from flows.supervisor.schedules import take_out_far_runs
-from flows.use_cases.documents import DeploymentTold
+from flows.use_cases.documents import DeploymentEntry
 from flows.use_cases.erasing import why_erase_now
 from flows.workspace.workspace import Workspace
 from s3t_core.errors import Busy, OrchestrationError, S3TError, StorageError, UsageError
@@ -49,30 +49,30 @@ _AGAIN_SECONDS = 600.0
 """For the same reason an erase run is started again after so long at the earliest."""
 _GRACE_SECONDS = 10.0
 
-Told = Callable[[str], None]
+Say = Callable[[str], None]
 
 
 class Serving:
     """The server and the runner of one workspace, and what watches them."""
 
     def __init__(
-        self, root: Path, door: Door, told: Told, stop: threading.Event, insists: bool = False
+        self, root: Path, door: Door, say: Say, stop: threading.Event, insists: bool = False
     ) -> None:
         """`door`: where a server listens that is started from here. `insists`: one that runs
         elsewhere will not do."""
         self.workspace = Workspace(root)
         self._door = door
         self._insists = insists
-        self._told = told
+        self._say = say
         self._stop = stop
         self._server = SharedServer(
             self.workspace.state_dir / "prefect", self.workspace.config.prefect.idle_minutes, door
         )
         self._address: Address | None = None
         self._runner: Child | None = None
-        self._beside = (the_door(told), the_callbacks(told))
+        self._beside = (the_door(say), the_callbacks(say))
         self._asked: dict[str, float] = {}
-        self._looked = 0.0
+        self._last_look = 0.0
         self._planned = 0.0
 
     @property
@@ -99,7 +99,7 @@ class Serving:
                 began()
                 while not self._stop.is_set():
                     if self._start():
-                        self._told(f"Serving at {self.url}")
+                        self._say(f"Serving at {self.url}")
                         self._watch()
                     self._end()
             finally:
@@ -194,10 +194,10 @@ class Serving:
         """Until server or runner dies, or it is stopped."""
         while not self._stop.wait(_POLL_SECONDS):
             if not (self._runner and self._runner.is_alive() and self._server.is_running()):
-                self._told("Prefect's server or runner ended; starting both again")
+                self._say("Prefect's server or runner ended; starting both again")
                 return
-            if time.monotonic() - self._looked > _LOOK_SECONDS:
-                self._looked = time.monotonic()
+            if time.monotonic() - self._last_look > _LOOK_SECONDS:
+                self._last_look = time.monotonic()
                 self._look()
                 for each in self._beside:
                     each.see_to(self.workspace.root)
@@ -209,9 +209,9 @@ class Serving:
         """Take out what was planned while the clock was ahead."""
         try:
             for name in take_out_far_runs([ERASE, AUDIT, REPAIR]):
-                self._told(f"{name} was planned far ahead, by a clock that was; planning it anew")
+                self._say(f"{name} was planned far ahead, by a clock that was; planning it anew")
         except Exception as error:  # the server may be starting again: the next look is in a minute
-            self._told(f"Could not look at the schedules ({type(error).__name__}); trying again")
+            self._say(f"Could not look at the schedules ({type(error).__name__}); trying again")
 
     def _look(self) -> None:
         """Start an erase run if there is a reason not to wait for the schedule."""
@@ -223,11 +223,11 @@ class Serving:
             ):
                 begin_run(ERASE)
                 self._asked[reason] = time.monotonic()
-                self._told(f"An erase run was started at once: {reason}")
+                self._say(f"An erase run was started at once: {reason}")
         except S3TError as error:
-            self._told(f"Could not look for urgent requests: {error}")
+            self._say(f"Could not look for urgent requests: {error}")
         except Exception as error:  # the server may be starting again: the next look is in seconds
-            self._told(f"Could not start an erase run ({type(error).__name__}); trying again")
+            self._say(f"Could not start an erase run ({type(error).__name__}); trying again")
 
     def _deployed(self) -> bool:
         """Whether the runner has registered them all: the last one is there."""
@@ -244,9 +244,9 @@ class Serving:
             )
 
 
-def told_deployments(workspace: Workspace) -> list[DeploymentTold]:
+def list_deployments(workspace: Workspace) -> list[DeploymentEntry]:
     """Each deployment."""
     return [
-        {"name": d.name, "cron": d.cron, "active": bool(d.cron) and d.active, "does": d.told}
+        {"name": d.name, "cron": d.cron, "active": bool(d.cron) and d.active, "does": d.description}
         for d in deployments(workspace.config, workspace.root)
     ]

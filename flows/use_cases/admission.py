@@ -40,9 +40,9 @@ def id_basis(
     them, and what earlier versions hold of somebody could not be told any more."""
     settings, dataset = workspace.config.data, state.dataset
     rule, columns = settings.id_rule, (settings.subject, settings.record)
-    told = {h.id_rule for h in state.holds.values()}
-    told |= {r.id_rule for i, r in state.requests.items() if state.is_open(i)}
-    for other in sorted(told - {rule}):
+    rules = {h.id_rule for h in state.holds.values()}
+    rules |= {r.id_rule for i, r in state.requests.items() if state.is_open(i)}
+    for other in sorted(rules - {rule}):
         raise UsageError(
             f"expected [data] id_rule = {list(other)} in s3t.toml, by which a request or a hold "
             f"that is open was told, got {list(rule)}: it would be about nobody. Put it back, or "
@@ -55,7 +55,7 @@ def id_basis(
         {"id_rule": list(dataset.id_rule), **there}, {"id_rule": list(rule), **wanted}
     )
     change = f"expected [data] {was} in s3t.toml, as the data there is was placed by, got {now}: "
-    if told and dataset.id_columns != columns:
+    if rules and dataset.id_columns != columns:
         raise UsageError(
             change
             + "a request or a hold that is open would be about nobody. Put it back, or `s3t erase` "
@@ -81,10 +81,10 @@ def id_basis(
 def _differing(was: Mapping[str, object], now: Mapping[str, object]) -> tuple[str, str]:
     """What two groups of settings say where they differ, as s3t.toml has it."""
     names = [n for n in now if was.get(n) != now[n]]
-    return _told(was, names), _told(now, names)
+    return _as_toml(was, names), _as_toml(now, names)
 
 
-def _told(settings: Mapping[str, object], names: list[str]) -> str:
+def _as_toml(settings: Mapping[str, object], names: list[str]) -> str:
     values = {name: json.dumps(settings.get(name)) for name in names}
     return ", ".join(f"{name} = {value}" for name, value in values.items())
 

@@ -18,8 +18,8 @@ from typing import Protocol
 
 from flows.adapters.credentials import secret_of
 from flows.adapters.outbox import Delivery, DeliveryState, Outbox
-from flows.adapters.webhooks import Answer, Sender, secret_told, signed
-from flows.use_cases.documents import CallbacksSent, CallbackTold
+from flows.adapters.webhooks import Answer, Sender, secret_text, signed
+from flows.use_cases.documents import CallbackEntry, CallbacksSent
 from flows.workspace.layout import CALLBACKS_LOCK, CALLBACKS_SECRET
 from flows.workspace.parts import HasClock, HasFolders, HasLedger
 from s3t_core.canonical import canonical_json, sha256_hex
@@ -97,11 +97,11 @@ def message_of(event: LedgerEvent, outcomes: bool) -> Message | None:
     if isinstance(event, events.ClockCorrected):
         return Message("clock.corrected", "", event.time, {})
     if isinstance(event, events.RequestClosed | events.RequestCertified):
-        told: dict[str, object] = {}
+        data: dict[str, object] = {}
         if outcomes:
             kind = event.kind if isinstance(event, events.RequestClosed) else "certified"
-            told = {"outcome": kind, "document_sha256": event.certificate}
-        return Message("request.closed", event.request, event.time, told)
+            data = {"outcome": kind, "document_sha256": event.certificate}
+        return Message("request.closed", event.request, event.time, data)
     return None
 
 
@@ -118,7 +118,7 @@ def secret_for(workspace: Calling, url: str) -> bytes:
     return hmac.digest(key, b"s3t callbacks\0" + url.encode(), hashlib.sha256)
 
 
-def told_secret(workspace: Calling, url: str) -> str:
+def signing_secret(workspace: Calling, url: str) -> str:
     """The same, as the receiver is given it. `url`: a target's, or which of them it is, from 1:
     what has a secret in its path does not belong on a command line. Raises UsageError for what is
     no target."""
@@ -129,7 +129,7 @@ def told_secret(workspace: Calling, url: str) -> str:
             f"expected which of the {len(targets)} [callbacks] targets in s3t.toml, as 1, or one "
             "letter by letter, got another; write it there first"
         )
-    return secret_told(secret_for(workspace, chosen))
+    return secret_text(secret_for(workspace, chosen))
 
 
 def gather(workspace: Calling) -> None:
@@ -139,14 +139,14 @@ def gather(workspace: Calling) -> None:
     for url in workspace.config.callbacks.targets:
         target = target_digest(url)
         begin = outbox.begin(target, workspace.ledger.size())
-        while told := workspace.ledger.told_since(begin, _ENTRIES_TOGETHER):
+        while entries := workspace.ledger.entries_since(begin, _ENTRIES_TOGETHER):
             new = [
                 Delivery(target, _message_id(workspace.owner, number, leaf), number)
-                for number, (event, leaf) in enumerate(told, begin)
+                for number, (event, leaf) in enumerate(entries, begin)
                 if message_of(event, outcomes) is not None
             ]
-            outbox.take(target, begin, begin + len(told), new)
-            begin += len(told)
+            outbox.take(target, begin, begin + len(entries), new)
+            begin += len(entries)
             outbox.forget(begin - _KEPT_ENTRIES)
 
 
@@ -165,14 +165,14 @@ def send_due(workspace: Calling, sender: Sender) -> CallbacksSent:
     }
 
 
-def list_callbacks(workspace: Calling, states: Iterable[DeliveryState]) -> list[CallbackTold]:
+def list_callbacks(workspace: Calling, states: Iterable[DeliveryState]) -> list[CallbackEntry]:
     """Every message in one of these states, as they came."""
     urls = {target_digest(url): url for url in workspace.config.callbacks.targets}
     found = workspace.outbox.all(states)
-    told = workspace.ledger.told_at({each.entry for each in found})
-    listed: list[CallbackTold] = []
+    events = workspace.ledger.events_at({each.entry for each in found})
+    listed: list[CallbackEntry] = []
     for each in found:
-        message = _message_at(told, each.entry, outcomes=False)
+        message = _message_at(events, each.entry, outcomes=False)
         listed.append(
             {
                 "message": each.message,
@@ -214,13 +214,13 @@ def _message_id(
 
 
 def _message_at(
-    told: Mapping[int, LedgerEvent],
+    events: Mapping[int, LedgerEvent],
     entry: int,
     outcomes: bool,
 ) -> Message | None:
     """What is told of an entry; None where it tells of nothing, or is not there: somebody wrote to
     the outbox."""
-    return message_of(told[entry], outcomes) if entry in told else None
+    return message_of(events[entry], outcomes) if entry in events else None
 
 
 @contextlib.contextmanager
@@ -257,22 +257,24 @@ async def _sent_to(
         if not batch:
             return states
         tried |= {each.message for each in batch}
-        told = workspace.ledger.told_at({each.entry for each in batch})
-        done = await asyncio.gather(*(_told(workspace, sender, url, told, each) for each in batch))
+        events = workspace.ledger.events_at({each.entry for each in batch})
+        done = await asyncio.gather(
+            *(_attempt(workspace, sender, url, events, each) for each in batch)
+        )
         states.update(each.state for each in done)
         if all(each.state == "waiting" for each in done):
             return states
 
 
-async def _told(
+async def _attempt(
     workspace: Calling,
     sender: Sender,
     url: str,
-    told: Mapping[int, LedgerEvent],
+    events: Mapping[int, LedgerEvent],
     each: Delivery,
 ) -> Delivery:
     """Send a message, and write what became of it."""
-    message = _message_at(told, each.entry, workspace.config.callbacks.outcomes)
+    message = _message_at(events, each.entry, workspace.config.callbacks.outcomes)
     if message is None:
         done = replace(each, state="dead", answer="tells of nothing")
     else:
@@ -291,14 +293,14 @@ def _after(
     """What has become of a message by an attempt."""
     attempts = each.attempts + 1
     if answer.outcome == "delivered":
-        return replace(each, attempts=attempts, state="delivered", answer=answer.told)
+        return replace(each, attempts=attempts, state="delivered", answer=answer.summary)
     if answer.outcome == "gone" or attempts > len(RETRIES):
-        return replace(each, attempts=attempts, state="dead", answer=answer.told)
+        return replace(each, attempts=attempts, state="dead", answer=answer.summary)
     wait = max(RETRIES[attempts - 1], answer.wait)
     spread = 1 + secrets.randbelow(100) / 1000  # what failed together is not tried again together
     return replace(
         each,
         attempts=attempts,
         due=rfc3339(now + timedelta(seconds=wait.total_seconds() * spread + 1)),
-        answer=answer.told,
+        answer=answer.summary,
     )

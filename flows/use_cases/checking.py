@@ -37,7 +37,7 @@ from flows.adapters.sources.text import likely_encoding
 from flows.adapters.subjects import UNITED, Spellings, under_the_rule
 from flows.progress import current
 from flows.use_cases import admission
-from flows.use_cases.next_steps import told_thin
+from flows.use_cases.next_steps import render_thin
 from flows.workspace.parts import HasKeys, HasLedger
 from flows.workspace.workspace import refuse_open_plan
 from s3t_core.capacity.assignment import is_held_out, place
@@ -180,7 +180,7 @@ def check(
         if not missing:
             seen = _rows(config, labels, keys, source, standing)
             found |= seen.document()
-            undecoded = _told_undecoded(found)
+            undecoded = _render_undecoded(found)
             if not found["admitted"] and not found["erased"]:
                 problems.append(_none_admitted(found))
             for each in standing.refusals_of(seen.builder_of(found)) if standing else ():
@@ -211,14 +211,14 @@ def _refusing(problems: list[str]) -> Callable[[], Any]:
 
 def _form(source: Source) -> dict[str, object]:
     return {
-        "read_as": source.told,
+        "read_as": source.read_as,
         "columns": source.names(),
         "files": len(source.tables),
         **source.form(),
     }
 
 
-def _told_undecoded(found: dict[str, Any]) -> str:
+def _render_undecoded(found: dict[str, Any]) -> str:
     rows = sum(n for reason, n in found["reasons"].items() if reason.endswith(NOT_TEXT))
     if rows <= _UNDECODED * found["rows"]:
         return ""
@@ -262,15 +262,15 @@ def _not_looked_at(config: Config, standing: Standing | None) -> list[str]:
             "who was erased, which rule for ids the data there is was placed by, how much of it "
             "would be missing: no workspace is here"
         ]
-    told = [
+    left_out = [
         "whether DVC, the store and the disk can take it, and whether files of somebody else's lie "
         "in data"
     ]
     if standing.append and standing.state.dataset is not None:
-        told.append("which rows stand already, or contradict one that does (--append)")
+        left_out.append("which rows stand already, or contradict one that does (--append)")
     if config.placement_tiers:
-        told.append("whether one person's rows disagree about the tier")
-    return told
+        left_out.append("whether one person's rows disagree about the tier")
+    return left_out
 
 
 def _forgotten(found: dict[str, Any]) -> list[str]:
@@ -473,7 +473,7 @@ class _Seen:
             "reasons": dict(reasons),
             "labels": dict(self._labels),
             "refused_labels": self._undeclared.shown(),
-            "refused_labels_told": self._undeclared.told(),
+            "refused_labels_told": self._undeclared.in_words(),
             "subjects": len(subjects),
             "warnings": {k: n for k, n in warned.items() if n},
             "notes": [],
@@ -483,7 +483,7 @@ class _Seen:
             found |= {
                 "held_out": self._held_out,
                 "rows_per_slice": slices,
-                "notes": told_thin(self._held_out, slices, self._config),
+                "notes": render_thin(self._held_out, slices, self._config),
             }
         return found
 

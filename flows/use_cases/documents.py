@@ -38,7 +38,7 @@ class PersonFound(TypedDict):
     line: NotRequired[int | None]
 
 
-class RequestTold(TypedDict):
+class RequestEntry(TypedDict):
     """A request and what becomes of it (closing.RequestView)."""
 
     id: str
@@ -50,12 +50,12 @@ class RequestTold(TypedDict):
 class TakenDocument(TypedDict):
     """`s3t request`: the requests, those of them that were open before, and who is in the data."""
 
-    requests: list[RequestTold]
+    requests: list[RequestEntry]
     open_before: list[str]
     found: list[PersonFound]
 
 
-class TokenTold(TypedDict):
+class TokenEntry(TypedDict):
     """A token of the HTTP door: whose it is, what it is for, until when; `good`: whether it opens
     anything now."""
 
@@ -68,7 +68,7 @@ class TokenTold(TypedDict):
     good: bool
 
 
-class TokenMade(TokenTold):
+class TokenMade(TokenEntry):
     """`s3t token make`: with what its holder sends, this once."""
 
     token: str
@@ -82,7 +82,7 @@ class HeldDocument(TypedDict):
     found: list[PersonFound]
 
 
-class RequestListed(RequestTold):
+class RequestListed(RequestEntry):
     """A request as `s3t requests` lists it: days until it is due, negative once that has passed,
     None for a closed one; rows that were erased; "subject" or "record"; how many other spellings of
     the id are in the data, None where nobody can say; when it was due before its time was extended,
@@ -166,7 +166,7 @@ class ErasureDocument(TypedDict):
     next: NotRequired[Step]
 
 
-class ScoreTold(TypedDict):
+class ScoreEntry(TypedDict):
     """How well the held-out rows are answered; `low` to `high`: its 95% interval; `combine`: how
     the shards answered, `otherwise`: the same the other way."""
 
@@ -176,10 +176,10 @@ class ScoreTold(TypedDict):
     low: float | None
     high: float | None
     combine: NotRequired[Combine]
-    otherwise: NotRequired["ScoreTold"]
+    otherwise: NotRequired["ScoreEntry"]
 
 
-class VersionTold(TypedDict):
+class VersionEntry(TypedDict):
     """A model version as the ledger has it."""
 
     version: str
@@ -189,14 +189,14 @@ class VersionTold(TypedDict):
     served_until: str | None
     destroyed: bool
     combine: Combine
-    score: ScoreTold | None
+    score: ScoreEntry | None
 
 
-def told_score(score: Score | None) -> ScoreTold | None:
+def score_entry(score: Score | None) -> ScoreEntry | None:
     """A score as JSON values; None for none."""
     if score is None:
         return None
-    told: ScoreTold = {
+    entry: ScoreEntry = {
         "metric": score.metric,
         "value": score.value,
         "higher_is_better": score.higher_is_better,
@@ -204,10 +204,10 @@ def told_score(score: Score | None) -> ScoreTold | None:
         "high": score.high,
     }
     if score.combine is not None:
-        told["combine"] = score.combine
-    if (other := told_score(score.otherwise)) is not None:
-        told["otherwise"] = other
-    return told
+        entry["combine"] = score.combine
+    if (other := score_entry(score.otherwise)) is not None:
+        entry["otherwise"] = other
+    return entry
 
 
 class TrainingDocument(TypedDict):
@@ -218,7 +218,7 @@ class TrainingDocument(TypedDict):
     reused: int
     version: str
     accuracy: float | None
-    score: ScoreTold | None
+    score: ScoreEntry | None
     seconds: float
     missing: int
     unmeasured: NotRequired[str]
@@ -245,29 +245,29 @@ class IngestDocument(TypedDict):
     refused_labels: dict[str, int]
 
 
-class ReplicaTold(TypedDict):
+class ReplicaEntry(TypedDict):
     """A replica's order of slices, and its live depth."""
 
     sequence: list[int]
     depth: int
 
 
-class ShardTold(TypedDict):
+class ShardEntry(TypedDict):
     """A shard's live depth, which is that of its deepest replica."""
 
     shard: int
     live_depth: int
-    replicas: list[ReplicaTold]
+    replicas: list[ReplicaEntry]
 
 
-class RetrainTold(TypedDict):
+class RetrainEntry(TypedDict):
     """Where the full retrain stands, and since when."""
 
     state: str
     time: str
 
 
-class HeadTold(TypedDict):
+class HeadEntry(TypedDict):
     """The ledger's entries and the root of their tree, hex."""
 
     size: int
@@ -287,7 +287,7 @@ class ExportDocument(TypedDict):
     replaced: list[str]
 
 
-class ExportTold(TypedDict):
+class ExportEntry(TypedDict):
     """An exported checkpoint, and what has become of it (erasure.vocabulary). `in_place`: whether
     it lies where it was put."""
 
@@ -317,25 +317,25 @@ class StatusDocument(TypedDict):
     name: str
     version: str | None
     accuracy: float | None
-    score: ScoreTold | None
+    score: ScoreEntry | None
     unmeasured: str
     dataset_version: str | None
     records: int
     held_out: int
-    shards: list[ShardTold]
-    pending: list[RequestTold]
+    shards: list[ShardEntry]
+    pending: list[RequestEntry]
     documents: dict[str, list[str]]
     certified: int
     withdrawn_or_rejected: int
-    full_retrain: RetrainTold | None
+    full_retrain: RetrainEntry | None
     interrupted_erasure: bool
     deletion_budget: dict[str, Any]
-    ledger: HeadTold
+    ledger: HeadEntry
     registry: NotRequired[list[str]]
-    exports: NotRequired[list[ExportTold]]
+    exports: NotRequired[list[ExportEntry]]
 
 
-class DeploymentTold(TypedDict):
+class DeploymentEntry(TypedDict):
     """A schedule of `s3t serve`."""
 
     name: str
@@ -348,7 +348,7 @@ class ServingDocument(TypedDict):
     """`s3t serve`."""
 
     url: str
-    deployments: list[DeploymentTold]
+    deployments: list[DeploymentEntry]
 
 
 Answer = dict[str, Any]
@@ -357,7 +357,7 @@ Answer = dict[str, Any]
 (generation)."""
 
 
-class CallbackTold(TypedDict):
+class CallbackEntry(TypedDict):
     """A message, and what has become of it. `target`: its URL, "" for one that is no more among
     [callbacks] targets; `type`: what it tells; `next`: when it is sent next, null for one that is
     not; `answer`: what the last attempt came to, "" before the first."""
@@ -383,4 +383,4 @@ class CallbacksSent(TypedDict):
 class CallbacksListed(TypedDict):
     """`s3t callbacks list`."""
 
-    callbacks: list[CallbackTold]
+    callbacks: list[CallbackEntry]

@@ -18,7 +18,7 @@ from flows.use_cases.documents import Certified, ErasureDocument, Waiting
 from flows.use_cases.finding import Findable, erased_in, erased_of, look_alikes
 from flows.use_cases.reconciling import healing_a_lost_lease, reconcile, unserved
 from flows.use_cases.replacing import train_first
-from flows.use_cases.retraining import Deployment, have_retrained, want_retrain
+from flows.use_cases.retraining import RetrainFlow, have_retrained, want_retrain
 from flows.use_cases.steps import Steps
 from flows.use_cases.training_case import Trainable
 from flows.workspace import access
@@ -44,7 +44,7 @@ _WAIT_SECONDS = 600
 """How long an erase run waits for a training that is writing: it writes for seconds, now and
 then."""
 
-_TOLD = {
+_SPINNERS = {
     "cut over": "Cutting over to a version without the tainted stages",
     "rewrite": "Rewriting the data",
     "destroy": "Destroying what is tainted",
@@ -75,7 +75,7 @@ def why_erase_now(workspace: Carried) -> str:
 
 
 def erase_pending(
-    workspace: Carried, wait_seconds: float, steps: Steps, full_retrain: Deployment
+    workspace: Carried, wait_seconds: float, steps: Steps, full_retrain: RetrainFlow
 ) -> ErasureDocument:
     """Erase everything pending; retrain when the budget is spent. Waits so long for another command
     that changes the workspace, and for a training that is writing in any case. Raises
@@ -103,7 +103,7 @@ def erase_pending(
         problems = [
             *run.problems,
             healed.problem or unserved(workspace),
-            *documents.told(),
+            *documents.sentences(),
             want_retrain(workspace, held),
         ]
         workspace.signing.write_checkpoint()
@@ -128,15 +128,15 @@ def erase_pending(
         "healed": asdict(healed),
         "waiting": what_waits(workspace, state),
     }
-    waiting = {r: told for r, told in eraser.uncertified.items() if state.is_open(r)}
+    waiting = {r: why for r, why in eraser.uncertified.items() if state.is_open(r)}
     left_open = list(dict.fromkeys(waiting.values()))
-    left_open += [told_of_deferred(eraser.deferred)] if eraser.deferred else []
+    left_open += [render_deferred(eraser.deferred)] if eraser.deferred else []
     if left_open:
         raise RequestsLeftOpen("\n".join(left_open), dict(done))
     return done
 
 
-def told_of_deferred(found_in: Mapping[str, tuple[str, ...]]) -> str:
+def render_deferred(found_in: Mapping[str, tuple[str, ...]]) -> str:
     """What is told of requests that stay open."""
     files = sorted({name for names in found_in.values() for name in names})
     if not files:
@@ -161,14 +161,14 @@ def _closed(
     """What each request came to. `others`: how many people in the data have an id spelt nearly so,
     and stay, None where nobody can say; `erased_before`: what erased who was not there any more."""
     gone = {r.subject for r in (state.requests[i] for i in done) if not r.record}
-    before, told = erased_in(state), list[Certified]()
+    before, certified = erased_in(state), list[Certified]()
     for request in done:
         (outcome, rows), asked = state.outcomes[request], state.requests[request]
         nobody, exact = outcome == "nothing found", EXACT in asked.id_rule
         near = alike.get(request)
         others = None if near is None else 0 if exact and not nobody else len(near - gone)
         erased = erased_of(before, asked) if nobody else None
-        told.append(
+        certified.append(
             {
                 "request": request,
                 "outcome": outcome,
@@ -180,7 +180,7 @@ def _closed(
                 else None,
             }
         )
-    return told
+    return certified
 
 
 @dataclass
@@ -209,7 +209,7 @@ class _Run:
             self.alike |= look_alikes(self.workspace, asked)  # while the ids as given are there
             for step in STEPS:
                 self.held.check()
-                with current().spinner(_TOLD[step]):
+                with current().spinner(_SPINNERS[step]):
                     self.steps.run(step, partial(self.eraser.run_step, step, plan))
             yield plan
 
@@ -250,8 +250,8 @@ def _show_budget(workspace: Carried, outcome: str, problem: str, steps: Steps) -
     if expected:
         row |= {f"expected requests left ({k})": v for k, v in expected["requests"].items()}
         row |= {f"expected until ({k})": v for k, v in (expected["dates"] or {}).items()}
-    told = problem or (
+    text = problem or (
         "The deletion-rate budget after this erase run. Expected numbers come from a simulation of "
         "the present state."
     )
-    steps.show("deletion-budget", [row], told)
+    steps.show("deletion-budget", [row], text)

@@ -23,9 +23,9 @@ class Shown(Verifiable, HasSigning, Protocol):
 def write_bundle(workspace: Shown, target: Path, earlier: list[Path]) -> dict[str, object]:
     """Every certificate with its proofs, as a zip file. `earlier`: checkpoints that an auditor
     kept; the bundle proves that the ledger continues them. Raises as `bundle_of` does."""
-    bundle, told = bundle_of(workspace, earlier)
+    bundle, summary = bundle_of(workspace, earlier)
     write_atomically(target, bundle, SHARED_MODE)
-    return {"bundle": str(target), **told}
+    return {"bundle": str(target), **summary}
 
 
 def bundle_of(workspace: Shown, earlier: list[Path]) -> tuple[bytes, dict[str, object]]:

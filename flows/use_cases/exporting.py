@@ -11,7 +11,7 @@ from typing import Protocol
 from flows.adapters import exports
 from flows.adapters.loading import folder_in_use
 from flows.progress import current
-from flows.use_cases.documents import CheckpointDocument, ExportDocument, ExportTold
+from flows.use_cases.documents import CheckpointDocument, ExportDocument, ExportEntry
 from flows.use_cases.finding import Findable, may_tell
 from flows.use_cases.quoting import check_quotes_nobody
 from flows.workspace import access
@@ -66,13 +66,13 @@ def export_champion(
             recipe = recipe_from_json(champion.recipe)
             say("the shards as one model")
             _write(workspace, champion.release, recipe, made)
-            told = _Told(workspace.config, champion, recipe, export)
-            (made / "README.md").write_text(told.card(), encoding="utf-8")
-            files = exports.write_record(made, told.record(workspace.owner, workspace.now()))
+            description = _Description(workspace.config, champion, recipe, export)
+            (made / "README.md").write_text(description.card(), encoding="utf-8")
+            files = exports.write_record(made, description.record(workspace.owner, workspace.now()))
             size = sum(p.stat().st_size for p in made.iterdir())
             held.check()
             replaced += exports.give_way(place, state.exports.values())
-            told_of = events.Exported(
+            event = events.Exported(
                 time=workspace.now(),
                 export=export,
                 release=champion.release.release_id,
@@ -82,7 +82,7 @@ def export_champion(
             )
             exports.make_way(place, export)
             try:
-                workspace.ledger.append(told_of)
+                workspace.ledger.append(event)
             except BaseException:
                 exports.leave_way(place, export)
                 raise
@@ -164,7 +164,7 @@ def _write(
 
 
 @dataclass(frozen=True)
-class _Told:
+class _Description:
     """What a checkpoint says of itself: for people, and for whoever looks it up."""
 
     config: Config
@@ -242,8 +242,8 @@ workspace or with an exported ledger, says whether it is of the version that ser
             return "not measured"
         for way in (score, score.otherwise):
             if way is not None and way.combine == "merged":
-                return f"{way.name} {way.told()}"
-        return f"{score.name} {score.told()}, as the shards vote where it serves"
+                return f"{way.name} {way.in_words()}"
+        return f"{score.name} {score.in_words()}, as the shards vote where it serves"
 
     def _usage(self) -> str:
         if self.kind == "generation":
@@ -290,7 +290,7 @@ written = model.generate(**asked, max_new_tokens=64)[0, asked["input_ids"].shape
 print(tokenizer.decode(written, skip_special_tokens=True))"""
 
 
-def exports_told(state: State) -> list[ExportTold]:
+def list_exports(state: State) -> list[ExportEntry]:
     """Every export, oldest first, and what has become of it."""
     return [
         {
@@ -363,8 +363,8 @@ def _likeliest(
 ) -> ExportRecord:
     """Of several exports with the same weights, newest first, the one that the record in the
     directory names; else the newest."""
-    told = exports.record_in(path) or {}
-    return next((e for e in exports_of_it if e.export == told.get("export")), exports_of_it[0])
+    record = exports.record_in(path) or {}
+    return next((e for e in exports_of_it if e.export == record.get("export")), exports_of_it[0])
 
 
 def _weights(files: Mapping[str, str]) -> dict[str, str]:
@@ -389,8 +389,8 @@ def _known_as(
 
 def _strange(path: Path, state: State, has_weights: bool) -> list[str]:
     """Why a checkpoint is none that the ledger knows."""
-    told = exports.record_in(path)
-    name = str(told.get("export", "")) if told else ""
+    record = exports.record_in(path)
+    name = str(record.get("export", "")) if record else ""
     if name in state.exports and not has_weights:
         return [
             f"expected the weights of {name}, got none: {state.standing_of(name)}; export again: "

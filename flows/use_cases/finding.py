@@ -99,7 +99,7 @@ def look_up(workspace: Findable, ids: Mapping[str, str], record: str = "") -> di
     """For every id as given (`ids`: with how it is spelt under the rule), whether somebody has it;
     who is asked for by one `record` alone counts as found where any of their rows is. Raises
     nothing: a request is taken whatever the data is like."""
-    if why := _not_told(workspace):
+    if why := _why_not_told(workspace):
         return dict.fromkeys(ids, Finding("not told", why=why))
     state, keys, rule = workspace.ledger.state(), workspace.keys, rule_of(workspace)
     digests = {given: subject_digest(keys, under) for given, under in ids.items()}
@@ -138,11 +138,11 @@ def look_up_hashed(workspace: Findable, hashed: Iterable[str]) -> dict[str, Find
     """For every hash of an id (`sha256:HEX`), whether somebody has an id that it is of, or is of in
     lower case. Raises UsageError for what is no such hash."""
     parsed = {f"{name}:{digits}": (name, digits) for name, digits in map(parse_hashed, hashed)}
-    if why := _not_told(workspace):
+    if why := _why_not_told(workspace):
         return dict.fromkeys(parsed, Finding("not told", why=why))
     state, forms = (
         workspace.ledger.state(),
-        {told: hashed_forms(workspace.keys, *each) for told, each in parsed.items()},
+        {given: hashed_forms(workspace.keys, *each) for given, each in parsed.items()},
     )
     try:
         index = look_in_every_index(
@@ -151,8 +151,10 @@ def look_up_hashed(workspace: Findable, hashed: Iterable[str]) -> dict[str, Find
     except (DataError, GuaranteeError, StorageError) as error:
         return dict.fromkeys(parsed, Finding("not told", why=str(error)))
     return {
-        told: Finding("in the data" if any(f in index.subjects_by_form for f in each) else "nobody")
-        for told, each in forms.items()
+        given: Finding(
+            "in the data" if any(f in index.subjects_by_form for f in each) else "nobody"
+        )
+        for given, each in forms.items()
     }
 
 
@@ -204,7 +206,7 @@ def look_alikes(
     lost its id."""
     state, keys, rule = workspace.ledger.state(), workspace.keys, rule_of(workspace)
     wanted = {r.subject: r.request_id for r in requests if not r.record}
-    if not wanted or _not_told(workspace):
+    if not wanted or _why_not_told(workspace):
         return {}
     folds: dict[str, str] = {}
     for given in workspace.needles.read("", dict.fromkeys(wanted.values(), ())).ids:
@@ -236,15 +238,15 @@ def erased_in(state: State) -> dict[tuple[str, str], Erased]:
 def erased_of(erased: Mapping[tuple[str, str], Erased], asked: RequestRecord) -> Erased | None:
     """What erased whom a request asks for (`erased`: as `erased_in` says it), the whole subject or
     the record."""
-    told = [
+    found = [
         erased.get(each)
         for who in (asked.subject, *asked.subjects)
         for each in ((who, ""), (who, asked.record))
     ]
-    return next((each for each in told if each), None)
+    return next((each for each in found if each), None)
 
 
-def _not_told(workspace: Findable) -> str:
+def _why_not_told(workspace: Findable) -> str:
     """Why whoever runs this is told nothing of who is in the data, "" where they are."""
     if not may_tell(workspace):
         return _NOT_YOURS

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 
-from flows.use_cases.documents import HistoryEntry, RequestDocument, VersionTold, told_score
+from flows.use_cases.documents import HistoryEntry, RequestDocument, VersionEntry, score_entry
 from flows.use_cases.requests import list_requests, require_request
 from flows.use_cases.taking import Asking
 from s3t_core.canonical import sha256_hex
@@ -56,7 +56,7 @@ def closing_document(
     return found
 
 
-def versions_of(state: State) -> list[VersionTold]:
+def versions_of(state: State) -> list[VersionEntry]:
     """Every model version, newest first."""
     return [
         {
@@ -67,7 +67,7 @@ def versions_of(state: State) -> list[VersionTold]:
             "served_until": v.superseded or None,
             "destroyed": v.destroyed,
             "combine": v.combine,
-            "score": told_score(v.score),
+            "score": score_entry(v.score),
         }
         for v in reversed(state.versions)
     ]
@@ -84,14 +84,14 @@ def _history(
         event = from_json(entry)
         if isinstance(event, events.ErasurePlanned):
             carried = event.plan.plan_id if request_id in event.plan.requests else ""
-            told = bool(carried)
+            is_shown = bool(carried)
         elif isinstance(event, events.StepDone):
-            told = bool(carried) and event.step in _SHOWN
+            is_shown = bool(carried) and event.step in _SHOWN
         elif isinstance(event, events.HoldSet | events.HoldReleased):
-            told = event.subject == asked.subject and entry["time"] >= asked.received
+            is_shown = event.subject == asked.subject and entry["time"] >= asked.received
         else:
-            told = _is_about(event, request_id)
-        if told:
+            is_shown = _is_about(event, request_id)
+        if is_shown:
             yield _entry(event)
 
 

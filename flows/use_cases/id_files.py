@@ -47,7 +47,7 @@ class IdFile:
         """The ids alone."""
         return list(self.lines)
 
-    def told(self) -> str:
+    def in_words(self) -> str:
         """Returns what was read, in a sentence without an id."""
         column = f" from column {self.column!r}" if self.column else ""
         rest = [

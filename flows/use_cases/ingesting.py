@@ -35,7 +35,7 @@ from flows.use_cases.admission import (
     suppressed_by,
 )
 from flows.use_cases.finding import Findable
-from flows.use_cases.next_steps import told_thin
+from flows.use_cases.next_steps import render_thin
 from flows.use_cases.reconciling import healing_a_lost_lease
 from flows.use_cases.steps import AS_THEY_STAND, Steps
 from flows.workspace import access, stores
@@ -119,7 +119,7 @@ def _show(report: IngestReport, steps: Steps) -> None:
         **{f"refused: {rule}": n for rule, n in report.reasons.items()},
         **{f"warning: {kind}": n for kind, n in report.warnings.items()},
     }
-    rows: list[dict[str, object]] = [{"rows": told, "count": n} for told, n in counts.items()]
+    rows: list[dict[str, object]] = [{"rows": kept, "count": n} for kept, n in counts.items()]
     changed = "" if report.changed else ": nothing changed"
     steps.show("ingest", rows, f"Data version {report.dataset_version}{changed}.")
 
@@ -211,7 +211,7 @@ def _ingest(
     if builder.counts.records + builder.counts.held_out == 0 and builder.counts.suppressed == 0:
         raise DataError(
             f"expected at least one valid row in the source, got {taken.rows} that were all "
-            f"refused: {_count_reasons(refused)}{taken.told_labels()}; nothing was changed"
+            f"refused: {_count_reasons(refused)}{taken.render_labels()}; nothing was changed"
         )
     if not append and not shrink:
         check_shrinkage(workspace, state, builder)
@@ -246,7 +246,7 @@ def _reported(
         dataset_version=version,
         changed=changed,
         read_as=taken.read_as,
-        notes=[*taken.notes, *told_thin(counts.held_out, counts.rows_per_slice.values(), config)],
+        notes=[*taken.notes, *render_thin(counts.held_out, counts.rows_per_slice.values(), config)],
         refused_labels=taken.undeclared.shown(),
     )
 
@@ -263,9 +263,9 @@ class Taken:
     notes: list[str] = field(default_factory=list)
     rows: int = 0
 
-    def told_labels(self) -> str:
+    def render_labels(self) -> str:
         """Returns the undeclared labels that may be shown, as the end of a sentence."""
-        return f"; undeclared labels: {self.undeclared.told()}" if self.undeclared else ""
+        return f"; undeclared labels: {self.undeclared.in_words()}" if self.undeclared else ""
 
 
 def read_and_place(
@@ -287,7 +287,7 @@ def read_and_place(
         from flows.adapters.validation import RowValidator
 
         validator = RowValidator(config, labels, tiers, task)
-    taken, spellings = Taken(source.told, Undeclared(labels)), Spellings()
+    taken, spellings = Taken(source.read_as, Undeclared(labels)), Spellings()
     with current().spinner("Reading, validating and placing rows"):
         for raw in chain([first], chunks):
             taken.rows += len(raw)

@@ -54,7 +54,7 @@ _SIDES: dict[str, Literal["", "old", "new"]] = {"": "", "old": "old", "new": "ne
 
 
 def migrate(
-    root: Path, settings: str | bytes, source: str, told: Callable[[str], None]
+    root: Path, settings: str | bytes, source: str, say: Callable[[str], None]
 ) -> dict[str, object]:
     """Move the workspace to the places that `settings` (TOML, of the file `source`; "" to finish a
     move that was begun) names. Returns what was moved. Raises UsageError, StorageError,
@@ -65,7 +65,7 @@ def migrate(
             old, new = workspace.config, merge_config(workspace.config, settings, source)
             _check_target(old, new)
             here = Workspace(root, old)
-            _check_begin(here, Workspace(root, new, told_by=here))
+            _check_begin(here, Workspace(root, new, ledger_from=here))
             journal = _Journal(workspace.migration_path, uuid.uuid4().hex, old, new)
             journal.write()
         elif settings and merge_config(journal.old, settings, source) != journal.new:
@@ -73,21 +73,21 @@ def migrate(
                 "expected the settings of the move that was begun, got others; run `s3t migrate` "
                 "without --settings to finish it, or `s3t migrate --undo` first"
             )
-        move = _Move(journal, root, told)
+        move = _Move(journal, root, say)
         move.check_footing()
         if not move.cut_over():
             move.copy()
         return move.finish()
 
 
-def undo(root: Path, told: Callable[[str], None]) -> dict[str, object]:
+def undo(root: Path, say: Callable[[str], None]) -> dict[str, object]:
     """Destroy what an unfinished move copied; the workspace stays where it was. Raises UsageError
     when there is none, or when the database has moved already."""
     with _alone(root) as workspace:
         journal = _journal(workspace)
         if journal is None:
             raise UsageError("expected an unfinished move, got none; there is nothing to undo")
-        move = _Move(journal, root, told)
+        move = _Move(journal, root, say)
         if move.cut_over():
             raise UsageError(
                 "expected a move whose database is where it was, got one that has moved; run `s3t "
@@ -175,14 +175,14 @@ def _journal(workspace: Workspace) -> _Journal | None:
 def _begun(workspace: Workspace) -> _Journal | None:
     """The move that the ledger says was begun and not ended; how far it came, nobody knows any
     more."""
-    told = workspace.ledger.state().moving
-    if told is None:
+    begun = workspace.ledger.state().moving
+    if begun is None:
         return None
     everything = {name: section.model_dump(mode="json") for name, section in workspace.config}
     old, new = (
-        Config.model_validate({**everything, **getattr(told, side)}) for side in ("old", "new")
+        Config.model_validate({**everything, **getattr(begun, side)}) for side in ("old", "new")
     )
-    journal = _Journal(workspace.migration_path, told.move, old, new, claimed=True)
+    journal = _Journal(workspace.migration_path, begun.move, old, new, claimed=True)
     journal.write()
     return journal
 
@@ -284,10 +284,10 @@ def _holds(blobs: Blobs) -> bool:
 class _Move:
     """From one set of places to another. Every part of it may be done again."""
 
-    def __init__(self, journal: _Journal, root: Path, told: Callable[[str], None]) -> None:
-        self._journal, self._told, self._owner = journal, told, ""
+    def __init__(self, journal: _Journal, root: Path, say: Callable[[str], None]) -> None:
+        self._journal, self._say, self._owner = journal, say, ""
         self.old = Workspace(root, journal.old)
-        self.new = Workspace(root, journal.new, told_by=self.old)
+        self.new = Workspace(root, journal.new, ledger_from=self.old)
         a, b = journal.old, journal.new
         self._moves = {
             "database": a.database != b.database,
@@ -340,7 +340,7 @@ class _Move:
             )
             if self._moves["registry"]:
                 moved = replace(moved, **self._copy_registry())
-            self._told("the database")
+            self._say("the database")
             if self._moves["database"]:
                 there = _database(self.new)
                 there.prepare()
@@ -363,14 +363,14 @@ class _Move:
             write_remote(root, self.new.config.dvc.remote)
         workspace = Workspace(root)
         state = workspace.ledger.state()
-        left = Workspace(root, self._journal.old, told_by=workspace)
+        left = Workspace(root, self._journal.old, ledger_from=workspace)
         self._owner = workspace.owner
         if (root / ".git").exists():
             commit_files(root, [CONFIG_NAME, ".dvc/config"], "s3t: the workspace moved")
         if state.dataset is not None:
             workspace.datasets.publish(state.dataset)
         workspace.signing.write_checkpoint()
-        self._told("what is left at the old places")
+        self._say("what is left at the old places")
         if self._journal.emptied != "old":
             self._destroy(left)
             self._note(emptied="old")
@@ -419,7 +419,7 @@ class _Move:
         source, target = self.old.store, self.new.store
         there = target.bindings()
         for number, stage in enumerate(state.stages.values(), 1):
-            self._told(f"stage {number} of {len(state.stages)}")
+            self._say(f"stage {number} of {len(state.stages)}")
             if there.get(stage.key) != stage.digest:
                 target.put(stage.key, source.get(stage.digest))
                 target.get(stage.digest)  # read back, by its digest
@@ -428,7 +428,7 @@ class _Move:
         source, target = _remote(self.old), _remote(self.new)
         known = _objects(state)
         for number, md5 in enumerate(known, 1):
-            self._told(f"data object {number} of {len(known)}")
+            self._say(f"data object {number} of {len(known)}")
             data = source.read(object_name(md5))
             if data is None:
                 continue  # never pushed: the present version's come from the cache, in the end
@@ -446,7 +446,7 @@ class _Move:
         self.old.registry.claim()  # from here on the ledger names both experiments
         self.new.registry.claim()
         state = self.old.ledger.state()
-        self._told("training runs")
+        self._say("training runs")
         if (
             self.new.registry.count()
         ):  # of a try that was cut off: no ledger knows what became of its files since
@@ -462,7 +462,7 @@ class _Move:
         adopted: dict[str, list[str]] = {}
         kept = []
         for number, version in enumerate(_kept(state), 1):
-            self._told(f"model version {number} of {len(tags)}")
+            self._say(f"model version {number} of {len(tags)}")
             made = target.adopt(version, tags[version.version])
             if made.version != version.version:
                 raise StorageError(

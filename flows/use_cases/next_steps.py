@@ -80,17 +80,17 @@ def thin_data(dataset: DatasetVersion | None, config: Config) -> list[str]:
     """What is too thin in the data, a sentence each with whether to act."""
     if dataset is None or not dataset.rows():
         return []
-    return told_thin(
+    return render_thin(
         dataset.held_out.rows, [v.rows for v in dataset.slice_versions.values()], config
     )
 
 
-def told_thin(held_out: int, rows_per_slice: Collection[int], config: Config) -> list[str]:
+def render_thin(held_out: int, rows_per_slice: Collection[int], config: Config) -> list[str]:
     """The same of the rows that a snapshot would have."""
-    told, system, data = [], config.system, config.data
+    found, system, data = [], config.system, config.data
     empty = sum(not rows for rows in rows_per_slice)
     if empty:
-        told.append(
+        found.append(
             f"{empty} of {len(rows_per_slice)} slices are empty: too few people for "
             f"{system.shards} shards of {system.slices} slices. It trains and erases rightly all "
             "the same; with fewer [system] shards or slices an erasure silences less (`s3t plan`), "
@@ -105,11 +105,11 @@ def told_thin(held_out: int, rows_per_slice: Collection[int], config: Config) ->
                 "or not at all"
             )
         )
-        told.append(
+        found.append(
             f"no row is held out ({why}), so no score will be known. Nothing has to be done "
             "where you measure elsewhere"
         )
-    return told
+    return found
 
 
 def _filled(dataset: DatasetVersion) -> set[int]:

@@ -566,7 +566,7 @@ def _days(text: str) -> float:
 # --- what a person reads
 
 
-def told_plan(document: dict[str, Any], width: int) -> list[str]:
+def render_plan(document: dict[str, Any], width: int) -> list[str]:
     """Tables for a terminal."""
     from rich.console import Console
     from rich.table import Table
@@ -616,7 +616,7 @@ def told_plan(document: dict[str, Any], width: int) -> list[str]:
         "Then nearly all slices are gone; plan by the first dead shard.",
     ]
     for p in document["plans"]:
-        lines += _told_one(p, document)
+        lines += _render_one(p, document)
     trade = document["plans"][0]["same_rate"]
     if len(document["plans"]) == 1 and len(trade) > 1:
         console.print(_trade_table(trade))
@@ -654,7 +654,7 @@ def _trade_table(trade: list[dict[str, Any]]) -> Any:
     return table
 
 
-def _told_one(p: dict[str, Any], document: dict[str, Any]) -> list[str]:
+def _render_one(p: dict[str, Any], document: dict[str, Any]) -> list[str]:
     name = f"m={p['shards']} L={p['slices']} B={p['budget']}"
     lines = []
     if "target_days" in document:

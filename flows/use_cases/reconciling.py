@@ -268,8 +268,8 @@ def _clean_left(workspace: Reconcilable, state: State) -> tuple[int, int]:
         )
     ]
     known = _ever_known(workspace)
-    for section, told in state.left:
-        url = told.get("url", told.get("remote", ""))
+    for section, settings in state.left:
+        url = settings.get("url", settings.get("remote", ""))
         folder = (workspace.root / url).resolve()
         if (
             section in removed

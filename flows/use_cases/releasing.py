@@ -120,7 +120,7 @@ def measured(
 def check_floor(score: Score | None, floor: float) -> None:
     """Raises TrainingError when a configured floor is not reached, or cannot be shown to be."""
     if floor and (score is None or score.misses(floor)):
-        got = score.told() if score else "none: nothing is held out"
+        got = score.in_words() if score else "none: nothing is held out"
         raise TrainingError(
             f"expected a held-out {score.name if score else 'score'} no worse than {floor:g} "
             f"([deletion_budget]), got {got}; the "
@@ -152,19 +152,19 @@ def _serve(workspace: Trainable, case: TrainingCase, candidate: Candidate, state
         release_tags(candidate.release, workspace.ledger.head()),
         champion.document if champion and candidate.is_champion else "",
     )
-    told = _registered(workspace, case, candidate, published)
-    if told or (champion and champion.score != candidate.score):
-        told.append(
+    entries = _registered(workspace, case, candidate, published)
+    if entries or (champion and champion.score != candidate.score):
+        entries.append(
             events.ReleaseMeasured.of(
                 workspace.now(), candidate.release.release_id, candidate.score
             )
         )
-    spent = state.retrain is not None or (not told and state.requests_since_training > 0)
+    spent = state.retrain is not None or (not entries and state.requests_since_training > 0)
     if spent and case.cause in ("train", "retrain"):
         wanted = state.retrain.id if state.retrain else ""
-        told.append(events.RetrainChanged(time=workspace.now(), id=wanted, state="finished"))
-    if told:
-        workspace.ledger.append(*told)
+        entries.append(events.RetrainChanged(time=workspace.now(), id=wanted, state="finished"))
+    if entries:
+        workspace.ledger.append(*entries)
     budget = workspace.budget.tags(workspace.ledger.state())
     workspace.registry.tag(published.version, {**score_tags(candidate.score), **budget})
     card = version_card(candidate.release, candidate.score, budget)
@@ -179,11 +179,11 @@ def _registered(
     right, and the one before is gone; that it lies in another run, or is another logged model."""
     champion = candidate.champion
     if champion is None or not candidate.is_champion or champion.version != published.version:
-        told: list[LedgerEvent] = [_serves(workspace, case, candidate, published)]
+        entries: list[LedgerEvent] = [_serves(workspace, case, candidate, published)]
         if champion and candidate.is_champion and not champion.destroyed:
             gone = (champion.version,)
-            told.append(events.Retired(time=workspace.now(), versions=gone, stages=()))
-        return told
+            entries.append(events.Retired(time=workspace.now(), versions=gone, stages=()))
+        return entries
     if (champion.run_id, champion.model_id) != (published.run_id, published.model_id):
         return [_logged_anew(workspace, published)]
     return []

@@ -38,11 +38,11 @@ def write_report(workspace: Reported, since: datetime | None, folder: Path) -> d
     if since is not None and since > now:
         raise UsageError(f"expected --since in the past, got {rfc3339(since)}")
     check_whole(workspace)
-    told = workspace.ledger.events()
-    report = report_of(workspace, since, now, told)
+    entries = workspace.ledger.events()
+    report = report_of(workspace, since, now, entries)
     document = document_of(report, pictures(report))
-    head = head_of([leaf_hash(leaf_of(event)) for event in told])
-    statement = make_statement(report, certificate_subject(fold(told), head), REPORT_TYPE)
+    head = head_of([leaf_hash(leaf_of(event)) for event in entries])
+    statement = make_statement(report, certificate_subject(fold(entries), head), REPORT_TYPE)
     files = {
         "html": ("report.html", write_html(document)),
         "pdf": ("report.pdf", write_pdf(document)),
@@ -69,17 +69,17 @@ def report_of(
     workspace: Reported,
     since: datetime | None,
     now: datetime,
-    told: list[Event] | None = None,
+    entries: list[Event] | None = None,
 ) -> Report:
-    """The report's content, by the ledger as it was at one moment: by what it `told`, or tells
+    """The report's content, by the ledger as it was at one moment: by what it `entries`, or tells
     now. Requests may be closed while a report is made."""
-    told = workspace.ledger.events() if told is None else told
-    state = fold(told)
+    entries = workspace.ledger.events() if entries is None else entries
+    state = fold(entries)
     recorded = (workspace.certificates_dir / f"{request}.json" for request in state.documents)
     documents = {path.stem: path.read_bytes() for path in recorded if path.is_file()}
     return build_report(
         workspace.config.system.name,
-        told,
+        entries,
         documents,
         since,
         now,

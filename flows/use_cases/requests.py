@@ -22,7 +22,7 @@ from s3t_core.erasure import events
 from s3t_core.erasure.certificate import certificate_subject
 from s3t_core.erasure.closing import (
     STATES,
-    as_told,
+    as_recorded,
     check_reason,
     check_words,
     closing_of,
@@ -263,7 +263,7 @@ def lift(workspace: Asking, subject: str, record: str, by: str) -> None:
         if not listed:
             raise NotNow(
                 "expected a subject (or record) on the suppression list, got one that is not on it"
-                f"{_told_near(workspace, state, subject, record)}; nothing was changed"
+                f"{_render_near(workspace, state, subject, record)}; nothing was changed"
             )
 
 
@@ -284,7 +284,7 @@ def _listed(workspace: Asking, state: State, subject: str, record: str) -> list[
     return found
 
 
-def _told_near(workspace: Asking, state: State, subject: str, record: str) -> str:
+def _render_near(workspace: Asking, state: State, subject: str, record: str) -> str:
     """What to say where somebody was erased who is spelt nearly so: nobody but whoever asks knows
     whether it is the same person, and another's erasure is not undone by a look-alike."""
     under = spelt_under(rule_of(workspace), subject)
@@ -353,7 +353,7 @@ def _open_request(workspace: Asking, state: State, request_id: str) -> DeletionR
             f"expected a request that is not being carried out, got {request_id}, whose erasure "
             "has begun; run `s3t erase` to finish it"
         )
-    return as_told(found, state)
+    return as_recorded(found, state)
 
 
 def _close(
@@ -372,14 +372,14 @@ def _close(
             digest = workspace.certificates.issue(
                 {request_id: predicate}, certificate_subject(state, head), CLOSING_TYPE
             )[request_id]
-            told = events.RequestClosed(
+            event = events.RequestClosed(
                 time=now,
                 request=request_id,
                 kind=kind,
                 certificate=digest,
                 basis=basis,
             )
-            workspace.requests.close([Closing(request_id, digest, told)])
+            workspace.requests.close([Closing(request_id, digest, event)])
         workspace.needles.forget("", [request_id])
 
 

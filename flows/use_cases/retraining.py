@@ -30,7 +30,7 @@ class Budgeted(HasLedger, HasBudget, Protocol):
     """What tells whether the budget is spent."""
 
 
-class Deployment(Protocol):
+class RetrainFlow(Protocol):
     """A flow that somebody else carries out when it is asked for."""
 
     def is_carried_out(self) -> bool:
@@ -92,7 +92,9 @@ def want_retrain(workspace: Budgeted, held: Change) -> str:
     return ""
 
 
-def have_retrained(workspace: Trainable, steps: Steps, full_retrain: Deployment) -> tuple[str, str]:
+def have_retrained(
+    workspace: Trainable, steps: Steps, full_retrain: RetrainFlow
+) -> tuple[str, str]:
     """See to a wanted retrain, without the workspace lock. Returns (outcome, problem).
 
     "no": none is wanted. "triggered": the deployment runs or will. "running": another process
@@ -122,7 +124,7 @@ def have_retrained(workspace: Trainable, steps: Steps, full_retrain: Deployment)
     return "done", ""
 
 
-def _trigger(workspace: Trainable, full_retrain: Deployment) -> None:
+def _trigger(workspace: Trainable, full_retrain: RetrainFlow) -> None:
     """Start the deployment for what is wanted, once per attempt."""
     with access.changing(workspace, 60):
         wanted = workspace.ledger.state().retrain
@@ -143,11 +145,11 @@ def _trigger(workspace: Trainable, full_retrain: Deployment) -> None:
 def _say(
     workspace: Trainable, wanted: events.RetrainChanged, state: RetrainState, **more: Any
 ) -> None:
-    told = {"id": wanted.id, "attempt": wanted.attempt} | more
+    named = {"id": wanted.id, "attempt": wanted.attempt} | more
     workspace.ledger.append(
         events.RetrainChanged(
             time=workspace.now(),
             state=state,
-            **told,
+            **named,
         )
     )

@@ -7,8 +7,8 @@ from collections.abc import Iterator
 from dataclasses import asdict
 from typing import Protocol
 
-from flows.use_cases.documents import StatusDocument, told_score
-from flows.use_cases.exporting import exports_told
+from flows.use_cases.documents import StatusDocument, score_entry
+from flows.use_cases.exporting import list_exports
 from flows.use_cases.next_steps import why_unmeasured
 from flows.workspace.parts import HasBudget, HasConfig, HasRegistry
 from flows.workspace.verified import Verifiable, document_problems
@@ -70,7 +70,7 @@ def status_of(workspace: Watched) -> StatusDocument:
         "name": workspace.config.system.name,
         "version": champion.version if champion else None,
         "accuracy": champion.accuracy if champion else None,
-        "score": told_score(champion.score if champion else None),
+        "score": score_entry(champion.score if champion else None),
         "unmeasured": why_unmeasured(state, workspace.config),
         "dataset_version": state.dataset.version if state.dataset else None,
         "records": state.dataset.rows() if state.dataset else 0,
@@ -104,7 +104,7 @@ def status_of(workspace: Watched) -> StatusDocument:
         "full_retrain": {"state": state.retrain.state, "time": state.retrain.time}
         if state.retrain
         else None,
-        "exports": exports_told(state),
+        "exports": list_exports(state),
         "interrupted_erasure": state.plan is not None,
         "deletion_budget": _budget(workspace, state),
         "ledger": {"size": workspace.ledger.head().size, "root": workspace.ledger.head().root},

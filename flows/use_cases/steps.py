@@ -34,7 +34,7 @@ class Steps(Protocol):
         Returns how many were not done although none failed. Raises, when all have ended, what the
         first that failed raised."""
 
-    def show(self, key: str, table: list[dict[str, object]], told: str) -> None:
+    def show(self, key: str, table: list[dict[str, object]], description: str) -> None:
         """Show a table of numbers on the run's page, where there is one."""
 
 
@@ -57,7 +57,7 @@ class AsTheyStand:
             future.result()
         return 0
 
-    def show(self, key: str, table: list[dict[str, object]], told: str) -> None:
+    def show(self, key: str, table: list[dict[str, object]], description: str) -> None:
         """Nowhere."""
 
 

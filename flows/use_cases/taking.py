@@ -14,7 +14,7 @@ from typing import Protocol, get_args
 
 from flows.adapters.footing import check_directory
 from flows.use_cases.documents import (
-    RequestTold,
+    RequestEntry,
     TakenDocument,
 )
 from flows.use_cases.finding import Findable, people_found, rule_of, spelt_by
@@ -80,7 +80,7 @@ def ask(
     }
 
 
-def told_ended(document: TakenDocument, record: str) -> str:
+def render_ended(document: TakenDocument, record: str) -> str:
     """Why what was asked with an idempotency key is not going to happen, "" where it is, or has
     happened: the key stands for a request that is closed."""
     states = {r["id"]: r["state"] for r in document["requests"]}
@@ -119,12 +119,12 @@ class Taken:
 
     requests: tuple[DeletionRequest, ...]
     before: frozenset[str]
-    told: tuple[RequestTold, ...] = ()
+    entries: tuple[RequestEntry, ...] = ()
 
     @property
     def open_before(self) -> list[str]:
         """Those that were open before."""
-        open_now = {each["id"] for each in self.told if each["state"] not in _ENDS}
+        open_now = {each["id"] for each in self.entries if each["state"] not in _ENDS}
         return [r.request_id for r in self.requests if r.request_id in self.before & open_now]
 
 
@@ -147,16 +147,16 @@ def take_each(workspace: Asking, asked: Sequence[Asked]) -> list[Taken | S3TErro
         answers |= _taken_together(workspace, {n: waiting.pop(n) for n in together})
     workspace.signing.write_checkpoint()
     state = workspace.ledger.state_so_far()
-    return [_with_told(workspace, answers[number], state) for number in range(len(asked))]
+    return [_with_entries(workspace, answers[number], state) for number in range(len(asked))]
 
 
-def _with_told(workspace: Asking, taken: Taken | S3TError, state: State) -> Taken | S3TError:
+def _with_entries(workspace: Asking, taken: Taken | S3TError, state: State) -> Taken | S3TError:
     if isinstance(taken, S3TError):
         return taken
     now, needs = workspace.clock.now(), workspace.config.erasure.needs_approval
     views = [view_of(r, state, needs, now) for r in taken.requests]
-    told = tuple(
-        RequestTold(
+    entries = tuple(
+        RequestEntry(
             id=v.request.request_id,
             received=v.request.received,
             due=v.request.due,
@@ -164,7 +164,7 @@ def _with_told(workspace: Asking, taken: Taken | S3TError, state: State) -> Take
         )
         for v in views
     )
-    return replace(taken, told=told)
+    return replace(taken, entries=entries)
 
 
 def _apart(waiting: "Mapping[int, list[_NewWithIds]]") -> list[int]:
@@ -185,7 +185,7 @@ def _taken_together(
     workspace: Asking, each: "Mapping[int, list[_NewWithIds]]"
 ) -> dict[int, Taken | S3TError]:
     try:
-        return _told_apart(
+        return _by_number(
             each, _taken_in_parts(workspace, [n for new in each.values() for n in new])
         )
     except (UsageError, LedgerError) as error:
@@ -194,7 +194,7 @@ def _taken_together(
         return {n: _taken_together(workspace, {n: new})[n] for n, new in each.items()}
 
 
-def _told_apart(
+def _by_number(
     each: "Mapping[int, list[_NewWithIds]]", taken: list[DeletionRequest]
 ) -> dict[int, Taken | S3TError]:
     found: dict[int, Taken | S3TError] = {}
@@ -459,7 +459,7 @@ def _fill_in(workspace: Asking, again: Sequence[tuple[_NewWithIds, DeletionReque
     restore does not lose in silence. `again`: what was asked, with the request that stands for
     it."""
     state, kept = workspace.ledger.state(), {}
-    told: list[LedgerEvent] = []
+    entries: list[LedgerEvent] = []
     for new, request in again:
         asked, known = (
             state.requests[request.request_id],
@@ -469,7 +469,7 @@ def _fill_in(workspace: Asking, again: Sequence[tuple[_NewWithIds, DeletionReque
         spellings = _new_spellings(workspace, new, request.request_id, asked)
         if spellings:
             near = [n for n in new.new.event.near if n not in asked.near]
-            told.append(
+            entries.append(
                 events.RequestSpelt(
                     time=workspace.now(),
                     request=request.request_id,
@@ -478,9 +478,9 @@ def _fill_in(workspace: Asking, again: Sequence[tuple[_NewWithIds, DeletionReque
                 )
             )
     workspace.needles.keep_ids({r: ids for r, ids in kept.items() if ids})
-    if told:
+    if entries:
         try:
-            workspace.ledger.append(*told)
+            workspace.ledger.append(*entries)
         except LedgerError:
             _check_not_begun(workspace, [new for new, _ in again], "The others were accepted")
             raise

@@ -5,7 +5,7 @@ from collections.abc import Collection
 from typing import Protocol, cast
 
 from flows.adapters.tokens import ROLES, Role, Token, TokenBook
-from flows.use_cases.documents import TokenMade, TokenTold
+from flows.use_cases.documents import TokenEntry, TokenMade
 from flows.use_cases.finding import Findable
 from flows.use_cases.quoting import is_plain, name_to_keep
 from flows.workspace.layout import TOKENS
@@ -51,27 +51,27 @@ def make_token(
     token, secret = book_of(workspace).make(
         clean, cast("Collection[Role]", roles), workspace.clock.now(), days
     )
-    return {**told_token(token, workspace), "token": secret}
+    return {**token_entry(token, workspace), "token": secret}
 
 
-def list_tokens(workspace: HasTokens) -> list[TokenTold]:
+def list_tokens(workspace: HasTokens) -> list[TokenEntry]:
     """Every token there ever was, oldest first, without what its holder sends."""
-    return [told_token(token, workspace) for token in book_of(workspace).all()]
+    return [token_entry(token, workspace) for token in book_of(workspace).all()]
 
 
 def revoke_token(
     workspace: HasTokens,
     token_id: str,
-) -> TokenTold:
+) -> TokenEntry:
     """Take a token back: from now on it opens nothing. Raises UsageError for an id that is
     none's."""
-    return told_token(book_of(workspace).revoke(token_id, workspace.clock.now()), workspace)
+    return token_entry(book_of(workspace).revoke(token_id, workspace.clock.now()), workspace)
 
 
-def told_token(
+def token_entry(
     token: Token,
     workspace: HasClock,
-) -> TokenTold:
+) -> TokenEntry:
     """A token as JSON values."""
     return {
         "id": token.id,

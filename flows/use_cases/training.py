@@ -24,7 +24,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 from flows.progress import current
-from flows.use_cases.documents import ScoreTold, told_score
+from flows.use_cases.documents import ScoreEntry, score_entry
 from flows.use_cases.reconciling import healing_a_lost_lease
 from flows.use_cases.releasing import Served, register
 from flows.use_cases.stage_run import StageRun, TrackedRun
@@ -57,7 +57,7 @@ class TrainReport:
     accuracy: float | None
     seconds: float
     missing: int = 0
-    score: ScoreTold | None = None
+    score: ScoreEntry | None = None
 
 
 def fill_in(
@@ -102,7 +102,7 @@ def run_training(workspace: Trainable, case: TrainingCase, steps: Steps) -> Trai
         served.score.accuracy if served.score else None,
         seconds,
         left,
-        told_score(served.score),
+        score_entry(served.score),
     )
 
 
@@ -128,7 +128,9 @@ def _show(
         }
         for shard in release.shards()
     ]
-    score = f"held-out {served.score.name} {served.score.told()}" if served.score else "unmeasured"
+    score = (
+        f"held-out {served.score.name} {served.score.in_words()}" if served.score else "unmeasured"
+    )
     steps.show(
         "training",
         rows,

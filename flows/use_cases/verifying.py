@@ -161,7 +161,7 @@ def _settled(found: dict[str, Any], recorded: set[tuple[str, str]]) -> dict[str,
         for each in found["certificates"]
         if each.get("undecided") and (each["request"], each["sha256"]) in recorded
     }
-    undecided = [told for told in found["undecided"] if told not in doubts]
+    undecided = [doubt for doubt in found["undecided"] if doubt not in doubts]
     certificates = [
         {**each, "undecided": ""}
         if f"{each.get('file')}: {each.get('undecided')}" in doubts
@@ -226,10 +226,10 @@ def _shown_by(file: Path, keys: list[KeyFile]) -> _Shown:
         documents = {r.id: r.document_sha256 for r in report.requests if r.document_sha256}
         still_open = frozenset(r.id for r in report.requests if not r.document_sha256)
         return _Shown(file.name, documents, size=report.ledger.size, still_open=still_open)
-    kind, told = _told_of(statement)
+    kind, summary = _summary_of(statement)
     if kind != "certificates":
         return _Shown(file.name, {})
-    request = told["request"]
+    request = summary["request"]
     size = statement["predicate"]["ledger"].get("size", 0)
     return _Shown(file.name, {request: sha256_hex(content)}, {request: size})
 
@@ -315,20 +315,22 @@ def _verify_files(path: Path, keys: list[KeyFile], given: GivenKeys) -> dict[str
         try:
             content = _content(file, _MOST_BYTES)
             statement, signer = verify_signed(content, *given.by_id.values())
-            kind, told = _told_of(statement)
-            _check_name(file, told.get("request"), alone=not path.is_dir())
-            if told.get("request") in seen:
+            kind, summary = _summary_of(statement)
+            _check_name(file, summary.get("request"), alone=not path.is_dir())
+            if summary.get("request") in seen:
                 raise CertificateError(
-                    f"expected one document of {told['request']}, got another: it is a copy"
+                    f"expected one document of {summary['request']}, got another: it is a copy"
                 )
-            seen |= {told["request"]} if "request" in told else set()
+            seen |= {summary["request"]} if "request" in summary else set()
         except CertificateError as error:
             problems.append(f"{file.name}: {error}")
             continue
-        doubt = given.told_of(signer)
+        doubt = given.doubt_of(signer)
         undecided += [f"{file.name}: {doubt}"] if doubt else []
         digest = {"sha256": sha256_hex(content)} if kind == "certificates" else {}
-        found[kind].append({"file": file.name, **told, **digest, "key": signer, "undecided": doubt})
+        found[kind].append(
+            {"file": file.name, **summary, **digest, "key": signer, "undecided": doubt}
+        )
     return _found(keys, problems=problems, undecided=undecided, **found)
 
 
@@ -349,18 +351,18 @@ def _unread(path: Path, files: list[Path]) -> list[str]:
     )
 
 
-def _told_of(statement: dict[str, Any]) -> tuple[str, dict[str, Any]]:
+def _summary_of(statement: dict[str, Any]) -> tuple[str, dict[str, Any]]:
     """Which kind of evidence a statement is, and what it says. Raises CertificateError."""
     kind = statement.get("predicateType")
     if kind == CHECKPOINT_TYPE:
         read = checkpoint_of(statement)
         return "checkpoints", {"size": read.head.size, "root": read.head.root, "signed": read.time}
     if kind == CLOSING_TYPE:
-        told = check_closing(statement)
+        closing = check_closing(statement)
         return "certificates", {
-            "request": told["request"]["id"],
-            "closed": told["closing"]["kind"],
-            "certified": told["closing"]["time"],
+            "request": closing["request"]["id"],
+            "closed": closing["closing"]["kind"],
+            "certified": closing["closing"]["time"],
         }
     if kind == REPORT_TYPE:
         report = parse_report(statement)

@@ -51,15 +51,16 @@ class Workspace(Layout):
         root: Path,
         config: Config | None = None,
         checkpoints: Moves = "",
-        told_by: "Workspace | None" = None,
+        ledger_from: "Workspace | None" = None,
     ) -> None:
         """`config`: other settings than those of s3t.toml, for places that a workspace moves to or
-        from. `checkpoints`: whether those outside are being moved, or are lost. `told_by`: whose
-        ledger tells of it, where this one's is at another place (flows.use_cases.migrating)."""
+        from. `checkpoints`: whether those outside are being moved, or are lost. `ledger_from`:
+        whose ledger speaks of it, where this one's is at another place
+        (flows.use_cases.migrating)."""
         self._checkpoints = checkpoints
         super().__init__(root)
         self._moving = config is not None
-        self._told_by = told_by or self
+        self._ledger_from = ledger_from or self
         self.config: Config = config or parse_config(read_settings(root / CONFIG_NAME))
         self.pinned = Pinned(self.config, self.refuse_migration)
 
@@ -89,7 +90,7 @@ class Workspace(Layout):
     @cached_property
     def owner(self) -> str:
         """The name of the ledger: the hash of its first entry, hex."""
-        return self._told_by.ledger.leaves()[0].hex()
+        return self._ledger_from.ledger.leaves()[0].hex()
 
     @property
     def backbone(self) -> str:
@@ -254,19 +255,19 @@ class Workspace(Layout):
     def _serving(self) -> dict[str, float | str]:
         """What a version says of how it answers. Of votes it says nothing: so do all those that
         were registered before there was anything else."""
-        told: dict[str, float | str] = {
+        settings: dict[str, float | str] = {
             "staleness_seconds": self.config.erasure.staleness_seconds,
             "offline_seconds": self.offline_seconds,
             "text": self.config.data.text,
         }
         if self.config.serving.combine != "votes":
-            told["combine"] = self.config.serving.combine
+            settings["combine"] = self.config.serving.combine
         if self.config.data.text_pair:
-            told["text_pair"] = self.config.data.text_pair
+            settings["text_pair"] = self.config.data.text_pair
         if self.config.task.kind == "generation":
-            told["asks"] = self.config.data.form
-            told["max_new_tokens"] = self.config.serving.max_new_tokens
-        return told
+            settings["asks"] = self.config.data.form
+            settings["max_new_tokens"] = self.config.serving.max_new_tokens
+        return settings
 
     def _made_registry(self) -> "MlflowRegistry":
         from flows.adapters.registry.experiment import ExperimentBook
@@ -286,7 +287,7 @@ class Workspace(Layout):
             serving=self._serving(),
             server=server,
         )
-        book = ExperimentBook(remote.tracking_uri, self._told_by.ledger, self.clock)
+        book = ExperimentBook(remote.tracking_uri, self._ledger_from.ledger, self.clock)
         return open_registry(settings, book, self.store)
 
     @cached_property

@@ -148,7 +148,8 @@ class DataConfig(Section):
     def prompt_of(self, cells: Mapping[str, str | None]) -> str:
         """The prompt of a row, of whose cells a missing one says nothing."""
         return "".join(
-            told if column is None else cells[column] or "" for told, column in _parts(self.prompt)
+            literal if column is None else cells[column] or ""
+            for literal, column in _parts(self.prompt)
         )
 
     @field_validator(
@@ -249,8 +250,8 @@ def _no_labels(value: object) -> str:
 
 
 def _quoted(value: str | float) -> str:
-    told = str(value).lower() if isinstance(value, bool) else str(value)
-    return '"' + told.replace("\\", "\\\\").replace('"', '\\"') + '"'
+    text = str(value).lower() if isinstance(value, bool) else str(value)
+    return '"' + text.replace("\\", "\\\\").replace('"', '\\"') + '"'
 
 
 def _kinds(values: Iterable[object]) -> str:

@@ -109,19 +109,19 @@ STATES = (
 """Every state of a request."""
 
 
-def as_told(request: DeletionRequest, state: State) -> DeletionRequest:
+def as_recorded(request: DeletionRequest, state: State) -> DeletionRequest:
     """Returns the request with the times that hold by the ledger: earlier ones, when it was
     received by a clock that had run ahead and was put right since."""
-    told = state.requests.get(request.request_id)
-    if told is None:
+    recorded = state.requests.get(request.request_id)
+    if recorded is None:
         raise LedgerError(
             "expected every request of the book in the ledger, got one that it does not know; "
             "restore the database from its backup, or find out who wrote to its table of requests"
         )
     return replace(
         request,
-        received=told.received,
-        due=told.due,
+        received=recorded.received,
+        due=recorded.due,
     )
 
 
@@ -132,13 +132,13 @@ def as_counted(
 ) -> DeletionRequest:
     """The request as told, and, where its time is ahead of `now`, as the next command that writes
     will tell it: as if it had come now. The clock was put right, and no entry says so yet."""
-    told = as_told(request, state)
-    received = parse_time(told.received)
+    recorded = as_recorded(request, state)
+    received = parse_time(recorded.received)
     if received - now <= CLOCK_TOLERANCE:
-        return told
-    left = (parse_time(told.due) - received).total_seconds()
+        return recorded
+    left = (parse_time(recorded.due) - received).total_seconds()
     return replace(
-        told,
+        recorded,
         received=rfc3339(now),
         due=rfc3339(later(now, seconds=left)),
     )
@@ -152,22 +152,22 @@ def view_of(
 ) -> RequestView:
     """The request's state and its days left."""
     if not state.is_open(asked.request_id):
-        return _closed_view(as_told(asked, state), state)
+        return _closed_view(as_recorded(asked, state), state)
     request = as_counted(asked, state, now)
     planned = request.request_id in state.planned
     if planned:
-        told = "erasing"
+        shown = "erasing"
     elif request.request_id in state.set_aside:
-        told = "uncertified"
+        shown = "uncertified"
     elif request.subject in state.holds:
-        told = "held"
+        shown = "held"
     elif not is_ready(request, state, needs_approval):
-        told = "awaiting approval"
+        shown = "awaiting approval"
     else:
-        told = "deferred" if request.request_id in state.deferred else "pending"
+        shown = "deferred" if request.request_id in state.deferred else "pending"
     return RequestView(
         request,
-        told,
+        shown,
         round((parse_time(request.due) - now) / timedelta(days=1), 2),
     )
 
@@ -190,14 +190,14 @@ def check_request(state: State, request: DeletionRequest) -> None:
 def asked_at(state: State, request_id: str) -> DeletionRequest:
     """A request of the ledger as the book has it at that moment, with the times that it was
     accepted with."""
-    told = state.requests[request_id]
+    asked = state.requests[request_id]
     return DeletionRequest(
         request_id,
-        told.subject,
-        told.record,
-        told.suppression,
-        told.commitment,
-        *told.told,
+        asked.subject,
+        asked.record,
+        asked.suppression,
+        asked.commitment,
+        *asked.claimed,
         state.documents.get(request_id, ""),
     )
 
@@ -255,11 +255,11 @@ class DocumentProblems:
     lost: tuple[str, ...] = ()
 
     @classmethod
-    def of(cls, told: Mapping[str, Iterable[str]]) -> "DocumentProblems":
+    def of(cls, problems: Mapping[str, Iterable[str]]) -> "DocumentProblems":
         """The same, as a command's document has them: request ids by kind."""
-        return cls(**{kind: tuple(found) for kind, found in told.items()})
+        return cls(**{kind: tuple(found) for kind, found in problems.items()})
 
-    def told(self) -> list[str]:
+    def sentences(self) -> list[str]:
         """Returns a sentence for each kind of problem, and what to do."""
         restore = "restore .s3t/certificates from its backup"
         kinds = (

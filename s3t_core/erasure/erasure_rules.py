@@ -140,10 +140,10 @@ def _scanned(
     plan: ErasurePlan,
     event: events.Scanned,
 ) -> None:
-    told = {r: len(state.requests[r].ids) for r in plan.requests}
-    sought = sum(told[r] for r in state.sought)
+    spellings = {r: len(state.requests[r].ids) for r in plan.requests}
+    sought = sum(spellings[r] for r in state.sought)
     want(
-        event.spellings in (sought, sum(told.values())),
+        event.spellings in (sought, sum(spellings.values())),
         "a scan for every spelling of the ids that was told",
     )
     want(event.files > 0, "a search of files")
@@ -184,8 +184,8 @@ def uncertified(state: State, event: events.RequestsUncertified) -> None:
     want(bool(event.left) or not found, "the files in which something was found")
     before = state.uncertified.get(event.plan_id)
     gathered = plan.texts + (before.plan.plan.texts if before else 0)
-    for told in (event.texts, event.texts_of_others):
-        want(0 <= told <= gathered, "how many texts were gathered")
+    for texts in (event.texts, event.texts_of_others):
+        want(0 <= texts <= gathered, "how many texts were gathered")
 
 
 def _check_left_out(

@@ -49,12 +49,12 @@ class LedgerEvent:
 
     def to_json(self) -> Event:
         """The entry, as JSON values."""
-        told: Event = {"type": self.type}
+        entry: Event = {"type": self.type}
         for each in fields(self):
             value = getattr(self, each.name)
             if "left_out" not in each.metadata or value != each.default:
-                told[each.name] = _json_of(value)
-        return told
+                entry[each.name] = _json_of(value)
+        return entry
 
 
 def as_json(event: LedgerEvent | Event) -> Event:
@@ -261,12 +261,12 @@ class ReleaseMeasured(LedgerEvent):
     ) -> "ReleaseMeasured":
         """The event of a score, None where none is known."""
         accuracy = score.accuracy if score else None
-        is_told = score == as_accuracy(accuracy)
+        is_accuracy = score == as_accuracy(accuracy)
         return cls(
             time=time,
             release=release,
             accuracy=accuracy,
-            score=None if is_told else score,
+            score=None if is_accuracy else score,
         )
 
     @property
@@ -601,12 +601,12 @@ def from_json(entry: Event) -> LedgerEvent:
     kind = _class_of(entry)
     members = _MEMBERS[kind]
     readers, required = members.readers, members.required
-    told = {name: value for name, value in entry.items() if name != "type"}
-    if not told.keys() <= readers.keys():
+    given = {name: value for name, value in entry.items() if name != "type"}
+    if not given.keys() <= readers.keys():
         raise NotAnEvent("expected members that this release knows, got others")
-    if not required <= told.keys():
-        raise NotAnEvent(f"expected {', '.join(sorted(required - told.keys()))}")
-    return kind(**{name: readers[name](value) for name, value in told.items()})
+    if not required <= given.keys():
+        raise NotAnEvent(f"expected {', '.join(sorted(required - given.keys()))}")
+    return kind(**{name: readers[name](value) for name, value in given.items()})
 
 
 @dataclass(frozen=True)
@@ -619,7 +619,7 @@ class _Members:
 
 def _class_of(entry: Event) -> type[LedgerEvent]:
     kind = entry["type"]
-    member = _TOLD_APART_BY.get(kind, "")
+    member = _DISCRIMINATORS.get(kind, "")
     found = _CLASSES.get((kind, entry.get(member, "") if member else ""))
     if found is None:
         raise NotAnEvent(f"expected one of the kinds of a {kind} event")
@@ -672,7 +672,7 @@ _READERS: dict[type, Callable[[Any], Any]] = {
     Score: score_from_json,
     StageRecord: stage_from_json,
 }
-_TOLD_APART_BY = {"step": "step", "hold": "state", "moving": "state"}
+_DISCRIMINATORS = {"step": "step", "hold": "state", "moving": "state"}
 """The member that says which class it is, of kinds that have several."""
 
 
@@ -683,7 +683,7 @@ def _every_class(base: type[LedgerEvent]) -> Iterator[type[LedgerEvent]]:
 
 
 def _name_of(kind: type[LedgerEvent]) -> tuple[str, str]:
-    member = _TOLD_APART_BY.get(kind.type)
+    member = _DISCRIMINATORS.get(kind.type)
     default = {each.name: each.default for each in fields(kind)}.get(member or "")
     return kind.type, str(default) if member else ""
 

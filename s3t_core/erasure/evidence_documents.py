@@ -39,8 +39,8 @@ class Part(BaseModel):
 
     @model_serializer(mode="wrap")
     def _written(self, write: SerializerFunctionWrapHandler) -> dict[str, object]:
-        told: dict[str, object] = write(self)
-        return {k: v for k, v in told.items() if v is not None or k not in self.left_out}
+        document: dict[str, object] = write(self)
+        return {k: v for k, v in document.items() if v is not None or k not in self.left_out}
 
     def to_json(self) -> dict[str, object]:
         """JSON values."""

@@ -38,10 +38,10 @@ from s3t_core.erasure.found import (
     is_lost,
     is_of_nobody,
     refuse_residue,
-    told_of_perhaps,
-    told_of_residue,
-    told_of_still_left,
-    told_of_waiting,
+    render_perhaps,
+    render_residue,
+    render_still_left,
+    render_waiting,
 )
 from s3t_core.erasure.plan import ErasurePlan
 from s3t_core.erasure.planner import (
@@ -204,7 +204,7 @@ class Eraser:
         ]
         if state.found_again:
             perhaps = [r.request_id for r in requests if meant.get(r.request_id) == {}]
-            self.uncertified |= dict.fromkeys(perhaps, told_of_perhaps(perhaps))
+            self.uncertified |= dict.fromkeys(perhaps, render_perhaps(perhaps))
             requests = [r for r in requests if r.request_id not in perhaps]
         if not requests:
             return None
@@ -231,7 +231,7 @@ class Eraser:
                 continue
             plan = left.plan.plan
             kept = {r for r in plan.requests if state.keeps(r, plan_id)}
-            self.uncertified |= dict.fromkeys(kept, told_of_waiting(kept))
+            self.uncertified |= dict.fromkeys(kept, render_waiting(kept))
             if len(kept) == len(plan.requests):
                 continue  # until the others are certified, in this run or a later one
             self._sought_again.add(plan_id)
@@ -244,8 +244,8 @@ class Eraser:
                 self.uncertified |= dict.fromkeys(plan.requests, str(error))
                 continue
             if report.still_left and is_lost(found, plan, state):
-                told = told_of_still_left(report, plan.requests)
-                self.uncertified |= dict.fromkeys(plan.requests, told)
+                reason = render_still_left(report, plan.requests)
+                self.uncertified |= dict.fromkeys(plan.requests, reason)
                 continue
             people = frozenset[str]().union(*map(state.people_of, again))
             same = [r for r in plan.requests if not people.isdisjoint(state.people_of(r))]
@@ -258,9 +258,7 @@ class Eraser:
                 )
                 # what was trained first, was when it began
                 return Draft(replace(plan, recipe=None), [], is_begun=True)
-            self.uncertified |= dict.fromkeys(
-                {*again, *same} - kept, told_of_residue(report, again)
-            )
+            self.uncertified |= dict.fromkeys({*again, *same} - kept, render_residue(report, again))
         return None
 
     def _resolve_hashed(
@@ -482,13 +480,13 @@ class Eraser:
         if not nobodys:
             return
         names = [r.request_id for r in nobodys]
-        told = self._ids_of(names, state)
+        needles = self._ids_of(names, state)
         report = self.ports.residue.scan(
-            told.ids,
+            needles.ids,
             [],
             targets_of(nobodys, {}),
         )
-        self.deferred |= dict.fromkeys(found_of(report, told, names), report.residue)
+        self.deferred |= dict.fromkeys(found_of(report, needles, names), report.residue)
 
     def _without_deferred(
         self, requests: list[DeletionRequest], state: State
@@ -515,7 +513,7 @@ class Eraser:
         return self.ports.needles.read(plan_id, {r: state.requests[r].ids for r in requests})
 
     def _scan(self, plan: ErasurePlan, state: State) -> None:
-        seen = self._looked(plan, state)
+        seen = self._scan_residue(plan, state)
         if seen is None:
             # without those it searches once more: nothing may be left that they did not explain
             state = self.ports.ledger.state()
@@ -543,13 +541,13 @@ class Eraser:
             left,
         ), found
 
-    def _looked(self, plan: ErasurePlan, state: State) -> events.Scanned | None:
+    def _scan_residue(self, plan: ErasurePlan, state: State) -> events.Scanned | None:
         """Search everything; what is told of it, None where requests were deferred or set aside.
         Raises ResidueFound."""
         sought = state.sought
         kept = [r for r in sought if state.keeps(r)]
         if kept:
-            self._set_aside(kept, plan, state, told_of_waiting(kept), waiting=True)
+            self._set_aside(kept, plan, state, render_waiting(kept), waiting=True)
             return None
         report, found = self._search(plan, sought, state, state.known_left)
         self.outside = report.outside
@@ -560,16 +558,16 @@ class Eraser:
             return None
         uncertified = found_of(report, found, sought)
         if uncertified:
-            told = told_of_residue(report, uncertified)
-            self._set_aside(uncertified, plan, state, told, report.left)
+            reason = render_residue(report, uncertified)
+            self._set_aside(uncertified, plan, state, reason, report.left)
             return None
         refuse_residue(report)
         gathered = self._ids_of(plan.requests, state, plan.plan_id)
         texts_are_lost = gathered.texts_of is None or len(gathered.texts) != plan.texts
         hashed = {r for r in sought if state.requests[r].asked_by != "id"}
         if report.still_left and (texts_are_lost or not hashed.issuperset(found.ids_lost)):
-            told = told_of_still_left(report, sought)
-            self._set_aside(sought, plan, state, told, state.known_left)
+            reason = render_still_left(report, sought)
+            self._set_aside(sought, plan, state, reason, state.known_left)
             return None
         unknown = sorted({*found.ids_lost, *hashed})
         lost = len(unknown) + (plan.texts if texts_are_lost else 0)
@@ -613,13 +611,13 @@ class Eraser:
         requests: list[str],
         plan: ErasurePlan,
         state: State,
-        told: str,
+        reason: str,
         left: Iterable[str] = (),
         waiting: bool = False,
     ) -> None:
         """What was signed for them before, and is not on record, goes: nothing is certified.
         `left`: what was found of them; `waiting`: nothing was, but of another request."""
-        self.uncertified |= dict.fromkeys(requests, told)
+        self.uncertified |= dict.fromkeys(requests, reason)
         if not waiting:
             self._sought_again.add(plan.plan_id)
         self.ports.certificates.discard(requests)

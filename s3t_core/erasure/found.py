@@ -31,9 +31,9 @@ def found_of(
 def refuse_residue(report: ScanReport) -> None:
     """Raises ResidueFound for anything left, and for a file that nobody can look into."""
     if report.residue:
-        raise ResidueFound(told_of_residue(report))
+        raise ResidueFound(render_residue(report))
     if report.undecodable:
-        raise ResidueFound(_told_of_undecodable(report))
+        raise ResidueFound(_render_undecodable(report))
 
 
 def is_of_nobody(request: str, plan: ErasurePlan) -> bool:
@@ -53,42 +53,46 @@ def is_lost(
     return lacks_texts or not by_id.isdisjoint(found.ids_lost)
 
 
-def told_of_residue(report: ScanReport, requests: Collection[str] = ()) -> str:
+def render_residue(report: ScanReport, requests: Collection[str] = ()) -> str:
     """What is told where something of the erased records was found: of these requests, whose rows
     are destroyed, or of nobody can say whom."""
-    told = (
+    message = (
         f"expected nothing of the erased records to be left, got matches in {len(report.residue)} "
         f"file(s): {', '.join(report.residue[:5])}; no certificate was written"
     )
     if requests:
-        told += (
+        message += (
             f" for {len(requests)} request(s), whose rows are destroyed "
             f"({', '.join(sorted(requests)[:5])}); everything else is carried out"
         )
-    told += ". "
+    message += ". "
     if set(report.residue) <= set(report.written):
-        return told + "A running process is writing them: run `s3t erase` again when it has ended"
+        return (
+            message + "A running process is writing them: run `s3t erase` again when it has ended"
+        )
     if any(path.startswith(".s3t/prefect/") for path in report.residue):
-        told += "Prefect's own records, in .s3t/prefect, go with `s3t stop --forget`. "
-    return told + "Remove what put it there, then run `s3t erase` again"
+        message += "Prefect's own records, in .s3t/prefect, go with `s3t stop --forget`. "
+    return message + "Remove what put it there, then run `s3t erase` again"
 
 
-def _told_of_undecodable(report: ScanReport) -> str:
+def _render_undecodable(report: ScanReport) -> str:
     """What is told where the scan could not look into everything."""
-    told = (
+    message = (
         f"expected to search every file to its end, got {len(report.undecodable)} that cannot be "
         f"decoded: {', '.join(report.undecodable[:5])}; nobody can say what is in them, so no "
         "certificate was written. "
     )
     if set(report.undecodable) <= set(report.written):
-        return told + "A running process is writing them: run `s3t erase` again when it has ended"
-    return told + (
+        return (
+            message + "A running process is writing them: run `s3t erase` again when it has ended"
+        )
+    return message + (
         "Remove what is broken (a data object comes back with the erase run after that), or take "
         "what is yours out of the system's directories, then run `s3t erase` again"
     )
 
 
-def told_of_waiting(requests: Collection[str]) -> str:
+def render_waiting(requests: Collection[str]) -> str:
     """What is told of requests of which nothing was found, of people of whom another is."""
     return (
         f"expected nothing of a person to be left, got {len(requests)} request(s) whose person "
@@ -98,7 +102,7 @@ def told_of_waiting(requests: Collection[str]) -> str:
     )
 
 
-def told_of_still_left(report: ScanReport, requests: Collection[str]) -> str:
+def render_still_left(report: ScanReport, requests: Collection[str]) -> str:
     """What is told where nobody can search any more for what was found."""
     return (
         "expected the files in which something of the erased was found to be gone, or others, got "
@@ -107,7 +111,7 @@ def told_of_still_left(report: ScanReport, requests: Collection[str]) -> str:
     )
 
 
-def told_of_perhaps(requests: Collection[str]) -> str:
+def render_perhaps(requests: Collection[str]) -> str:
     """What is told of requests by a hash that nobody in the data has, while somebody waits whose
     rows are destroyed: nobody can say whether it is theirs."""
     return (

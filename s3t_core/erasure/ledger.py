@@ -340,10 +340,10 @@ def _uncertified(state: State, event: events.RequestsUncertified) -> None:
     before = state.uncertified.get(plan_id)
     aside = (*(before.plan.plan.requests if before else ()), *event.requests)
     kept = tuple(r for r in plan.requests if r not in event.requests)
-    told = replace(plan, requests=aside, texts=event.texts)
+    plan_aside = replace(plan, requests=aside, texts=event.texts)
     waiting = frozenset(event.waiting) | (before.waiting if before else frozenset())
     state.uncertified[plan_id] = Uncertified(
-        replace(state.plan, plan=told),
+        replace(state.plan, plan=plan_aside),
         waiting,
         frozenset(event.left) | (before.left if before else frozenset()),
         {name: state.steps[name] for name in STEPS[: STEPS.index("scan")]},

@@ -84,11 +84,11 @@ class NeedleSet:
         self.passed_over.add(data[begin:end])
         return False
 
-    def told_in(self, chunk: bytes) -> bool:
+    def spelt_in(self, chunk: bytes) -> bool:
         """Whether any needle is in `chunk`, however it is written there."""
         return any(self.found_in(spelling) for spelling in spellings_of(chunk))
 
-    def which_told(self, chunk: bytes) -> set[bytes]:
+    def which_spelt(self, chunk: bytes) -> set[bytes]:
         """The needles that are in `chunk`, however they are written there."""
         return set().union(*self.which_in([chunk]))
 

@@ -160,7 +160,7 @@ def read_key_file(content: bytes) -> KeyFile:
 
 class GivenKeys:
     """The controller's keys as whoever verifies has them. A document that stands alone is told by
-    them: `told_of`."""
+    them: `doubt_of`."""
 
     def __init__(self, files: Iterable[KeyFile | Ed25519PublicKey]) -> None:
         """Raises NotValid where a file says that a key was replaced which did not vouch for it."""
@@ -194,10 +194,10 @@ class GivenKeys:
                 f"{self._replaced[signer].time}: whoever has that key made it, or the evidence is "
                 "older; ask for one that the newest key signs"
             )
-        for old, told in self._replaced.items():
-            if successors.get(old) != told.new:
+        for old, replaced in self._replaced.items():
+            if successors.get(old) != replaced.new:
                 raise NotValid(
-                    f"expected a ledger in which key {told.new[:16]}... replaced key "
+                    f"expected a ledger in which key {replaced.new[:16]}... replaced key "
                     f"{old[:16]}..., as the controller's key file says, got one that says "
                     "otherwise: it was forged with a key that was replaced, or is another "
                     "controller's"
@@ -210,7 +210,7 @@ class GivenKeys:
                     "the newest key's file as the controller wrote it"
                 )
 
-    def told_of(self, key: str) -> str:
+    def doubt_of(self, key: str) -> str:
         """Returns "" for a key that is in use as far as these files say, else in a sentence why a
         document that it signed proves nothing when it stands alone."""
         if key in self._replaced:
@@ -269,10 +269,10 @@ def check_bundle(
             certificates.append(found)
         except NotValid as error:
             problems.append(f"{name}: {error}")
-    told = {f"certificates/{request}.json" for request in proofs.get("certificates", {})}
+    expected = {f"certificates/{request}.json" for request in proofs.get("certificates", {})}
     problems += [
         f"{name}: expected the certificate that proofs.json tells of, got none"
-        for name in sorted(told - set(names))
+        for name in sorted(expected - set(names))
     ]
     if not names:
         problems.append("certificates: expected at least one, got none")
@@ -489,18 +489,18 @@ def _check_certificate(
                 "fit"
             )
         keys.check_place(signer, proof["index"])
-        told = {
+        document = {
             "request": request,
             "received": predicate["request"]["received"],
             "due": predicate["request"]["due"],
         }
         if kind == CLOSING_TYPE:
-            return told | {
+            return document | {
                 "closed": predicate["closing"]["kind"],
                 "certified": predicate["closing"]["time"],
             }
         found = predicate["found"]
-        return told | {
+        return document | {
             "closed": found["outcome"],
             "rows": found["rows"],
             "certified": predicate["times"]["certified"],
@@ -637,23 +637,23 @@ def _number(value: float) -> str:
     point = int(exponent) + len(digits)
     digits = digits.rstrip("0")
     if len(digits) <= point <= 21:
-        told = digits.ljust(point, "0")
+        text = digits.ljust(point, "0")
     elif 0 < point <= 21:
-        told = f"{digits[:point]}.{digits[point:]}"
+        text = f"{digits[:point]}.{digits[point:]}"
     elif -6 < point <= 0:
-        told = f"0.{'0' * -point}{digits}"
+        text = f"0.{'0' * -point}{digits}"
     else:
         fraction = f".{digits[1:]}" if digits[1:] else ""
         exponent_sign = "+" if point > 0 else "-"
-        told = f"{digits[0]}{fraction}e{exponent_sign}{abs(point - 1)}"
-    return f"{'-' if sign else ''}{told}"
+        text = f"{digits[0]}{fraction}e{exponent_sign}{abs(point - 1)}"
+    return f"{'-' if sign else ''}{text}"
 
 
 def _rows(found: dict[str, Any]) -> str:
     return f" ({found['rows']} row(s))" if found.get("rows") else ""
 
 
-def _told(result: dict[str, Any]) -> Iterator[str]:
+def _render(result: dict[str, Any]) -> Iterator[str]:
     for found in result["certificates"]:
         yield (
             f"valid: {found['request']}, received {found['received']}, due {found['due']}, "
@@ -716,8 +716,8 @@ def main() -> None:
             "keys": [],
             "not_proved": [],
         }
-    told = "\n".join(_told(result)) + "\n"
-    sys.stdout.write(told.encode("ascii", "backslashreplace").decode())
+    text = "\n".join(_render(result)) + "\n"
+    sys.stdout.write(text.encode("ascii", "backslashreplace").decode())
     sys.exit(1 if result["problems"] else 0)
 
 

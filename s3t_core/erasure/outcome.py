@@ -37,6 +37,6 @@ def outcome_of(
     return "held out only" if rows.held_out else "not trained on yet"
 
 
-def told_outcome(outcome: str, rows: int) -> str:
+def render_outcome(outcome: str, rows: int) -> str:
     """The outcome as it is shown, with its rows where there were any."""
     return f"{outcome} ({rows} row{'s' if rows != 1 else ''})" if rows else outcome

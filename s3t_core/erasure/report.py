@@ -109,7 +109,7 @@ class _Asked:
     after it came and before it was closed; `untimed_cut_over`: before its alias moved, or from a
     time before that: nobody can say how long it took."""
 
-    told: events.RequestTaken
+    taken: events.RequestTaken
     closed: str | None = None
     outcome: Outcome = "open"
     rows: int = 0
@@ -321,7 +321,7 @@ def _request_entry(
     documents: Mapping[str, bytes],
     now: str,
 ) -> RequestEntry:
-    request_id = asked.told.request
+    request_id = asked.taken.request
     known = state.requests[request_id]
     document = _compared(asked.document, documents.get(request_id))
     timed = (

@@ -243,7 +243,7 @@ class _Names:
 
     def __init__(self, needles: NeedleSet) -> None:
         self._needles = needles
-        self._told: dict[str, frozenset[bytes]] = {}
+        self._quoted_by: dict[str, frozenset[bytes]] = {}
         self._numbers: dict[str, int] = {}
 
     def __call__(
@@ -254,35 +254,37 @@ class _Names:
     ) -> tuple[str, frozenset[bytes]]:
         """What to show of a file below `base`, and what its name says of what was erased."""
         beyond = path.relative_to(base).parts if path.is_relative_to(base) else path.parts[-1:]
-        told = [part for part in beyond if self._says(part)]
+        quoting = [part for part in beyond if self._says(part)]
         if path.is_symlink():
             with contextlib.suppress(OSError):
-                told += [part for part in path.readlink().parts if self._says(part)]
-        named = _NONE.union(*map(self._says, told))
-        return (self.masked(shown)[0], named) if told else (shown, _NONE)
+                quoting += [part for part in path.readlink().parts if self._says(part)]
+        named = _NONE.union(*map(self._says, quoting))
+        return (self.masked(shown)[0], named) if quoting else (shown, _NONE)
 
     def masked(self, name: str) -> tuple[str, frozenset[bytes]]:
         """A name, its parts in which something is found replaced by numbers, and what that is."""
         parts = name.split("/")
-        told = [self._says(part) for part in parts]
+        quoting = [self._says(part) for part in parts]
         whole = name.encode("utf-8", "replace")
-        if not any(told) and not self._needles.told_in(whole):
+        if not any(quoting) and not self._needles.spelt_in(whole):
             return name, _NONE
-        if not any(told):
-            told = [frozenset(self._needles.which_told(whole))] * len(parts)
+        if not any(quoting):
+            quoting = [frozenset(self._needles.which_spelt(whole))] * len(parts)
         return "/".join(
             f"(name {self._numbers.setdefault(part, len(self._numbers) + 1)})" if says else part
-            for part, says in zip(parts, told, strict=True)
-        ), _NONE.union(*told)
+            for part, says in zip(parts, quoting, strict=True)
+        ), _NONE.union(*quoting)
 
     def _says(self, part: str) -> frozenset[bytes]:
         """A directory is asked about once. Names that are digests are not decoded: they are ids
         only as they are."""
-        if part not in self._told:
+        if part not in self._quoted_by:
             name = part.encode("utf-8", "surrogateescape")
-            look = self._needles.found_in if _HEX.fullmatch(part) else self._needles.told_in
-            self._told[part] = frozenset(self._needles.which_told(name)) if look(name) else _NONE
-        return self._told[part]
+            look = self._needles.found_in if _HEX.fullmatch(part) else self._needles.spelt_in
+            self._quoted_by[part] = (
+                frozenset(self._needles.which_spelt(name)) if look(name) else _NONE
+            )
+        return self._quoted_by[part]
 
 
 class _Searcher:
@@ -428,7 +430,7 @@ class _Searcher:
                         with decoding(kind.name):
                             rows = self._rows(part, verdict) or rows
                     elif isinstance(part, bytes):
-                        self._found_in(part, self._needles.told_in, verdict)
+                        self._found_in(part, self._needles.spelt_in, verdict)
                     elif isinstance(part, Uncut):
                         self._uncut(part, verdict)
                     else:
@@ -450,17 +452,17 @@ class _Searcher:
         """Search values that nothing keeps apart; cut, where they can be, once something is in
         them."""
         within = self._needles.within_words
-        if not within.told_in(part.data):
+        if not within.spelt_in(part.data):
             return
         if part.cut is not None:
             self._found_in(
                 part.cut(),
-                self._needles.told_in,
+                self._needles.spelt_in,
                 verdict,
             )
         else:
             verdict.residue = True
-            verdict.needles |= within.which_told(part.data)
+            verdict.needles |= within.which_spelt(part.data)
 
     def _member(
         self,
@@ -501,7 +503,7 @@ class _Searcher:
         verdict: _Verdict,
         packed: bool = False,
     ) -> None:
-        look = self._needles.found_in if packed else self._needles.told_in
+        look = self._needles.found_in if packed else self._needles.spelt_in
         for chunk in _chunks(head, stream, self._needles.longest * _SPELT):
             self._found_in(chunk, look, verdict)
 
@@ -515,7 +517,7 @@ class _Searcher:
         mostly nothing is."""
         if look(data):
             verdict.residue = True
-            verdict.needles |= self._needles.which_told(data)
+            verdict.needles |= self._needles.which_spelt(data)
 
     def _rows(self, rows: Rows, verdict: _Verdict) -> bool:
         """Whether the rows say whose they are, all of them."""
@@ -531,8 +533,8 @@ class _Searcher:
         if digests:
             verdict.residue = True
             verdict.needles |= {digest.encode() for digest in digests}
-        if mine or (self._needles.found_in(joined) if known else self._needles.told_in(joined)):
-            records = rows.told_apart()
+        if mine or (self._needles.found_in(joined) if known else self._needles.spelt_in(joined)):
+            records = rows.distinguishing()
             for index, (subject, record) in enumerate(zip(subjects, records, strict=True)):
                 self._row(
                     subject,
@@ -600,7 +602,7 @@ class _Searcher:
         targets = self._by_subject.get(subject, ())
         if any(t.matches(subject, record) or not record for t in targets):
             verdict.residue = verdict.rows = True
-        elif self._needles.told_in(content):
+        elif self._needles.spelt_in(content):
             named = (
                 _DIGEST.fullmatch(subject) is not None
                 and self._needles.digests.isdisjoint((subject, record))
@@ -608,7 +610,7 @@ class _Searcher:
             )
             verdict.shared += named
             verdict.residue = verdict.residue or not named
-            verdict.needles |= set() if named else self._needles.which_told(content)
+            verdict.needles |= set() if named else self._needles.which_spelt(content)
 
 
 def _is_empty(path: Path) -> bool:
@@ -630,14 +632,14 @@ def _is_what_it_is_called(
     file: IO[bytes],
 ) -> bool:
     """Whether a file that has a name of ours can be what the name says."""
-    told = kind.name if kind else ""
+    kind_name = kind.name if kind else ""
     if _GIT_PACK.search(name):
-        return told == "git pack"
+        return kind_name == "git pack"
     called = "" if _IN_GIT.search(name) else _called(name)
     if called == "SQLite log":
         return has_database(name) or not _has_bytes(file)
     if called:
-        return told == called or (called == "SQLite" and not _has_bytes(file))
+        return kind_name == called or (called == "SQLite" and not _has_bytes(file))
     if is_half_written(name.rpartition("/")[2]) and kind is None:
         file.seek(0)
         return _is_text(file)

@@ -63,7 +63,7 @@ _MEANT = dict(
 _COLOUR = re.compile(rb"\x1b(?:\[[0-?]*[ -/]*[@-~]|[ -/]+[0-~])")
 """What a terminal is told: colours, and where to go. It ends in a letter that belongs to no
 word."""
-_TOLD = re.compile(rb"(?:\x1b|\\(?:u001[bB]|x1[bB]|033|e)|%1[bB])(?:\[|%5[bB])")
+_SPELT_COLOUR = re.compile(rb"(?:\x1b|\\(?:u001[bB]|x1[bB]|033|e)|%1[bB])(?:\[|%5[bB])")
 _TWICE = ((b"\r\n", b"\n"), (b'""', b'"'), (b"''", b"'"))
 """A line break of Windows, quotes as CSV and SQL write them."""
 _ROUNDS = 4
@@ -156,7 +156,7 @@ def _other_readings(chunk: bytes) -> Iterator[bytes]:
         yield read(chunk, bytewise=True)
     if b"+" in chunk and _PERCENT.search(chunk):
         yield read(chunk, plus=b" ")
-    if _TOLD.search(chunk):
+    if _SPELT_COLOUR.search(chunk):
         yield read(chunk, colour=b"")
 
 

@@ -83,7 +83,7 @@ class ExportRecord:
 class RequestRecord:
     """A request as the ledger acknowledged it. `salt` is the SHA-256 of its commitment's salt, hex.
 
-    `received` and `due` (RFC 3339) are what holds now: earlier than what was `told` when a clock
+    `received` and `due` (RFC 3339) are what holds now: earlier than what was `claimed` when a clock
     that had run ahead was put right since. `id_rule` is the rule for ids that it was asked by;
     `near` what keeps out whoever is spelt nearly so, and the ids as given under another rule; of a
     request that found nobody, those alone. `asked_by` is how the person was named: by an "id", or
@@ -102,7 +102,7 @@ class RequestRecord:
     salt: str
     received: str
     due: str
-    told: tuple[str, str]
+    claimed: tuple[str, str]
     id_rule: tuple[str, ...] = ()
     near: tuple[str, ...] = ()
     asked_by: str = "id"
@@ -130,7 +130,7 @@ class RequestRecord:
     @property
     def clock_corrected(self) -> bool:
         """Whether it came at another time than was told."""
-        return self.received != self.told[0]
+        return self.received != self.claimed[0]
 
     @property
     def scope(self) -> Scope:

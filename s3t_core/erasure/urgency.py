@@ -4,7 +4,7 @@ from collections.abc import Iterable
 from datetime import datetime, timedelta
 
 from s3t_core.domain import DeletionRequest
-from s3t_core.erasure.closing import as_told, is_ready
+from s3t_core.erasure.closing import as_recorded, is_ready
 from s3t_core.erasure.state import State
 from s3t_core.times import CLOCK_TOLERANCE, parse_time
 
@@ -30,7 +30,7 @@ def why_at_once(
     waiting = state.deferred | set(state.set_aside)
     ready = [
         r
-        for r in (as_told(p, state) for p in pending)
+        for r in (as_recorded(p, state) for p in pending)
         if r.request_id not in waiting and is_ready(r, state, needs_approval)
     ]
     soon = [r for r in ready if (parse_time(r.due) - now) / timedelta(hours=1) <= within_hours]

@@ -29,13 +29,13 @@ def score_tags(score: Score | None) -> dict[str, str]:
     in which shards answer; an accuracy, where nothing is known, is "unknown"."""
     if score is None:
         return {"s3t.accuracy": "unknown"}
-    told = {f"s3t.{score.metric}": f"{score.value:.4f}"}
+    tags = {f"s3t.{score.metric}": f"{score.value:.4f}"}
     if score.low is not None and score.high is not None:
-        told[f"s3t.{score.metric}_interval"] = f"{score.low:.4f} to {score.high:.4f}"
+        tags[f"s3t.{score.metric}_interval"] = f"{score.low:.4f} to {score.high:.4f}"
     for way in (score, score.otherwise):
         if way is not None and way.combine is not None:
-            told[f"s3t.{way.metric}_{way.combine}"] = f"{way.value:.4f}"
-    return told
+            tags[f"s3t.{way.metric}_{way.combine}"] = f"{way.value:.4f}"
+    return tags
 
 
 def version_card(
@@ -45,10 +45,14 @@ def version_card(
 ) -> str:
     """A model card in Markdown (Mitchell et al., arXiv 1810.03993): what the version may use, how
     well it answers, what is left of its budget, how it is loaded. `budget`: tags of it."""
-    measured = f"{score.name} {score.told()}, with its 95% interval" if score else "not measured"
+    measured = (
+        f"{score.name} {score.in_words()}, with its 95% interval" if score else "not measured"
+    )
     other = score.otherwise if score else None
     if score and score.combine and other and other.combine:
-        measured += f", where {_WAYS[score.combine]}; {other.told()} where {_WAYS[other.combine]}"
+        measured += (
+            f", where {_WAYS[score.combine]}; {other.in_words()} where {_WAYS[other.combine]}"
+        )
     lines = [
         "A model that can forget (S3T, arXiv 2406.16257). When somebody is erased, the parts that "
         "learned from them are destroyed, and the version after this one is, byte for byte, one "

@@ -105,10 +105,10 @@ def _loaded_tokenizer(path: Path) -> str:
     """The digest of a tokenizer that is put together from several files: of its words and merges,
     wherever they came from."""
     loaded = _tokenizer_of(path)
-    told = json.loads(loaded.backend_tokenizer.to_str()) if loaded.is_fast else {}
+    settings = json.loads(loaded.backend_tokenizer.to_str()) if loaded.is_fast else {}
     return digest_of(
         {
-            "model": told.get("model"),
+            "model": settings.get("model"),
             "words": sorted(loaded.get_vocab().items()),
             "special": sorted(map(str, loaded.all_special_tokens)),
         }
@@ -192,7 +192,7 @@ def load_model(
     placed = {"device_map": dict(devices)} if devices else {}
     with _no_progress_bar(), nothing_else_read(backbone.path):
         model: torch.nn.Module
-        model, told = AutoModel.from_pretrained(
+        model, loading = AutoModel.from_pretrained(
             backbone.path,
             trust_remote_code=False,
             dtype=torch.float32,
@@ -201,7 +201,7 @@ def load_model(
             output_loading_info=True,
             **placed,
         )
-    _check_loaded({str(name) for name in (*told["missing_keys"], *told["mismatched_keys"])})
+    _check_loaded({str(name) for name in (*loading["missing_keys"], *loading["mismatched_keys"])})
     model.requires_grad_(False)
     return model.eval()
 
@@ -212,7 +212,7 @@ def load_language_model(backbone: Backbone) -> tuple[torch.nn.Module, torch.nn.M
     head is more than a matrix, or whose tokenizer knows words that it does not."""
     try:
         with _no_progress_bar(), nothing_else_read(backbone.path):
-            whole, told = AutoModelForCausalLM.from_pretrained(
+            whole, loading = AutoModelForCausalLM.from_pretrained(
                 backbone.path,
                 trust_remote_code=False,
                 dtype=torch.float32,
@@ -227,7 +227,7 @@ def load_language_model(backbone: Backbone) -> tuple[torch.nn.Module, torch.nn.M
     model: torch.nn.Module = whole.base_model
     head: torch.nn.Module = whole.get_output_embeddings()
     _check_causal(model)
-    _check_loaded({str(name) for name in (*told["missing_keys"], *told["mismatched_keys"])})
+    _check_loaded({str(name) for name in (*loading["missing_keys"], *loading["mismatched_keys"])})
     _check_head(whole, model, head)
     words, known = len(load_tokenizer(backbone)), len(next(head.parameters()))
     if words > known:
@@ -369,14 +369,16 @@ def tokenizer_code(backbone: Backbone) -> str:
     if is_vision(backbone):
         return version("tokenizers")
     tokenizer = load_tokenizer(backbone)
-    told = [version("tokenizers")] if tokenizer.is_fast else [f"python {platform.python_version()}"]
+    parts = (
+        [version("tokenizers")] if tokenizer.is_fast else [f"python {platform.python_version()}"]
+    )
     if tokenizer.chat_template:
-        told += [f"unicode {unicodedata.unidata_version}"]
-        told += [f"{name} {version(name)}" for name in ("jinja2", "markupsafe")]
+        parts += [f"unicode {unicodedata.unidata_version}"]
+        parts += [f"{name} {version(name)}" for name in ("jinja2", "markupsafe")]
     for name in _READERS if not tokenizer.is_fast else ():
         with contextlib.suppress(PackageNotFoundError):
-            told.append(f"{name} {version(name)}")
-    return ", ".join(told)
+            parts.append(f"{name} {version(name)}")
+    return ", ".join(parts)
 
 
 def is_vision(backbone: Backbone) -> bool:

@@ -77,9 +77,9 @@ class _Watch:
         self._hashed = {str(p.relative_to(path)) for p in (*weights_of(path), *settings_of(path))}
         self._others: list[str] = []
 
-    def see(self, told: str) -> None:
+    def see(self, path: str) -> None:
         """Raises UsageError where a file of the directory without a digest is opened."""
-        opened = _absolute(told)
+        opened = _absolute(path)
         for folder in self._folders:
             name = opened.removeprefix(folder + os.sep)
             if name != opened and name not in self._hashed:
@@ -97,9 +97,9 @@ class _Watch:
             )
 
 
-def _absolute(told: str) -> str:
+def _absolute(path: str) -> str:
     """The same path from the root; a link in it stays one."""
-    return os.path.abspath(told)  # noqa: PTH100
+    return os.path.abspath(path)  # noqa: PTH100
 
 
 _WATCHED: list[_Watch] = []

@@ -49,31 +49,31 @@ def _has_another_loaded(
     folder: Path,
     hashed: set[str],
 ) -> bool:
-    told = [v for v in _listed(value) if isinstance(v, str)]
+    texts = [v for v in _listed(value) if isinstance(v, str)]
     if key == _TOKENIZERS:
-        return not set(told) <= hashed
+        return not set(texts) <= hashed
     if key == _WEIGHTS or (key in _WITHIN and isinstance(value, str)):
         return True
     return key not in _ORIGINS and any(
         _leads_elsewhere(piece, folder, hashed)
-        for each in told
+        for each in texts
         if len(each) <= _PATH_CHARACTERS
         for piece in {each, *each.split()}
     )
 
 
 def _leads_elsewhere(
-    told: str,
+    text: str,
     folder: Path,
     hashed: set[str],
 ) -> bool:
     """Whether it is the path of something that is there, from where this process runs or from the
     model's directory, and has no digest. One of options counts as well ("-d /a/dictionary")."""
     try:
-        there = [p for p in (Path(told), Path(told).expanduser(), folder / told) if p.exists()]
+        there = [p for p in (Path(text), Path(text).expanduser(), folder / text) if p.exists()]
     except (OSError, ValueError, RuntimeError):
         return False
-    return any(p.is_file() or "/" in told for p in there) and told not in hashed
+    return any(p.is_file() or "/" in text for p in there) and text not in hashed
 
 
 def _members(value: object) -> Iterator[tuple[str, object]]:

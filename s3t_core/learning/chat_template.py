@@ -249,11 +249,11 @@ def _compiled(template: str) -> jinja2.Template:
     return _Environment().from_string(template)
 
 
-def template_of(told: str | Mapping[str, str] | None) -> str:
+def template_of(given: str | Mapping[str, str] | None) -> str:
     """The template that chats are written with, of what a tokenizer has: one, or several by their
     names. Raises UsageError where there is none, or where it could write another text another
     time."""
-    found = told.get("default") if isinstance(told, Mapping) else told
+    found = given.get("default") if isinstance(given, Mapping) else given
     if not found:
         raise UsageError(
             "expected a tokenizer with a chat template for rows of messages (of several, the one "

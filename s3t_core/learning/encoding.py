@@ -101,14 +101,14 @@ class PairReader(TextReader):
         if not pairs:
             return []
         firsts, seconds = (list(each) for each in zip(*pairs, strict=True))
-        told = self.tokenizer(
+        encoded = self.tokenizer(
             firsts,
             seconds,
             truncation="longest_first",
             max_length=self.max_length,
         )
-        ids = told["input_ids"]
-        sides = told["token_type_ids"] if self._asks_sides else [[0] * len(i) for i in ids]
+        ids = encoded["input_ids"]
+        sides = encoded["token_type_ids"] if self._asks_sides else [[0] * len(i) for i in ids]
         return [torch.tensor(each) for each in zip(ids, sides, strict=True)]
 
     def lengths(self, items: Sequence[Item]) -> list[int]:
@@ -117,10 +117,10 @@ class PairReader(TextReader):
 
     def batch(self, items: Sequence[Item]) -> dict[str, Tensor]:
         """As of texts, with `token_type_ids` where the backbone asks for them."""
-        told = [torch.as_tensor(i) for i in items]
-        batch = TextReader.batch(self, [list(map(int, i[0])) for i in told])
+        tensors = [torch.as_tensor(i) for i in items]
+        batch = TextReader.batch(self, [list(map(int, i[0])) for i in tensors])
         if self._asks_sides:
-            sides = [i[1] for i in told]
+            sides = [i[1] for i in tensors]
             batch["token_type_ids"] = torch.nn.utils.rnn.pad_sequence(sides, batch_first=True)
         return batch
 
@@ -223,19 +223,19 @@ class ConversationReader(TextReader):
         """What stands before each answer, and the answers, in their order. Raises UsageError for a
         template by which an answer changes what stands before it."""
         pieces: list[tuple[str, bool]] = []
-        told = ""
+        written = ""
         for number, turn in enumerate(turns):
             if not turn.is_learnt:
                 continue
             before = self._written(turns[:number], asks=True)
             whole = self._written(turns[: number + 1], asks=False)
-            if not before.startswith(told) or not whole.startswith(before):
+            if not before.startswith(written) or not whole.startswith(before):
                 raise UsageError(
                     "expected a chat template that writes each message behind those before it, got "
                     "one that changes them; take another tokenizer, or rows of prompt and response"
                 )
-            pieces += [(before[len(told) :], False), (whole[len(before) :], True)]
-            told = whole
+            pieces += [(before[len(written) :], False), (whole[len(before) :], True)]
+            written = whole
         return pieces
 
     def _written(self, turns: Conversation, asks: bool) -> str:

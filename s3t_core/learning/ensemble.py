@@ -114,9 +114,9 @@ class Ensemble:
             prompts = [reader.question(turns) for turns in asked]
             parts = range(0, len(prompts), _TOGETHER)
             return [
-                told
+                prediction
                 for begin in parts
-                for told in writer.write(prompts[begin : begin + _TOGETHER], how)
+                for prediction in writer.write(prompts[begin : begin + _TOGETHER], how)
             ]
 
     def stream(self, asked: Conversation, how: Writing) -> Iterator[str | TextPrediction]:

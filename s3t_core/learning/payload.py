@@ -34,10 +34,10 @@ def pairs_of(
     DataError."""
     table: Any = asked
     if hasattr(asked, "columns") or isinstance(asked, Mapping):
-        told = [texts_of({name: _listed(table[name])}) for name in _both(table, first, second)]
-        if len(told[0]) != len(told[1]):
+        columns = [texts_of({name: _listed(table[name])}) for name in _both(table, first, second)]
+        if len(columns[0]) != len(columns[1]):
             raise DataError("expected as many second texts as first ones, got others")
-        return [pair_text(*pair) for pair in zip(*told, strict=True)]
+        return [pair_text(*pair) for pair in zip(*columns, strict=True)]
     rows = _listed(asked)
     if isinstance(rows, str) or not isinstance(rows, Iterable):
         raise DataError(f"expected pairs of texts, got {type(asked).__name__}")

@@ -160,9 +160,9 @@ def _otherwise(why: str) -> UsageError:
 def _fill(shell: PreTrainedModel, staged: StagedModel) -> None:
     """Put the merged weights into their class."""
     state = staged.model.state_dict()
-    told = shell.base_model.load_state_dict(state, strict=False, assign=True)
-    strange = [name for name in told.unexpected_keys if not is_pooler(name)]
-    if told.missing_keys or strange:
+    loaded = shell.base_model.load_state_dict(state, strict=False, assign=True)
+    strange = [name for name in loaded.unexpected_keys if not is_pooler(name)]
+    if loaded.missing_keys or strange:
         raise _otherwise(f"{type(shell).__name__} has other weights below the labels")
     if staged.words is not None:
         shell.get_output_embeddings().load_state_dict(staged.words.state_dict(), assign=True)
@@ -225,7 +225,7 @@ def _check_written(
     computed on: another one rounds otherwise."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        model, told = kind.from_pretrained(
+        model, loading = kind.from_pretrained(
             folder,
             dtype=torch.float32,
             attn_implementation="eager",
@@ -235,7 +235,7 @@ def _check_written(
     got: Tensor = model.eval().to(device)(**moved).logits.cpu()
     if expected.ndim == 2 and got.ndim == 3:
         got = got[batch["attention_mask"].bool()]
-    if told["missing_keys"] or told["mismatched_keys"]:
+    if loading["missing_keys"] or loading["mismatched_keys"]:
         raise GuaranteeError("expected every weight in the checkpoint, got some that are missing")
     if not torch.equal(got, expected):
         raise _otherwise(

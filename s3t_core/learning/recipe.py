@@ -67,12 +67,12 @@ class NumericProfile:
     def differences(self, other: "NumericProfile") -> str:
         """What differs, as "threads 1 and 2, torch 2.13.0 and 2.14.0": this one's value first. ""
         when nothing does."""
-        told = []
+        found = []
         for name in (each.name for each in fields(self)):
             mine, theirs = getattr(self, name), getattr(other, name)
             if mine != theirs:
-                told.append(f"{name} {_short(mine)} and {_short(theirs)}")
-        return ", ".join(told)
+                found.append(f"{name} {_short(mine)} and {_short(theirs)}")
+        return ", ".join(found)
 
 
 def _short(value: object) -> str:
@@ -175,12 +175,12 @@ def make_recipe(
 def _task_of(config: Config) -> dict[str, object]:
     """What of the task decides the bytes of a stage."""
     task = config.task
-    told: dict[str, object] = {"range": list(task.range)} if task.range else {}
+    settings: dict[str, object] = {"range": list(task.range)} if task.range else {}
     if config.data.text_pair:
-        told["pairs"] = True
-    if task.kind == "classification" and not told:
+        settings["pairs"] = True
+    if task.kind == "classification" and not settings:
         return {}
-    return {"kind": task.kind, **told}
+    return {"kind": task.kind, **settings}
 
 
 def in_float32(recipe: Recipe) -> Recipe:

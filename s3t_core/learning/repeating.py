@@ -70,8 +70,8 @@ def _text(length: int, words: int) -> dict[str, Tensor]:
 
 
 def _image(config: object, scale: float) -> dict[str, Tensor]:
-    told = getattr(config, "image_size", 1)
-    height, width = told if isinstance(told, list | tuple) else (told, told)
+    size = getattr(config, "image_size", 1)
+    height, width = size if isinstance(size, list | tuple) else (size, size)
     channels = int(getattr(config, "num_channels", 3))
     count = channels * int(height) * int(width)
     pixels = torch.linspace(-scale, scale, count).reshape(1, channels, int(height), int(width))

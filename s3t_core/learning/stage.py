@@ -87,12 +87,12 @@ def _pillow(reads_images: bool) -> str:
     import PIL
     from PIL import features
 
-    told = [str(PIL.__version__)]
+    parts = [str(PIL.__version__)]
     for name in ("jpg", "zlib") if reads_images else ():
-        told.append(f"{name} {features.version(name)}")
+        parts.append(f"{name} {features.version(name)}")
     if reads_images:
-        told.append(f"turbo {features.version('libjpeg_turbo')}")
-    return ", ".join(told)
+        parts.append(f"turbo {features.version('libjpeg_turbo')}")
+    return ", ".join(parts)
 
 
 def _vendor() -> str:
@@ -125,13 +125,13 @@ def _capability(device: str) -> str:
             f'expected a device that torch can use, got none for [training] device = "{device}"; '
             'set it to "cpu", or install torch with CUDA on a machine that has it'
         )
-    told = [
+    parts = [
         torch.cuda.get_device_name(),
         f"CUDA {torch.version.cuda}",
         f"cuDNN {torch.backends.cudnn.version()}",  # type: ignore[no-untyped-call]
         cpu,
     ]
-    return ", ".join(told)
+    return ", ".join(parts)
 
 
 def _multiplies_in_bfloat16(device: str) -> bool:

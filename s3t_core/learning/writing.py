@@ -95,7 +95,7 @@ class Writer:
                 row.take(token, self._ends)
             if all(row.is_over for row in rows):
                 break
-        return [row.told(self._reader) for row in rows]
+        return [row.prediction(self._reader) for row in rows]
 
     def stream(self, prompt: list[int], how: Writing) -> Iterator[str | TextPrediction]:
         """The same text for one prompt, piece by piece, as soon as the characters are whole; in the
@@ -103,7 +103,7 @@ class Writer:
         row, sent = _Row(prompt), ""
         for (token,) in self._steps([prompt], how):
             row.take(token, self._ends)
-            text = row.told(self._reader).text
+            text = row.prediction(self._reader).text
             if not row.is_over and text.endswith("\ufffd"):
                 continue  # half a character
             if text.startswith(sent) and text != sent:
@@ -111,7 +111,7 @@ class Writer:
                 sent = text
             if row.is_over:
                 break
-        whole = row.told(self._reader)
+        whole = row.prediction(self._reader)
         if whole.text.startswith(sent) and whole.text != sent:
             yield whole.text[len(sent) :]  # it was cut within a character
         yield whole
@@ -196,7 +196,7 @@ class _Row:
         if not self.is_over:
             self._ids.append(token)
 
-    def told(self, reader: ConversationReader) -> TextPrediction:
+    def prediction(self, reader: ConversationReader) -> TextPrediction:
         """What it says so far."""
         finish = "stop" if self.is_over else "length"
         return TextPrediction(

@@ -446,7 +446,7 @@ def test_a_closing_document_that_is_gone_or_changed_is_told_by_every_look(place:
         "lost": [],
     }
     path.write_bytes(kept)
-    assert check_whole(_again(place)).told() == []
+    assert check_whole(_again(place)).sentences() == []
 
 
 def test_what_is_remembered_of_files_is_believed_only_under_our_seal(place: Workspace) -> None:
@@ -586,7 +586,7 @@ def test_a_rejection_cut_before_it_closed_is_not_taken_for_the_withdrawal_that_f
     assert statement_of(path.read_bytes())["predicate"]["closing"]["kind"] == "withdrawal"
     assert (
         place.ledger.state().closed == {request.request_id: "withdrawal"}
-        and check_whole(place).told() == []
+        and check_whole(place).sentences() == []
     )
 
 
@@ -639,7 +639,7 @@ def test_an_act_that_was_cut_off_and_is_done_again_has_a_document_of_its_own(
     last, event = statement_of(path.read_bytes())["predicate"]["closing"], place.ledger.events()[-1]
     assert first < last["time"] == event["time"] and last["kind"] == event["kind"] == "withdrawal"
     assert event["certificate"] == sha256_hex(path.read_bytes())
-    assert check_whole(_again(place)).told() == []
+    assert check_whole(_again(place)).sentences() == []
 
 
 def test_a_renamed_copy_of_a_document_is_no_document_of_another_request(place: Workspace) -> None:
@@ -1171,4 +1171,4 @@ def test_what_is_no_file_in_a_closing_documents_place_is_a_changed_document(
     _odd(place.certificates.path_of(request), kind, tmp_path)
     told = status_of(_again(place))["documents"]
     assert told["missing" if kind == "link to nowhere" else "changed"] == [request]
-    assert check_whole(_again(place)).told()
+    assert check_whole(_again(place)).sentences()

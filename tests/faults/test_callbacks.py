@@ -30,8 +30,8 @@ from flows.use_cases.callbacks import (
     list_callbacks,
     retry,
     send_due,
+    signing_secret,
     target_digest,
-    told_secret,
 )
 from flows.use_cases.requests import approve, extend, reject, withdraw
 from flows.use_cases.taking import take_requests
@@ -99,8 +99,8 @@ def test_what_becomes_of_requests_is_told_without_saying_of_whom(
     assert kinds == ({"withdrawal", "rejection", "certified"} if outcomes else {None})
     assert all(("document_sha256" in c) is outcomes for c in closed)
     assert len(set(receiver.ids)) == 8
-    secret = told_secret(place, receiver.url)
-    assert told_secret(place, "1") == secret
+    secret = signing_secret(place, receiver.url)
+    assert signing_secret(place, "1") == secret
     for headers, body, path in receiver.came:
         check_signed(secret, headers, body)
         assert headers["host"] == f"receiver.example:{receiver.port}" and path == "/hook"
@@ -133,7 +133,7 @@ def test_each_target_has_a_secret_of_its_own_and_is_told_by_itself(
         other.status = lambda _: 500
         url = other.url.replace("receiver.example", "other.example")
         place = _place(tmp_path / "w", receiver.url, url)
-        assert told_secret(place, receiver.url) != told_secret(place, url)
+        assert signing_secret(place, receiver.url) != signing_secret(place, url)
         take_requests(place, ["person 1", "person 2"])
         both = tmp_path / "both.pem"
         both.write_bytes(receiver.certificate.read_bytes() + other.certificate.read_bytes())
@@ -141,7 +141,7 @@ def test_each_target_has_a_secret_of_its_own_and_is_told_by_itself(
         assert send_due(place, trusting) == {"delivered": 2, "failed": 2, "dead": 0}
         assert sorted(receiver.ids) == sorted(other.ids)
     with pytest.raises(UsageError, match="letter by letter"):
-        told_secret(place, receiver.url + "x")
+        signing_secret(place, receiver.url + "x")
 
 
 def test_what_fails_is_tried_again_later_and_later_and_then_given_up(
@@ -291,7 +291,7 @@ def test_by_default_this_machine_is_not_reached_by_any_name(
     sender = Sender(10)
     for host in ("localhost", "127.0.0.1", "[::1]", "[::ffff:127.0.0.1]"):
         url = f"https://{host}:{receiver.port}/hook"
-        assert asyncio.run(sender.send(url, {}, b"{}")).told in (
+        assert asyncio.run(sender.send(url, {}, b"{}")).summary in (
             "address not public",
             "no such host",
         )
@@ -400,23 +400,23 @@ def test_what_reads_of_the_ledger_in_parts_holds_each_against_its_seal(
     take_requests(place, [WHO, "person 18"])
     size = place.ledger.size()
     assert size == place.ledger.state().size
-    since = place.ledger.told_since(size - 2, 9)
+    since = place.ledger.entries_since(size - 2, 9)
     assert [e.type for e, _ in since] == ["request", "request"]
     assert [leaf for _, leaf in since] == place.ledger.leaves()[-2:]
-    assert [e.type for e, _ in place.ledger.told_since(0, 1)] == ["workspace"]
-    assert place.ledger.told_at([size - 1])[size - 1].type == "request"
-    assert place.ledger.told_at([]) == place.ledger.told_at([-1, size, 2**40]) == {}
+    assert [e.type for e, _ in place.ledger.entries_since(0, 1)] == ["workspace"]
+    assert place.ledger.events_at([size - 1])[size - 1].type == "request"
+    assert place.ledger.events_at([]) == place.ledger.events_at([-1, size, 2**40]) == {}
     with monkeypatch.context() as patched:
         patched.setattr("flows.adapters.database.CHUNK", 2)
-        told = place.ledger.told_at(range(size))
+        told = place.ledger.events_at(range(size))
         assert list(told) == list(range(size)) and told[0].type == "workspace"
     place.database.engine.dispose()
     with sqlite3.connect(place.root / ".s3t" / "s3t.db") as database:
         rows = database.execute("SELECT seq, leaf FROM ledger ORDER BY seq DESC").fetchall()
         database.execute("UPDATE ledger SET leaf = ? WHERE seq = ?", (rows[1][1], rows[0][0]))
     for read in (
-        lambda: place.ledger.told_since(size - 1, 9),
-        lambda: place.ledger.told_at([size - 1]),
+        lambda: place.ledger.entries_since(size - 1, 9),
+        lambda: place.ledger.events_at([size - 1]),
     ):
         with pytest.raises(LedgerError):
             read()
@@ -537,7 +537,7 @@ def test_a_name_that_nobody_answers_for_is_given_up_in_time(
     answer = asyncio.run(Sender(1).send(url, {}, b"{}"))
     took = time.monotonic() - begun
     ended.set()
-    assert answer.told == "no answer in time" and took < 6
+    assert answer.summary == "no answer in time" and took < 6
 
 
 def test_a_message_has_an_id_of_its_own_also_where_an_older_database_goes_on_otherwise(

@@ -37,7 +37,7 @@ from flows.workspace.composing import erase_policy
 from flows.workspace.creating import create_workspace
 from flows.workspace.workspace import Workspace
 from s3t_core.config import Config
-from s3t_core.erasure.closing import as_told
+from s3t_core.erasure.closing import as_recorded
 from s3t_core.erasure.state import State
 from s3t_core.errors import StorageError, UsageError
 from s3t_core.times import later, months_later, parse_time, rfc3339
@@ -173,7 +173,7 @@ def test_a_request_is_given_more_time_once_and_before_it_is_due(
     assert listed[first.request_id]["due"] == due
     assert listed[first.request_id]["extended_from"] == first.due
     assert listed[second.request_id]["extended_from"] is None
-    assert as_told(first, place.ledger.state()).due == due
+    assert as_recorded(first, place.ledger.state()).due == due
     with pytest.raises(UsageError, match="was not extended before"):
         extend(place, first.request_id, "more letters", "privacy officer", 1)
     for months in (0, 3, -1):

@@ -19,7 +19,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from flows.adapters.keys import read_signing_key
 from flows.metrics import text_of
-from flows.use_cases.erasing import told_of_deferred, why_erase_now
+from flows.use_cases.erasing import render_deferred, why_erase_now
 from flows.use_cases.ingesting import ingest_source
 from flows.use_cases.reporting import write_report
 from flows.use_cases.requests import approve, extend, hold, lift, lift_hold, reject, withdraw
@@ -335,9 +335,9 @@ def test_a_deferred_request_counts_as_one_and_starts_no_run_however_near_its_dea
 
 
 def test_what_is_told_of_deferred_requests_says_whether_a_search_was_done() -> None:
-    found = told_of_deferred({"req-1": ("mlflow.db", "a log"), "req-2": ("a log",)})
+    found = render_deferred({"req-1": ("mlflow.db", "a log"), "req-2": ("a log",)})
     assert "which stand in 2 file(s): a log, mlflow.db. They stay open (req-1, req-2)" in found
-    unsearched = told_of_deferred({"req-1": ()})
+    unsearched = render_deferred({"req-1": ()})
     assert "no search that could be done" in unsearched and "file" not in unsearched
 
 

@@ -20,7 +20,7 @@ from flows.adapters.doors import Door
 from flows.adapters.tables import CALLBACKS
 from flows.api.server import serve
 from flows.prefect_flows.erase import erase
-from flows.use_cases.callbacks import send_due, told_secret
+from flows.use_cases.callbacks import send_due, signing_secret
 from flows.use_cases.predicting import champion_of
 from flows.use_cases.tokens import make_token
 from flows.use_cases.verifying import verify_path
@@ -159,7 +159,7 @@ def test_from_a_request_by_http_to_a_certificate_that_verifies(
         place = Workspace(place.root)
         send_due(place, receiver.sender())
     assert len(set(receiver.ids)) == len(receiver.ids)
-    secret = told_secret(place, receiver.url)
+    secret = signing_secret(place, receiver.url)
     came: dict[str, list[str]] = {}
     for headers, body, _ in receiver.came:
         check_signed(secret, headers, body)

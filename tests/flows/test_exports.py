@@ -13,11 +13,11 @@ from transformers import AutoModelForCausalLM
 
 from flows.adapters import exports
 from flows.cli.app import app
-from flows.cli.base import told_exports
+from flows.cli.base import render_exports
 from flows.prefect_flows.erase import erase
 from flows.use_cases.documents import CheckpointDocument
 from flows.use_cases.evidence import write_ledger
-from flows.use_cases.exporting import export_champion, exports_told, verify_checkpoint
+from flows.use_cases.exporting import export_champion, list_exports, verify_checkpoint
 from flows.use_cases.reporting import write_report
 from flows.use_cases.status import status_of
 from flows.use_cases.taking import take_requests
@@ -46,7 +46,7 @@ def _seen(place: Workspace, folder: Path) -> CheckpointDocument:
 
 
 def _standings(place: Workspace) -> dict[str, str]:
-    return {e["export"]: e["standing"] for e in exports_told(place.ledger.state())}
+    return {e["export"]: e["standing"] for e in list_exports(place.ledger.state())}
 
 
 def _predicate(path: Path) -> dict[str, Any]:
@@ -160,7 +160,7 @@ def test_the_command_tells_what_it_wrote_and_the_card_says_how_to_use_it(
     assert (first["release"], first["replaced"]) == (champion.release.release_id, [])
     card = (tmp_path / "plain" / "README.md").read_text()
     assert first["release"] in card and first["export"] in card
-    assert f"perplexity {champion.score.otherwise.told()}" in card, "of the shards merged"
+    assert f"perplexity {champion.score.otherwise.in_words()}" in card, "of the shards merged"
     (snippet,) = re.findall(r"```python\n(.*?)```", card, re.DOTALL)
     exec(snippet, {"DIR": str(tmp_path / "plain")})  # noqa: S102
     assert capsys.readouterr().out.strip()
@@ -228,7 +228,7 @@ def test_what_cannot_come_to_its_place_is_not_on_record(
         export_champion(place, tmp_path / name)
     assert place.ledger.state().exports == before and not list(tmp_path.iterdir())
     done = export_champion(place, tmp_path / name[:100])
-    assert [e["in_place"] for e in exports_told(place.ledger.state())][-1]
+    assert [e["in_place"] for e in list_exports(place.ledger.state())][-1]
     assert done["directory"].endswith(name[:100])
 
 
@@ -254,9 +254,9 @@ def test_killed_before_it_is_in_its_place_an_export_is_on_record_and_reached(
         with pytest.raises(KeyboardInterrupt):
             export_champion(place, tmp_path / "plain")
     (export,) = _standings(place)
-    told = exports_told(place.ledger.state())
+    told = list_exports(place.ledger.state())
     assert told[0]["in_place"] is is_there
-    assert ("it is not there" in told_exports(told)[0]) is not is_there
+    assert ("it is not there" in render_exports(told)[0]) is not is_there
     assert not list((place.state_dir / "loading").glob("*"))
     take_requests(place, [CANARY])
     erase(str(place.root))

@@ -103,7 +103,7 @@ def test_a_version_has_a_card_that_an_erasure_keeps_current(place: Workspace) ->
     measured = place.ledger.state().champion
     assert measured is not None and measured.score is not None and measured.score.otherwise
     for score in (measured.score, measured.score.otherwise):
-        assert score.told() in first and score.low is not None
+        assert score.in_words() in first and score.low is not None
     assert "mlflow.pyfunc.load_model" in first and "- budget.policy: " in first
     take_requests(place, [CANARY])
     erase(str(place.root))

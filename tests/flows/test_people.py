@@ -15,7 +15,7 @@ import pytest
 from typer.testing import CliRunner
 
 from flows.cli.app import app
-from flows.cli.telling import told_beside
+from flows.cli.telling import render_beside
 from flows.prefect_flows.erase import erase
 from flows.use_cases.finding import (
     erased_in,
@@ -914,7 +914,7 @@ def test_other_spellings_are_told_by_request_requests_and_erase(spellings: Works
     done = {c["request"]: c for c in erase(str(spellings.root))["certificates"]}
     assert (done[request]["outcome"], done[request]["others"]) == ("nothing found", 3)
     assert sorted(c["others"] for c in done.values()) == [3, 3]
-    lines = told_beside(list(done.values()))
+    lines = render_beside(list(done.values()))
     assert (
         f"  nothing found, but a nearly equal id is there: {request}; ask again with the spelling "
         "in the data" in lines
@@ -950,7 +950,7 @@ def test_who_was_erased_already_is_told_so_by_request_and_by_erase(place: Worksp
     assert "see that they are spelt" not in told
     done = erase(str(place.root))["certificates"]
     assert [c["erased_before"]["request"] for c in done] == [first.request_id]
-    (line,) = told_beside(done)
+    (line,) = render_beside(done)
     assert f"already erased by {first.request_id} on " in line and done[0]["request"] in line
 
 

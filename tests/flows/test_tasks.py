@@ -12,7 +12,7 @@ from typing import Any
 import mlflow
 import pytest
 
-from flows.cli.base import told_answer
+from flows.cli.base import render_answer
 from flows.prefect_flows.erase import erase
 from flows.prefect_flows.ingest import ingest
 from flows.prefect_flows.train import train
@@ -123,7 +123,7 @@ def test_a_task_walks_from_its_source_to_its_certificate(
     assert [set(answer) for answer in served] == [walk.members] * 2
     assert {c["name"] for c in loaded.metadata.signature.outputs.to_dict()} == walk.members
     answers = champion_of(place).predict(["w1 w2", "w3"])
-    assert answers == served and all(told_answer(answer) for answer in answers)
+    assert answers == served and all(render_answer(answer) for answer in answers)
 
     for ending in ("csv", "jsonl"):
         out = tmp_path / f"out.{ending}"
@@ -215,7 +215,7 @@ def test_a_language_model_walks_from_its_chats_to_its_certificate(
     assert served[0]["tokens"] <= 5 and pieces[-1] == served[0] | {"text": ""}
     assert short[0]["tokens"] <= 2 and hot != served
     assert "".join(piece["text"] for piece in pieces) == served[0]["text"]
-    assert champion_of(place).predict(["w1 w2"]) == served and told_answer(served[0])
+    assert champion_of(place).predict(["w1 w2"]) == served and render_answer(served[0])
 
     told = predict_file(place, str(source), tmp_path / "out.jsonl", {"max_new_tokens": 2})
     lines = [json.loads(line) for line in (tmp_path / "out.jsonl").read_text().splitlines()]

@@ -162,7 +162,7 @@ def _kind_of(value: Any) -> Any:
     return "<text>"
 
 
-def told_by(events: Iterable[dict[str, Any]]) -> list[bytes]:
+def ledger_from(events: Iterable[dict[str, Any]]) -> list[bytes]:
     """A line per event."""
     lines = [canonical_json(shape_of(json.loads(canonical_json(event)))) for event in events]
     told: list[bytes] = []
@@ -185,7 +185,7 @@ def test_what_the_flows_write_into_the_ledger_is_what_was_kept(
     )
     _walk(place, tmp_path / "again.csv")
     events = Workspace(place.root).ledger.events()
-    lines = told_by(events)
+    lines = ledger_from(events)
     if os.environ.get("S3T_TEST_GOLDEN") == "write":
         KEPT.write_bytes(b"".join(line + b"\n" for line in lines))
     assert {e["type"] for e in events} == set(KINDS) - ELSEWHERE

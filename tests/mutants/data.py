@@ -301,7 +301,7 @@ MUTANTS: tuple[Mutant, ...] = (
     Mutant(
         name="words: an older ledger's free text hides a person",
         where="flows/adapters/baseline.py::_quotes",
-        takes="any((erased.told_in(text.encode()) for text in _free_text(value)))",
+        takes="any((erased.spelt_in(text.encode()) for text in _free_text(value)))",
         puts="False",
         fails="tests/faults/test_words.py::not_certified_in_silence",
     ),

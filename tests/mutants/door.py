@@ -9,8 +9,8 @@ MUTANTS = [
     Mutant(
         name="door: it refuses what it accepted",
         where="flows/api/requests.py::ask",
-        takes="all((each['state'] in get_args(ClosingKind) for each in taken.told))",
-        puts="any((each['state'] in get_args(ClosingKind) for each in taken.told))",
+        takes="all((each['state'] in get_args(ClosingKind) for each in taken.entries))",
+        puts="any((each['state'] in get_args(ClosingKind) for each in taken.entries))",
         fails=f"{_REQUESTS}::a_key_is_a_request",
     ),
     Mutant(
@@ -183,7 +183,7 @@ MUTANTS = [
     ),
     Mutant(
         name="door: who asks is told who is in the data",
-        where="flows/api/callers.py::may_be_told",
+        where="flows/api/callers.py::may_know_who",
         takes="return 'erases' in token.roles",
         puts="return True",
         fails=f"{_REQUESTS}::learns_of_nobody",
@@ -191,7 +191,7 @@ MUTANTS = [
     Mutant(
         name="door: who asks learns what it came to",
         where="flows/api/callers.py::learns_outcomes",
-        takes="may_be_told(token) or 'asks' not in token.roles",
+        takes="may_know_who(token) or 'asks' not in token.roles",
         puts="True",
         fails=f"{_REQUESTS}::learns_of_nobody",
     ),

@@ -92,7 +92,7 @@ MUTANTS: tuple[Mutant, ...] = (
     ),
     Mutant(
         name="set aside: who is found keeps everybody",
-        where="s3t_core/erasure/executor.py::Eraser._looked",
+        where="s3t_core/erasure/executor.py::Eraser._scan_residue",
         takes="found_of(report, found, sought)",
         puts="[]",
         fails="tests/unit/erasure/test_executor.py::stops_nobody_who_asks_later",
@@ -218,7 +218,7 @@ MUTANTS: tuple[Mutant, ...] = (
     ),
     Mutant(
         name="set aside: another request of the same person is certified",
-        where="s3t_core/erasure/executor.py::Eraser._looked",
+        where="s3t_core/erasure/executor.py::Eraser._scan_residue",
         takes="[r for r in sought if state.keeps(r)]",
         puts="[]",
         fails="tests/unit/erasure/test_executor.py::no_other_request_of_who",
@@ -261,7 +261,7 @@ MUTANTS: tuple[Mutant, ...] = (
     ),
     Mutant(
         name="set aside: who came with a hash has lost needles",
-        where="s3t_core/erasure/executor.py::Eraser._looked",
+        where="s3t_core/erasure/executor.py::Eraser._scan_residue",
         takes="texts_are_lost or not hashed.issuperset(found.ids_lost)",
         puts="is_lost or found.ids_lost",
         fails="tests/unit/erasure/test_executor.py::certified_while_what_was_found_of_another",
@@ -613,15 +613,15 @@ MUTANTS: tuple[Mutant, ...] = (
     Mutant(
         name="export: whoever has its record says that it was destroyed",
         where="flows/adapters/exports.py::_is_whole",
-        takes="is_sealed(sealing, _DESTROYED, export.export, told.get(_DESTROYED))",
-        puts="_DESTROYED in told",
+        takes="is_sealed(sealing, _DESTROYED, export.export, record.get(_DESTROYED))",
+        puts="_DESTROYED in record",
         fails="tests/unit/adapters/test_exports.py::nobody_else_says",
     ),
     Mutant(
         name="report: it is of two moments",
         where="flows/use_cases/reporting.py::report_of",
-        takes="state = fold(told)",
-        puts="state = workspace.ledger.state()\ntold = workspace.ledger.events()",
+        takes="state = fold(entries)",
+        puts="state = workspace.ledger.state()\nentries = workspace.ledger.events()",
         fails="tests/faults/test_requests.py::of_one_moment",
     ),
     Mutant(
@@ -717,7 +717,7 @@ MUTANTS: tuple[Mutant, ...] = (
     ),
     Mutant(
         name="keys: a replaced key's document stands alone",
-        where="s3t_core/erasure/offline.py::GivenKeys.told_of",
+        where="s3t_core/erasure/offline.py::GivenKeys.doubt_of",
         takes="key in self._replaced",
         puts="False",
         fails="tests/faults/test_beside_the_ledger.py::whatever_keys",
@@ -750,7 +750,7 @@ MUTANTS: tuple[Mutant, ...] = (
         name="cut off: the next run's scan is on no record",
         where="s3t_core/erasure/executor.py::Eraser._certify",
         takes="self._scan",
-        puts="self._looked",
+        puts="self._scan_residue",
         fails="tests/flows/test_cut_off.py::certified_as_lost",
     ),
     Mutant(
@@ -777,13 +777,13 @@ MUTANTS: tuple[Mutant, ...] = (
     Mutant(
         name="needles: a scan for less than was told is taken",
         where="s3t_core/erasure/erasure_rules.py::_scanned",
-        takes="event.spellings in (sought, sum(told.values()))",
+        takes="event.spellings in (sought, sum(spellings.values()))",
         puts="True or sought",
         fails="tests/unit/erasure/test_rules.py::refused_everywhere_else",
     ),
     Mutant(
         name="needles: what is lost is not counted",
-        where="s3t_core/erasure/executor.py::Eraser._looked",
+        where="s3t_core/erasure/executor.py::Eraser._scan_residue",
         takes="len(unknown) + (plan.texts if texts_are_lost else 0)",
         puts="0",
         fails="tests/unit/erasure/test_executor.py::restore_lost",
@@ -818,7 +818,7 @@ MUTANTS: tuple[Mutant, ...] = (
     ),
     Mutant(
         name="needles: texts that were taken out are not missed",
-        where="s3t_core/erasure/executor.py::Eraser._looked",
+        where="s3t_core/erasure/executor.py::Eraser._scan_residue",
         takes="gathered.texts_of is None or len(gathered.texts) != plan.texts",
         puts="gathered.texts_of is None",
         fails="tests/unit/erasure/test_executor.py::one_of_the_texts",
@@ -874,7 +874,7 @@ MUTANTS: tuple[Mutant, ...] = (
     ),
     Mutant(
         name="scan: a file that is still written is told of like any other",
-        where="s3t_core/erasure/found.py::told_of_residue",
+        where="s3t_core/erasure/found.py::render_residue",
         takes="set(report.residue) <= set(report.written)",
         puts="False",
         fails="tests/flows/test_half_written.py::living_process",
@@ -947,7 +947,7 @@ MUTANTS: tuple[Mutant, ...] = (
     ),
     Mutant(
         name="people: the certificate says the id was searched for",
-        where="s3t_core/erasure/executor.py::Eraser._looked",
+        where="s3t_core/erasure/executor.py::Eraser._scan_residue",
         takes="{*found.ids_lost, *hashed}",
         puts="found.ids_lost",
         fails="tests/flows/test_people.py::what_it_could_not_search",
@@ -1046,7 +1046,7 @@ MUTANTS: tuple[Mutant, ...] = (
     Mutant(
         name="verify: of two exports with the same weights the newer is meant",
         where="flows/use_cases/exporting.py::_likeliest",
-        takes="e.export == told.get('export')",
+        takes="e.export == record.get('export')",
         puts="False",
         fails="tests/unit/use_cases/test_exporting.py::its_record_names",
     ),

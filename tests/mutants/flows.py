@@ -446,7 +446,7 @@ MUTANTS: tuple[Mutant, ...] = (
     Mutant(
         name="documents: status says nothing of them",
         where="flows/cli/app.py::_render_status",
-        takes="DocumentProblems.of(d['documents']).told()",
+        takes="DocumentProblems.of(d['documents']).sentences()",
         puts="list[str]()",
         fails="tests/faults/test_cut_off.py::is_named",
     ),

@@ -27,7 +27,7 @@ MUTANTS: tuple[Mutant, ...] = (
     Mutant(
         name="serving: a way to answer that nobody knows is votes",
         where="flows/adapters/served_model.py::_Document.combine",
-        takes="told is None",
+        takes="way is None",
         puts="False",
         fails="tests/unit/adapters/test_served_model.py::a_way_to_answer",
     ),
@@ -48,7 +48,7 @@ MUTANTS: tuple[Mutant, ...] = (
     Mutant(
         name="generation: a template may change what stood before",
         where="s3t_core/learning/encoding.py::ConversationReader._pieces",
-        takes="not before.startswith(told) or not whole.startswith(before)",
+        takes="not before.startswith(written) or not whole.startswith(before)",
         puts="False",
         fails="tests/exactness/test_generation.py::a_template_that_cannot_be_learnt and changes",
     ),
@@ -370,7 +370,7 @@ MUTANTS: tuple[Mutant, ...] = (
     Mutant(
         name="backbone: settings have a tokenizer loaded that has no digest",
         where="s3t_core/learning/backbone_settings.py::_has_another_loaded",
-        takes="not set(told) <= hashed",
+        takes="not set(texts) <= hashed",
         puts="False",
         fails="tests/exactness/test_backbones.py::other_files_loaded and tokenizer",
     ),

@@ -5,7 +5,7 @@ from tests.mutants.mutant import Mutant
 MUTANTS: tuple[Mutant, ...] = (
     Mutant(
         name="keys: who was erased and came back is asked for",
-        where="flows/use_cases/taking.py::told_ended",
+        where="flows/use_cases/taking.py::render_ended",
         takes="not record and any(back)",
         puts="False",
         fails="tests/unit/use_cases/test_requests.py::came_back or in_the_data_again",
@@ -20,7 +20,7 @@ MUTANTS: tuple[Mutant, ...] = (
     Mutant(
         name="clock: a withdrawal says the wrong time",
         where="flows/use_cases/requests.py::_open_request",
-        takes="as_told(found, state)",
+        takes="as_recorded(found, state)",
         puts="found",
         fails="tests/faults/test_beside_the_ledger.py::times_that_hold",
     ),
@@ -201,7 +201,7 @@ MUTANTS: tuple[Mutant, ...] = (
     Mutant(
         name="needles: the ledger is not told of another spelling",
         where="flows/use_cases/taking.py::_fill_in",
-        takes="workspace.ledger.append(*told)",
+        takes="workspace.ledger.append(*entries)",
         puts="pass",
         fails="tests/faults/test_beside_the_ledger.py::that_a_restore_lost_counts",
     ),
@@ -230,7 +230,7 @@ MUTANTS: tuple[Mutant, ...] = (
     Mutant(
         name="Prefect: a run that it begins may name a source",
         where="flows/prefect_flows/sources.py::listed",
-        takes="told != KEPT",
+        takes="given_as != KEPT",
         puts="False",
         fails="tests/flows/test_prefect_told.py::takes_no_source",
     ),
@@ -251,7 +251,7 @@ MUTANTS: tuple[Mutant, ...] = (
     Mutant(
         name="people: columns of ids change while somebody was told by them",
         where="flows/use_cases/admission.py::id_basis",
-        takes="told and dataset.id_columns != columns",
+        takes="rules and dataset.id_columns != columns",
         puts="False",
         fails="tests/flows/test_people.py::while_somebody_was_told",
     ),
@@ -265,7 +265,7 @@ MUTANTS: tuple[Mutant, ...] = (
     Mutant(
         name="people: another rule comes while a request is open",
         where="flows/use_cases/admission.py::id_basis",
-        takes="sorted(told - {rule})",
+        takes="sorted(rules - {rule})",
         puts="()",
         fails="tests/flows/test_people.py::comes_not_while",
     ),
@@ -335,7 +335,7 @@ MUTANTS: tuple[Mutant, ...] = (
     Mutant(
         name="people: everybody is told who looks alike",
         where="flows/use_cases/finding.py::look_alikes",
-        takes="not wanted or _not_told(workspace)",
+        takes="not wanted or _why_not_told(workspace)",
         puts="not wanted",
         fails="tests/flows/test_people.py::who_may_not_erase",
     ),
@@ -376,7 +376,7 @@ MUTANTS: tuple[Mutant, ...] = (
     ),
     Mutant(
         name="people: everybody is told who is in the data",
-        where="flows/use_cases/finding.py::_not_told",
+        where="flows/use_cases/finding.py::_why_not_told",
         takes="not may_tell(workspace)",
         puts="False",
         fails="tests/flows/test_people.py::who_may_not_erase",
@@ -421,7 +421,7 @@ MUTANTS: tuple[Mutant, ...] = (
     ),
     Mutant(
         name="check: a file in another encoding is no problem",
-        where="flows/use_cases/checking.py::_told_undecoded",
+        where="flows/use_cases/checking.py::_render_undecoded",
         takes="rows <= _UNDECODED * found['rows']",
         puts="True",
         fails="tests/unit/use_cases/test_checking.py::does_not_decode_is",
@@ -471,7 +471,7 @@ MUTANTS: tuple[Mutant, ...] = (
     Mutant(
         name="names: Prefect is told any bytes",
         where="flows/cli/base.py::run_flow",
-        takes="_check_told([str(opened.root), *arguments])",
+        takes="_check_encodable([str(opened.root), *arguments])",
         puts="",
         fails="tests/faults/test_damaged_settings.py::before_prefect_is_told",
     ),

@@ -183,7 +183,7 @@ MUTANTS: tuple[Mutant, ...] = (
     ),
     Mutant(
         name="residue: only one spelling",
-        where="s3t_core/erasure/needles.py::NeedleSet.told_in",
+        where="s3t_core/erasure/needles.py::NeedleSet.spelt_in",
         takes="any((self.found_in(spelling) for spelling in spellings_of(chunk)))",
         puts="self.found_in(chunk)",
         fails="tests/unit/erasure/test_residue.py::however_it_is_spelt",
@@ -191,7 +191,7 @@ MUTANTS: tuple[Mutant, ...] = (
     Mutant(
         name="residue: what a table says beside its rows",
         where="s3t_core/erasure/decoding/tables.py::decode_arrow_stream",
-        takes="yield b'\\n'.join(_told_by(file.schema))",
+        takes="yield b'\\n'.join(_texts_of_schema(file.schema))",
         puts="",
         fails="tests/unit/erasure/test_residue.py::others_rows_says",
     ),
@@ -334,7 +334,7 @@ MUTANTS: tuple[Mutant, ...] = (
     Mutant(
         name="residue: whatever looks like a record is one",
         where="s3t_core/erasure/decoding/logs.py::places_in_journal",
-        takes="[(at, behind)] if told == nonce else []",
+        takes="[(at, behind)] if stated == nonce else []",
         puts="[(at, behind)]",
         fails="tests/unit/erasure/test_values.py::in_no_place",
     ),
@@ -467,7 +467,7 @@ MUTANTS: tuple[Mutant, ...] = (
     Mutant(
         name="words: a schema hides whom it quotes",
         where="flows/adapters/baseline.py::_schemas",
-        takes="erased.told_in((row := text.encode()))",
+        takes="erased.spelt_in((row := text.encode()))",
         puts="(row := text.encode()) == b''",
         fails="tests/faults/test_words.py::hides_nobody and in_a_schema",
     ),
@@ -481,8 +481,8 @@ MUTANTS: tuple[Mutant, ...] = (
     Mutant(
         name="words: whatever a key of ours signed is evidence",
         where="flows/adapters/baseline.py::Baseline._signed",
-        takes="_quotes(told, erased) if is_recorded else erased.told_in(signed)",
-        puts="_quotes(told, erased)",
+        takes="_quotes(statement, erased) if is_recorded else erased.spelt_in(signed)",
+        puts="_quotes(statement, erased)",
         fails="tests/faults/test_words.py::hides_nobody and key_in_use",
     ),
     Mutant(
@@ -564,7 +564,7 @@ MUTANTS: tuple[Mutant, ...] = (
     ),
     Mutant(
         name="deferred: a hash that is nobody's keeps everybody",
-        where="s3t_core/erasure/executor.py::Eraser._looked",
+        where="s3t_core/erasure/executor.py::Eraser._scan_residue",
         takes="[r for r in sought if is_of_nobody(r, plan)]",
         puts="[r for r in sought if is_of_nobody(r, plan) and state.requests[r].asked_by == 'id']",
         fails="tests/faults/test_words.py::hash_that_is_nobodys",
@@ -610,8 +610,8 @@ MUTANTS: tuple[Mutant, ...] = (
     Mutant(
         name="deferred: for what stands in rows of others",
         where="s3t_core/erasure/residue.py::_Searcher._row",
-        takes="set() if named else self._needles.which_told(content)",
-        puts="self._needles.which_told(content)",
+        takes="set() if named else self._needles.which_spelt(content)",
+        puts="self._needles.which_spelt(content)",
         fails="tests/unit/erasure/test_residue.py::what_it_found",
     ),
     Mutant(

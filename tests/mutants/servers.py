@@ -13,7 +13,7 @@ MUTANTS: tuple[Mutant, ...] = (
     Mutant(
         name="dvc: what its configuration cannot hold is written",
         where="flows/adapters/dvc_repository.py::write_remote",
-        takes="read != told",
+        takes="read != settings",
         puts="False",
         fails="tests/unit/adapters/test_dvc_config.py::is_not_written",
     ),
@@ -105,7 +105,7 @@ MUTANTS: tuple[Mutant, ...] = (
     Mutant(
         name="clock: what is due is told by the wrong one",
         where="s3t_core/erasure/urgency.py::why_at_once",
-        takes="(as_told(p, state) for p in pending)",
+        takes="(as_recorded(p, state) for p in pending)",
         puts="pending",
         fails="tests/faults/test_beside_the_ledger.py::times_that_hold",
     ),
@@ -317,7 +317,7 @@ MUTANTS: tuple[Mutant, ...] = (
     ),
     Mutant(
         name="shared server: another machine's is taken",
-        where="flows/adapters/shared_prefect.py::SharedServer._told",
+        where="flows/adapters/shared_prefect.py::SharedServer._address_within",
         takes="address.machine != this_machine()",
         puts="False",
         fails="tests/flows/test_doors.py::another_machine",
@@ -709,7 +709,7 @@ MUTANTS: tuple[Mutant, ...] = (
     Mutant(
         name="Dask: a lease that cannot be read is none",
         where="flows/adapters/away.py::AwayFiles._read",
-        takes="Lease(path.stem, None, {})",
+        takes="AwayJob(path.stem, None, {})",
         puts="None",
         fails="tests/unit/adapters/test_away.py::cannot_be_read",
     ),
@@ -827,7 +827,7 @@ MUTANTS: tuple[Mutant, ...] = (
     Mutant(
         name="Prefect: it learns the name of a source",
         where="flows/prefect_flows/quiet.py::QuietFlow.serialize_parameters",
-        takes="v if k in _TOLD or isinstance(v, bool | int | float) else KEPT",
+        takes="v if k in _PASSED_ON or isinstance(v, bool | int | float) else KEPT",
         puts="v",
         fails="tests/flows/test_prefect_told.py::named_by_a_person",
     ),

@@ -20,7 +20,7 @@ MUTANTS: tuple[Mutant, ...] = (
     Mutant(
         name="ledger: members that nobody knows are passed over",
         where="s3t_core/erasure/events.py::from_json",
-        takes="told.keys() <= readers.keys()",
+        takes="given.keys() <= readers.keys()",
         puts="True",
         fails="tests/unit/erasure/test_events.py::nobody_knows",
     ),
@@ -57,7 +57,7 @@ MUTANTS: tuple[Mutant, ...] = (
     Mutant(
         name="clock: who asks again is told the wrong time",
         where="flows/adapters/book.py::_known",
-        takes="as_told(found, state)",
+        takes="as_recorded(found, state)",
         puts="found",
         fails="tests/faults/test_beside_the_ledger.py::times_that_hold",
     ),
@@ -453,10 +453,10 @@ MUTANTS: tuple[Mutant, ...] = (
         name="needles: a spelling that a restore lost is not missed",
         where="flows/adapters/local.py::NeedleFiles.read",
         takes=(
-            "[r for r, digests in told.items() if not given.get(r) or not set(digests) <= "
+            "[r for r, digests in recorded.items() if not given.get(r) or not set(digests) <= "
             "{self.digest_of(r, i) for i in given[r]}]"
         ),
-        puts="[r for r in told if not given.get(r)]",
+        puts="[r for r in recorded if not given.get(r)]",
         fails="tests/faults/test_beside_the_ledger.py::that_a_restore_lost_counts",
     ),
     Mutant(
@@ -534,7 +534,7 @@ MUTANTS: tuple[Mutant, ...] = (
         name="request: a row that no ledger has is acknowledged",
         where="flows/adapters/book.py::_known",
         takes=(
-            "row is None or told is None or (not row.suppression == told.suppression == "
+            "row is None or recorded is None or (not row.suppression == recorded.suppression == "
             "asked.suppression)"
         ),
         puts="row is None",
@@ -755,7 +755,7 @@ MUTANTS: tuple[Mutant, ...] = (
     ),
     Mutant(
         name="serving: a refusal quotes what was asked",
-        where="flows/adapters/served_model.py::_Told",
+        where="flows/adapters/served_model.py::_PlainError",
         takes=("@message.setter\ndef message(self, _: str) -> None:\n    pass"),
         puts=("@message.setter\ndef message(self, said: str) -> None:\n    self._sentence = said"),
         fails="tests/unit/adapters/test_served_model.py::sentence_of_a_refusal",

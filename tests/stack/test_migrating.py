@@ -207,7 +207,7 @@ def test_a_version_of_a_move_that_was_cut_off_is_not_believed(
         migrate(place.root, places(make_config()), "servers.toml", told)
     forget_connections()
     journal = json.loads(place.migration_path.read_bytes())
-    new = Workspace(place.root, parse_config(journal["new"]), told_by=place)
+    new = Workspace(place.root, parse_config(journal["new"]), ledger_from=place)
     url = new.registry.places()[-1]
     blobs = S3Blobs(url)
     codes = [n for n in blobs.names() if n.endswith("champion.py")]

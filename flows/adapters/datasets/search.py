@@ -108,8 +108,8 @@ class RowSearch:
         self._files.check_footing()
         hits, match = _Hits({t.request_id: [0] * 4 for t in targets}), Matcher(targets)
         known = self._in_present(match, history, hits)
-        told = {v.md5 for d in history if d.says_who_as(history[-1]) for v in d.files()}
-        stored = self._files.brought(told - known - destroyed)
+        recorded = {v.md5 for d in history if d.says_who_as(history[-1]) for v in d.files()}
+        stored = self._files.brought(recorded - known - destroyed)
         hits.objects |= self._unrecorded(history)
         named = self._people.named(history, stored) if by_hash else None
         _in_earlier(match, history, known | destroyed, stored, named, hits)

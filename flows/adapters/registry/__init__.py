@@ -187,13 +187,13 @@ class MlflowRegistry:
                     "the registry hides this workspace's versions, as if they were prompts"
                 )
         named = self.serving()
-        told = {
+        changes = {
             "versions in the registry that the ledger does not know": there.keys() - kept.keys(),
             "versions that are gone from the registry": kept.keys() - there.keys(),
             "versions with other files than the ledger recorded": kept.keys()
             & there.keys() - whole,
         }
-        moved += [f"{what}: {', '.join(sorted(n, key=int))}" for what, n in told.items() if n]
+        moved += [f"{what}: {', '.join(sorted(n, key=int))}" for what, n in changes.items() if n]
         if named != serving:
             moved.append(
                 f"the alias {ALIAS!r} names another version than the one that serves, "
@@ -314,17 +314,17 @@ class MlflowRegistry:
         moved: VersionRecord | None = None,
     ) -> Published:
         logged = self.logged.log(release, recipe, moved)
-        told = {
+        registered = {
             **tags,
             RELEASE_TAG: release.release_id,
             DOCUMENT_TAG: logged.document,
         }
-        version = self.versions.add(logged.model, logged.run_id, told)
+        version = self.versions.add(logged.model, logged.run_id, registered)
         for _ in range(_AHEAD if moved else 0):
             if int(version) >= int(moved.version if moved else 0):
                 break
             self.versions.delete(version)
-            version = self.versions.add(logged.model, logged.run_id, told)
+            version = self.versions.add(logged.model, logged.run_id, registered)
         model_id = str(logged.model.model_id)
         return Published(
             version=version,

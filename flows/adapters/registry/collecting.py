@@ -96,14 +96,14 @@ def collect_deleted(
             f"{type(error).__name__}; see that its user may change and remove rows, then run `s3t "
             "erase` again"
         ) from None
-    told = [
+    arguments = [
         "--backend-store-uri",
         backend,
         "--tracking-uri",
         tracking_uri,
         *only,
     ]
-    result = CliRunner().invoke(gc, told)
+    result = CliRunner().invoke(gc, arguments)
     if result.exit_code != 0:
         raise StorageError(
             f"mlflow gc failed ({type(result.exception).__name__}); run `s3t erase` again"

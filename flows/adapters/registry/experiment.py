@@ -161,16 +161,16 @@ class OwnExperiment:
         now = self.now()
         if now is None:
             return ["the experiment of this workspace's runs is gone from the registry"]
-        told = []
+        found = []
         if now.name != self._name:
-            told.append(f"the experiment of this workspace's runs has another name: {now.name!r}")
+            found.append(f"the experiment of this workspace's runs has another name: {now.name!r}")
         if now.tags.get(OWNER_TAG) != self._owner:
-            told.append(
+            found.append(
                 "the experiment of this workspace's runs says that it is another's, or nobody's"
             )
         if now.lifecycle_stage != "active":
-            told.append("the experiment of this workspace's runs was deleted")
-        return told
+            found.append("the experiment of this workspace's runs was deleted")
+        return found
 
     def _held(self) -> "tuple[Experiment, bool]":
         """It, and whether anything was otherwise than the ledger tells."""

@@ -146,8 +146,8 @@ class LoggedModels:
         client = self._connection.client
         with where_there():
             logged = client.get_logged_model(model_id).artifact_location
-            told = client.get_model_version_download_uri(version.name, version.version)
-            return version.source == f"models:/{model_id}" and told == here and logged == here
+            address = client.get_model_version_download_uri(version.name, version.version)
+            return version.source == f"models:/{model_id}" and address == here and logged == here
         return False
 
     def published(self, version: "ModelVersion") -> Published:
@@ -272,10 +272,10 @@ def _signature(kind: str, most: int) -> "ModelSignature":
         ParamSpec("temperature", DataType.double, 0.0),
         ParamSpec("seed", DataType.long, 0),
     ]
-    told = Schema(answers[kind])
+    answer_schema = Schema(answers[kind])
     if kind == "generation":
-        return ModelSignature(outputs=told, params=ParamSchema(asked))
-    return ModelSignature(outputs=told)
+        return ModelSignature(outputs=answer_schema, params=ParamSchema(asked))
+    return ModelSignature(outputs=answer_schema)
 
 
 def model_id_of(version: "ModelVersion") -> str:

@@ -132,7 +132,7 @@ def is_chat(value: object) -> bool:
     return isinstance(first, dict) and bool({"role", "from", "content"} & first.keys())
 
 
-def told(value: object) -> str | None:
+def cell_text(value: object) -> str | None:
     """A text or a label that is no text: a number as it is written. Raises NotAnId."""
     if isinstance(value, bool):
         return str(value)
@@ -147,22 +147,22 @@ def told(value: object) -> str | None:
     return id_text(value)
 
 
-def one_label_told(value: object) -> str | None:
+def one_label_text(value: object) -> str | None:
     """A label that is no text, of a row that has one. Raises NotAnId."""
     if isinstance(value, list | tuple):
         raise NotAnId('a list: for several labels a row, set [task] kind = "multilabel"')
-    return told(value)
+    return cell_text(value)
 
 
 def columns_of(
     config: DataConfig,
     tier_column: str = "",
-    label_told: Callable[[object], str | None] = one_label_told,
+    write_label: Callable[[object], str | None] = one_label_text,
 ) -> Columns:
     """The columns that the config names. What a column of ids holds is written as an id, whatever
-    else it is. `label_told`: how a label is written that is no text."""
+    else it is. `write_label`: how a label is written that is no text."""
     texts = [config.text, config.text_pair, tier_column]
-    others = dict.fromkeys(texts, told) | {config.label: label_told}
+    others = dict.fromkeys(texts, cell_text) | {config.label: write_label}
     return with_ids(others, config)
 
 
@@ -172,7 +172,7 @@ def with_ids(others: Columns, config: DataConfig) -> Columns:
     return {name: write for name, write in (others | ids).items() if name}
 
 
-def chat_told(value: object) -> str | None:
+def chat_text(value: object) -> str | None:
     """A cell of messages that is no text, as JSON. Raises NotAnId."""
     if repeats_a_key(value):
         raise NotAnId("a message in which a key stands twice")

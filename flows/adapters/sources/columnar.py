@@ -23,9 +23,9 @@ class ColumnarTable:
     def __init__(self, part: Part) -> None:
         """Raises DataError."""
         self._part = part
-        self.told = "Parquet" if part.kind == "parquet" else "Arrow"
+        self.read_as = "Parquet" if part.kind == "parquet" else "Arrow"
         self.notes: list[str] = []
-        with readable(f"a readable {self.told} file"):
+        with readable(f"a readable {self.read_as} file"):
             self._schema = _schema(part)
 
     def lacking(self, columns: Sequence[str]) -> list[str]:
@@ -63,7 +63,7 @@ class ColumnarTable:
 
     def sample(self, rows: int) -> list[dict[str, object]]:
         """See Table."""
-        with readable(f"a readable {self.told} file"):
+        with readable(f"a readable {self.read_as} file"):
             columns = [p for p in _paths(self._schema) if not self.repeated([p])]
             batches = iter(_batches(self._part, columns, rows))
             batch = next(batches, None)
@@ -79,7 +79,7 @@ class ColumnarTable:
         absent = [column for column in columns if not _path(self._schema, column)]
         constants = {column: self._part.constants[column] for column in absent}
         present = {c: write for c, write in columns.items() if c not in constants}
-        with readable(f"a readable {self.told} file"):
+        with readable(f"a readable {self.read_as} file"):
             for batch in _batches(self._part, list(present), chunk_rows):
                 for chunk in _chunks(batch, chunk_rows):
                     for block in _blocks(chunk, present, chunk_rows):

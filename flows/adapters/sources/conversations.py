@@ -7,9 +7,9 @@ from flows.adapters.sources.cells import (
     DECODER,
     Block,
     Columns,
-    chat_told,
+    cell_text,
+    chat_text,
     repeats_a_key,
-    told,
     with_ids,
 )
 from s3t_core.config import DataConfig
@@ -74,7 +74,7 @@ def columns_of_conversations(
 ) -> Columns:
     """The columns that the config names for a language model: those of what is said, and the ids.
     There is none of labels."""
-    write = chat_told if config.messages else told
+    write = chat_text if config.messages else cell_text
     return with_ids(dict.fromkeys([tier_column, *columns_said(config, to_learn)], write), config)
 
 

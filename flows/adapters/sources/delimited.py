@@ -119,7 +119,7 @@ class DelimitedTable:
                 f"see line {self._skip + 1}; nothing was changed"
             )
         kind = {"\t": "TSV", ",": "CSV"}.get(self.delimiter, "CSV")
-        self.told = f"{kind}, separated by {self._separators()}, {name}"
+        self.read_as = f"{kind}, separated by {self._separators()}, {name}"
         self._head_lines = lines
         self._ids: tuple[Set[str], Set[str]] | None = None
         if not delimiter and self.delimiter != usual:
@@ -251,7 +251,7 @@ class DelimitedTable:
         constants = {c: self._part.constants[c] for c in columns if c not in self.header}
         spoilt = 0
         with (
-            readable(f"a readable {self.told.partition(',')[0]} file with a header"),
+            readable(f"a readable {self.read_as.partition(',')[0]} file with a header"),
             open_text(
                 self._part.path,
                 self._part.packing,
@@ -273,7 +273,7 @@ class DelimitedTable:
                 'not read: have quotes doubled ("") by the export, or export JSON Lines or Parquet'
             )
         if self._ragged:
-            self.notes.append(self._told_ragged())
+            self.notes.append(self._render_ragged())
         if self._odd:
             self.notes.append(
                 f"quoted cells hold lines with as many {self._separators()} as a row, the first "
@@ -288,7 +288,7 @@ class DelimitedTable:
         """One more row with more or fewer cells than the header."""
         self._ragged[len(row), not row[-1]] += 1
 
-    def _told_ragged(self) -> str:
+    def _render_ragged(self) -> str:
         (cells, empty), _ = self._ragged.most_common(1)[0]
         what = (
             "their last one empty: do lines end in a delimiter, where the header does not?"
@@ -310,15 +310,15 @@ class DelimitedTable:
         label, a number within the range), or, where rows ask for nothing, an id as the first rows
         have them; what only has as many cells is counted."""
         for place, cell in enumerate(row):
-            told = self._of_others(cell, place, len(row))
-            if told:
+            held = self._of_others(cell, place, len(row))
+            if held:
                 raise DataError(
                     f"expected one row where a quoted cell begins on line {line}, got a cell that "
-                    f"holds other rows with {told}: a quote there that is never closed? Nothing "
+                    f"holds other rows with {held}: a quote there that is never closed? Nothing "
                     "was changed. Text that really holds such lines can be given as JSON Lines or "
                     "Parquet"
                 )
-            if told is not None:
+            if held is not None:
                 self._odd = self._odd or line
 
     def _of_others(
@@ -339,9 +339,9 @@ class DelimitedTable:
         }
         if None in ends and not self._has_labels:
             ends = {None}
-        told = max(filter(None, within | ends), default="")
+        held = max(filter(None, within | ends), default="")
         odd = within - {None} or None not in ends
-        return told or ("" if odd else None)
+        return held or ("" if odd else None)
 
     def _held(
         self,

@@ -158,7 +158,7 @@ class Undeclared:
         )
         return bool(likely) and self._only.get(value, "") is None
 
-    def told(self) -> str:
+    def in_words(self) -> str:
         """What was found, in words: the values that may be shown, or how many there are."""
         shown = self.shown()
         hidden = len(self._counts) - len(shown)

@@ -63,7 +63,7 @@ class JsonTable:
         self._array = begin.startswith("[") and not _is_a_line(begin)
         if not self._array:
             _refuse_forms(begin)
-        self.told = f"{'a JSON array' if self._array else 'JSON Lines'}, {name}"
+        self.read_as = f"{'a JSON array' if self._array else 'JSON Lines'}, {name}"
         if self._array and part.ending != ".json":
             self.notes.append("the file is a JSON array, not an object a line")
         if not encoding and name != "UTF-8":
@@ -165,7 +165,7 @@ class JsonTable:
     def _objects(self) -> Iterator[tuple[dict[str, object] | None, str]]:
         """Every row, None with the reason where it cannot be read."""
         with (
-            readable(f"a readable file of JSON ({self.told.partition(',')[0]})"),
+            readable(f"a readable file of JSON ({self.read_as.partition(',')[0]})"),
             self._open() as file,
         ):
             yield from _elements(file) if self._array else self._lines(file)

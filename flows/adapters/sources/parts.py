@@ -275,6 +275,6 @@ def _part(path: Path, constants: dict[str, str | None] | None = None) -> Part:
     )
 
 
-def told_parts(parts: Sequence[Part]) -> Iterator[str]:
+def notes_of(parts: Sequence[Part]) -> Iterator[str]:
     """What is to be told of the files, each sentence once."""
     yield from dict.fromkeys(f"the file is {note}" for part in parts for note in part.notes)

@@ -68,6 +68,6 @@ def _read(config: Config, sources: Sequence[str]) -> None:
     if rows and not declared and undeclared:
         raise DataError(
             f"expected labels that [data] labels declares, got none in {rows} row(s), which hold "
-            f"{undeclared.told()}; nothing was changed. Declare the labels as the source spells "
-            "them, or see [data] label"
+            f"{undeclared.in_words()}; nothing was changed. Declare the labels as the source "
+            "spells them, or see [data] label"
         )

@@ -15,7 +15,7 @@ from flows.adapters.sources.cells import (
     Block,
     Columns,
     columns_of,
-    one_label_told,
+    one_label_text,
     row_by_row,
 )
 from flows.adapters.sources.columnar import ColumnarTable
@@ -26,9 +26,9 @@ from flows.adapters.sources.conversations import (
 )
 from flows.adapters.sources.delimited import DelimitedTable
 from flows.adapters.sources.lines import JsonTable
-from flows.adapters.sources.parts import Part, parts_of, told_parts
+from flows.adapters.sources.parts import Part, notes_of, parts_of
 from flows.adapters.sources.tables import Table
-from flows.adapters.sources.targets import list_told, reading_of
+from flows.adapters.sources.targets import list_text, reading_of
 from s3t_core.config import DataConfig
 from s3t_core.config.task import TaskConfig
 from s3t_core.errors import DataError, UsageError
@@ -86,7 +86,7 @@ class Source:
             self.tables.append(ExampleTable(sources[0].removeprefix("example:")))
             return
         parts = parts_of(sources)
-        self.notes += told_parts(parts)
+        self.notes += notes_of(parts)
         for number, part in enumerate(parts, 1):
             try:
                 self.tables.append(self._opened(part))
@@ -109,9 +109,9 @@ class Source:
         return JsonTable(part, config.encoding) if part.kind == "json" else ColumnarTable(part)
 
     @property
-    def told(self) -> str:
+    def read_as(self) -> str:
         """What the files are, in words."""
-        kinds = dict.fromkeys(t.told for t in self.tables)
+        kinds = dict.fromkeys(t.read_as for t in self.tables)
         files = f"{len(self.tables)} files: " if len(self.tables) > 1 else ""
         return files + "; ".join(kinds)
 
@@ -152,16 +152,16 @@ class Source:
             for near in names
             if is_alike(near, column)
         ]
-        told = (
+        named = (
             f"columns found: {', '.join(map(repr, names[:_SHOWN]))}"
             if names
             else "it names no columns"
         )
         hint = table.hint()
-        rest = "; ".join(r for r in (told, *alike, hint) if r)
+        rest = "; ".join(r for r in (named, *alike, hint) if r)
         wanted = " and ".join(f"column {c!r} ({self._roles[c]})" for c in missing)
         remedy = "" if hint else ". Name the columns in s3t.toml as the source does"
-        return f"expected {wanted} in the source, got {table.told}; {rest}{remedy}"
+        return f"expected {wanted} in the source, got {table.read_as}; {rest}{remedy}"
 
     def check(self) -> None:
         """Raises DataError that tells all problems together."""
@@ -228,7 +228,7 @@ class ExampleTable:
     def __init__(self, name: str) -> None:
         """Raises UsageError for an unknown name."""
         self.notes: list[str] = []
-        self.told = f"the example set {name}"
+        self.read_as = f"the example set {name}"
         self._name = name
         first = next(examples.rows(name))
         self._names = list(first)
@@ -291,8 +291,8 @@ def _columns(
             tier_column,
             to_learn,
         )
-    label_told = list_told if task.kind == "multilabel" else one_label_told
-    return columns_of(config, tier_column, label_told)
+    write_label = list_text if task.kind == "multilabel" else one_label_text
+    return columns_of(config, tier_column, write_label)
 
 
 def _refuse_chats(block: Block, column: str) -> None:
@@ -322,8 +322,8 @@ def _where(numbers: Sequence[int], parts: int) -> str:
     """Which files it is, by their place: a name may be a person's."""
     if parts == 1:
         return ""
-    told = ", ".join(map(str, numbers[:10])) + (", ..." if len(numbers) > 10 else "")
-    return f" (file {told} of {parts}, in order)"
+    lines = ", ".join(map(str, numbers[:10])) + (", ..." if len(numbers) > 10 else "")
+    return f" (file {lines} of {parts}, in order)"
 
 
 def is_alike(one: str, other: str) -> bool:

@@ -11,7 +11,7 @@ from flows.adapters.sources.cells import Block, Columns
 class Table(Protocol):
     """One file, opened as far as its header."""
 
-    told: str
+    read_as: str
     """What it is, in words: "CSV, separated by semicolons, UTF-8"."""
 
     notes: list[str]

@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import Protocol, assert_never
 
-from flows.adapters.sources.cells import told
+from flows.adapters.sources.cells import cell_text
 from flows.adapters.sources.labels import NOT_DECLARED, Meanings
 from s3t_core.config.task import TaskConfig
 from s3t_core.errors import DataError
@@ -130,16 +130,16 @@ def _listed(value: str) -> list[str] | None:
 
 
 def _label(value: object) -> str:
-    written = value if isinstance(value, str) else told(value)
+    written = value if isinstance(value, str) else cell_text(value)
     if not written:
         raise NotAnId("a list with an empty label")
     return written
 
 
-def list_told(value: object) -> str | None:
+def list_text(value: object) -> str | None:
     """A cell of labels that is no text: a list as JSON. Raises NotAnId."""
     if not isinstance(value, list | tuple):
-        return told(value)
+        return cell_text(value)
     return json.dumps(list(map(_label, value)), ensure_ascii=False)
 
 

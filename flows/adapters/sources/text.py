@@ -100,13 +100,13 @@ def readable(what: str) -> Iterator[None]:
     except S3TError:
         raise
     except Exception as error:
-        got = _told(error)
+        got = _fault_of(error)
         if got is None:
             raise
         raise DataError(f"expected {what}, got one {got}; nothing was changed") from None
 
 
-def _told(error: Exception) -> str | None:
+def _fault_of(error: Exception) -> str | None:
     """What an error of a reader says of the source; None for one that is no reader's."""
     if isinstance(error, PermissionError):
         return "whose permissions forbid reading it"

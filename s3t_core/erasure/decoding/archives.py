@@ -181,11 +181,12 @@ def _check_gap(
         return
     file.seek(begin)
     between = file.read(end - begin) if 0 < end - begin <= _DESCRIPTOR_BYTES else b""
-    told = (
+    expected = (
         (entry.CRC, entry.compress_size, entry.file_size) if entry and entry.flag_bits & 8 else ()
     )
-    if not told or between.removeprefix(b"PK\x07\x08") not in [
-        struct.pack(f, *told) for f in (("<LQQ", "<LLL") if max(told) < 2**32 else ("<LQQ",))
+    if not expected or between.removeprefix(b"PK\x07\x08") not in [
+        struct.pack(f, *expected)
+        for f in (("<LQQ", "<LLL") if max(expected) < 2**32 else ("<LQQ",))
     ]:
         raise Undecodable("zip: bytes behind an entry")
 

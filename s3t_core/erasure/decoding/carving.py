@@ -456,9 +456,9 @@ def _entry(data: bytes) -> Found:
     if found.ended is not None:
         end = begin + found.ended
         whole = zlib.decompressobj(-15).decompress(data[begin:end])
-        told = struct.pack("<L", zlib.crc32(whole))
+        checksum = struct.pack("<L", zlib.crc32(whole))
         before, behind = struct.pack("<L", crc), data[end : end + 8]
-        if told not in (before, behind[:4], behind[4:]):
+        if checksum not in (before, behind[:4], behind[4:]):
             return Found(None, begin + found.read, found.out)
     return Found(
         None if found.ended is None else begin + found.ended, begin + found.read, found.out

@@ -79,9 +79,9 @@ def places_in_journal(journal: IO[bytes], size: int) -> Iterator[Place]:
         header = _at(journal, at, _JOURNAL_HEADER)
         number = int.from_bytes(header[:RECORD_HEADER], "big")
         if at == 0 or header.startswith(JOURNAL_MAGIC):
-            is_told = header.startswith(JOURNAL_MAGIC)
-            nonce = int.from_bytes(header[12:16], "big") if is_told else None
-            at += _sector(header) if is_told else _SECTOR
+            has_header = header.startswith(JOURNAL_MAGIC)
+            nonce = int.from_bytes(header[12:16], "big") if has_header else None
+            at += _sector(header) if has_header else _SECTOR
         elif 0 < number < 2**31:
             begin, behind = at + RECORD_HEADER, at + RECORD_HEADER + size + _CHECKSUM
             record = _at(journal, begin, size + _CHECKSUM)
@@ -94,9 +94,9 @@ def places_in_journal(journal: IO[bytes], size: int) -> Iterator[Place]:
                     len(record) >= size,
                 )
             if behind <= end:
-                told = _nonce_of(record)
-                nonce = told if is_zeroed and at == _SECTOR else nonce
-                sure += [(at, behind)] if told == nonce else []
+                stated = _nonce_of(record)
+                nonce = stated if is_zeroed and at == _SECTOR else nonce
+                sure += [(at, behind)] if stated == nonce else []
             at = behind
         else:
             at = (at // _SECTOR + 1) * _SECTOR
@@ -104,8 +104,8 @@ def places_in_journal(journal: IO[bytes], size: int) -> Iterator[Place]:
 
 
 def _sector(header: bytes) -> int:
-    told = int.from_bytes(header[20:24], "big")
-    return told if _SECTOR <= told <= 2**16 else _SECTOR
+    size = int.from_bytes(header[20:24], "big")
+    return size if _SECTOR <= size <= 2**16 else _SECTOR
 
 
 def _nonce_of(record: bytes) -> int:

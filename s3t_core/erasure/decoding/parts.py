@@ -59,14 +59,14 @@ class Rows:
             for n, looks in _DIGESTS.items()
             if n in batch.schema.names and _are_digests(batch.column(n), looks)
         }
-        self._told = [
+        self._columns = [
             batch.column(i) for i, field in enumerate(batch.schema) if field.name not in digests
         ]
 
     def __len__(self) -> int:
         return int(self._batch.num_rows)
 
-    def told_apart(self) -> list[str]:
+    def distinguishing(self) -> list[str]:
         """What tells the rows of one subject apart: the record, or in an identity index the form of
         an id."""
         return self.digests("form" if self._batch.schema.names == ["subject", "form"] else "record")
@@ -80,15 +80,15 @@ class Rows:
     def joined(self) -> bytes:
         """All rows, a line for each cell, but for the digests that name a row: to be searched at
         once."""
-        return b"\n".join(_joined(column) for column in self._told)
+        return b"\n".join(_joined(column) for column in self._columns)
 
     def content(self, row: int) -> bytes:
         """One row, likewise."""
-        return b"\n".join(bytes_of(column[row].as_py()) for column in self._told)
+        return b"\n".join(bytes_of(column[row].as_py()) for column in self._columns)
 
     def binaries(self) -> Iterator[bytes]:
         """Cells that may be files themselves."""
-        for column in self._told:
+        for column in self._columns:
             if not pa.types.is_string(column.type) and not pa.types.is_primitive(column.type):
                 for value in column.to_pylist():
                     yield from _binaries_in(value)

@@ -56,9 +56,9 @@ def decode_safetensors(source: Source) -> Iterator[Part]:
     header = source.file.read(size)
     try:
         tensors = {
-            name: told for name, told in json.loads(header).items() if name != "__metadata__"
+            name: tensor for name, tensor in json.loads(header).items() if name != "__metadata__"
         }
-        places = sorted(tuple(told["data_offsets"]) for told in tensors.values())
+        places = sorted(tuple(tensor["data_offsets"]) for tensor in tensors.values())
         ends = [0, *(end for _, end in places)]
     except (ValueError, TypeError, KeyError, AttributeError):
         raise (Undecodable if named else Mistaken)("safetensors: cut, or no header") from None
@@ -72,8 +72,8 @@ def decode_safetensors(source: Source) -> Iterator[Part]:
 def decode_parquet(source: Source) -> Iterator[Part]:
     """By row group, whatever its columns; what stands in the footer beside them too."""
     with pq.ParquetFile(Kept(source.file), pre_buffer=False) as file:
-        told = file.metadata.metadata or {}
-        yield b"\n".join([*told, *told.values(), *_told_by(file.schema_arrow)])
+        metadata = file.metadata.metadata or {}
+        yield b"\n".join([*metadata, *metadata.values(), *_texts_of_schema(file.schema_arrow)])
         _check_covered(source)
         for batch in file.iter_batches(
             batch_size=_BATCH_ROWS,
@@ -89,20 +89,20 @@ def _check_covered(source: Source) -> None:
     size = source.file.seek(0, os.SEEK_END)
     begin = size - 8 - int.from_bytes(_at(source, size - 8, 4), "little")
     footer = Reader(_at(source, begin, size - 8 - begin))
-    told = [
-        _told_places(source, chunk)
+    stated = [
+        _stated_places(source, chunk)
         for group in footer.struct().get(4, [])
         for chunk in group.get(1, [])
     ]
     end = 4
-    every = [(begin, size - begin), *(p for places in told for p in places)]
+    every = [(begin, size - begin), *(p for places in stated for p in places)]
     for place, length in sorted(every):
         _want_zeros(source, end, place)
         end = max(end, place + length)
     _want_zeros(source, begin + footer.at, size - 8)
 
 
-def _told_places(source: Source, chunk: Struct) -> list[tuple[int, int]]:
+def _stated_places(source: Source, chunk: Struct) -> list[tuple[int, int]]:
     """(offset, length) of what a column of a row group says is its own: numbers of fields as in
     parquet.thrift."""
     column = chunk[3]
@@ -180,14 +180,14 @@ def decode_arrow_file(source: Source) -> Iterator[Part]:
     size = source.file.seek(0, os.SEEK_END)
     length = int.from_bytes(_at(source, max(0, size - _ARROW_END), 4), "little")
     footer = size - _ARROW_END - length
-    told = bytes(_ARROW_BEFORE) + _at(source, max(0, footer), size)
-    with pa.ipc.open_file(pa.BufferReader(told), options=IN_THIS_THREAD) as file:
-        yield b"\n".join(_told_by(file.schema))
+    schema_alone = bytes(_ARROW_BEFORE) + _at(source, max(0, footer), size)
+    with pa.ipc.open_file(pa.BufferReader(schema_alone), options=IN_THIS_THREAD) as file:
+        yield b"\n".join(_texts_of_schema(file.schema))
         count = file.num_record_batches
     source.file.seek(_ARROW_BEGIN)
     with pa.ipc.open_stream(Kept(source.file), options=IN_THIS_THREAD) as stream:
-        for batch, told in stream.iter_batches_with_custom_metadata():
-            yield b"\n".join(_pairs(told))
+        for batch, metadata in stream.iter_batches_with_custom_metadata():
+            yield b"\n".join(_pairs(metadata))
             yield from _batch(batch)
             count -= 1
     if count or source.file.tell() != footer:
@@ -197,15 +197,15 @@ def decode_arrow_file(source: Source) -> Iterator[Part]:
 def decode_arrow_stream(source: Source) -> Iterator[Part]:
     """By record batch, to the end of the file."""
     with pa.ipc.open_stream(Kept(source.file), options=IN_THIS_THREAD) as file:
-        yield b"\n".join(_told_by(file.schema))
-        for batch, told in file.iter_batches_with_custom_metadata():
-            yield b"\n".join(_pairs(told))
+        yield b"\n".join(_texts_of_schema(file.schema))
+        for batch, metadata in file.iter_batches_with_custom_metadata():
+            yield b"\n".join(_pairs(metadata))
             yield from _batch(batch)
     if source.file.read(1):
         raise Undecodable("Arrow: bytes after its end")
 
 
-def _told_by(schema: pa.Schema) -> list[bytes]:
+def _texts_of_schema(schema: pa.Schema) -> list[bytes]:
     """What a schema says: the names of its columns and of what is in them, and what is noted beside
     them."""
     found, fields = _pairs(schema.metadata), list(schema)
@@ -216,9 +216,9 @@ def _told_by(schema: pa.Schema) -> list[bytes]:
     return found
 
 
-def _pairs(told: Mapping[bytes, bytes] | None) -> list[bytes]:
+def _pairs(metadata: Mapping[bytes, bytes] | None) -> list[bytes]:
     """Keys and values of what Arrow calls metadata."""
-    return [text for pair in (told.items() if told else ()) for text in pair]
+    return [text for pair in (metadata.items() if metadata else ()) for text in pair]
 
 
 def _batch(batch: pa.RecordBatch) -> Iterator[Part]:

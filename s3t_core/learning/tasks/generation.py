@@ -24,7 +24,7 @@ _LEAST = torch.finfo(torch.float32).tiny
 
 
 @dataclass(frozen=True)
-class TokensTold:
+class TokensScored:
     """How a row's learnt tokens were foreseen: their negative log-likelihood together (nats), how
     many were the likeliest, and how many there are."""
 
@@ -80,9 +80,9 @@ class Generation:
 
     def stacked(self, targets: Sequence[Target]) -> Tensor:
         """(rows, longest) int64, filled with what is not learnt."""
-        told = [torch.tensor(each) for each in targets]
+        tensors = [torch.tensor(each) for each in targets]
         return torch.nn.utils.rnn.pad_sequence(
-            told,
+            tensors,
             batch_first=True,
             padding_value=NOT_LEARNT,
         )
@@ -118,7 +118,7 @@ class Generation:
             strict=True,
         )
         return [
-            TokensTold(
+            TokensScored(
                 float(loss.sum()),
                 int(hit.sum()),
                 size,
@@ -135,7 +135,7 @@ class Generation:
         """Perplexity of the learnt tokens, all rows' together; or the share of them that are the
         likeliest, 0 to 1."""
         chosen = one_of(metric, (PERPLEXITY, TOKEN_ACCURACY))
-        found = [a for a in answers if isinstance(a, TokensTold)]
+        found = [a for a in answers if isinstance(a, TokensScored)]
         what = [a.loss if chosen == PERPLEXITY else a.hits for a in found]
         return scored(
             chosen,

@@ -50,8 +50,8 @@ def scored(
     else:
         draw = numpy.random.default_rng(0)
         samples = [draw.integers(0, len(asked), len(asked)) for _ in range(_RESAMPLES)]
-        told = [measure(given[rows], asked[rows]) for rows in samples]
-        low, high = numpy.quantile(told, [(1 - _LEVEL) / 2, (1 + _LEVEL) / 2])
+        resampled = [measure(given[rows], asked[rows]) for rows in samples]
+        low, high = numpy.quantile(resampled, [(1 - _LEVEL) / 2, (1 + _LEVEL) / 2])
     return Score(
         metric,
         value,

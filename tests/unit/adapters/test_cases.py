@@ -111,7 +111,7 @@ def test_a_file_of_another_form_is_read_right_and_said_to_be_one(
 ) -> None:
     frame, source = _read(HERE / name, data)
     assert _is_everybody(frame, data)
-    assert source.told == read_as
+    assert source.read_as == read_as
     assert note in " ".join(source.notes) and bool(source.notes) == bool(note)
 
 

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from flows.cli.app import _render_check
-from flows.cli.base import told_registry
+from flows.cli.base import render_registry
 from flows.cli.evidence import _own_public_keys, _render_audit
 from flows.cli.telling import render_healed
 from flows.use_cases.reconciling import Healed
@@ -102,8 +102,8 @@ def test_a_check_ends_with_what_an_ingest_would_take(
 
 def test_a_registry_that_cannot_be_asked_is_not_said_to_be_wrong() -> None:
     unknown, wrong = (
-        told_registry([f"{UNASKED}: no key"]),
-        told_registry(["versions that are gone: 3"]),
+        render_registry([f"{UNASKED}: no key"]),
+        render_registry(["versions that are gone: 3"]),
     )
     assert len(unknown) == 1 and "not known" in unknown[0] and "s3t erase" not in unknown[0]
-    assert wrong[0].startswith("REGISTRY") and "s3t erase" in wrong[1] and told_registry([]) == []
+    assert wrong[0].startswith("REGISTRY") and "s3t erase" in wrong[1] and render_registry([]) == []

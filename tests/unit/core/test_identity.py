@@ -20,7 +20,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from flows.adapters.sources import MALFORMED, Source, read_chunks
-from flows.adapters.sources.cells import told
+from flows.adapters.sources.cells import cell_text
 from flows.adapters.subjects import FLOATS, MISSING, UNITED, Spellings
 from flows.use_cases.checking import check
 from s3t_core.config import Config, DataConfig
@@ -231,10 +231,10 @@ def test_a_decimal_keeps_all_of_its_digits(tmp_path: Path, digits: str) -> None:
     ],
     ids=lambda value: type(value).__name__,
 )
-@pytest.mark.parametrize("write", [id_text, told])
+@pytest.mark.parametrize("write", [id_text, cell_text])
 def test_no_value_is_a_traceback(write: Callable[[object], str | None], value: object) -> None:
-    if write is told and isinstance(value, float):
-        assert told(value) == "inf"  # a text may be
+    if write is cell_text and isinstance(value, float):
+        assert cell_text(value) == "inf"  # a text may be
         return
     with pytest.raises(NotAnId):
         write(value)

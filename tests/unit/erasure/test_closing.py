@@ -91,6 +91,6 @@ def test_documents_that_are_gone_or_changed_are_told_apart() -> None:
     state = State(documents={"a": "1", "b": "2", "c": "3"})
     found = check_documents(state, on_disk.get, ["a", "b", "d", "e"], "e".__eq__)
     assert found == DocumentProblems(missing=("c",), changed=("b",), left=("d",), lost=("e",))
-    assert [line.startswith("1 closing document(s)") for line in found.told()] == [True] * 4
+    assert [line.startswith("1 closing document(s)") for line in found.sentences()] == [True] * 4
     assert DocumentProblems.of(asdict(found)) == found
-    assert check_documents(State(documents={"a": "1"}), on_disk.get, ["a"], bool).told() == []
+    assert check_documents(State(documents={"a": "1"}), on_disk.get, ["a"], bool).sentences() == []

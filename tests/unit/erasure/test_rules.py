@@ -979,7 +979,7 @@ def test_a_clock_set_back_is_told_before_what_comes_then_and_begins_the_deadline
     state = fold(came, state, state.size)
     first, second = state.requests["q1"], state.requests["q2"]
     assert (first.received, first.due, first.clock_corrected) == (NOW, DUE, True)
-    assert first.told == (ahead, ahead_due) and not second.clock_corrected
+    assert first.claimed == (ahead, ahead_due) and not second.clock_corrected
     assert state.time == NOW and state.corrected == 1 and back < first.due
 
 

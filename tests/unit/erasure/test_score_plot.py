@@ -31,7 +31,7 @@ def test_of_an_error_the_highest_is_told_with_intervals_and_in_its_own_units() -
     other = Score("pearson", 0.9, low=0.8, high=0.95)
     told = [other, _error(1.5), _error(2.25), _error(2.0)]
     drawn = score_over_time([_version(n, each) for n, each in enumerate(told, 1)])
-    assert drawn is not None and drawn.told == (
+    assert drawn is not None and drawn.caption == (
         "Held-out RMSE of 3 version(s): first 1.5, last 2, highest 2.25. The bars are 95% "
         "intervals."
     )
@@ -41,7 +41,7 @@ def test_of_an_error_the_highest_is_told_with_intervals_and_in_its_own_units() -
 def test_of_an_accuracy_the_lowest_is_told_as_a_percentage() -> None:
     told = [Score("accuracy", share, low=share - 0.1, high=share + 0.1) for share in (0.8, 0.6)]
     drawn = score_over_time([_version(n, each) for n, each in enumerate(told, 1)])
-    assert drawn is not None and "first 80.0%, last 60.0%, lowest 60.0%" in drawn.told
+    assert drawn is not None and "first 80.0%, last 60.0%, lowest 60.0%" in drawn.caption
 
 
 def test_where_nothing_was_measured_nothing_is_drawn() -> None:

@@ -20,7 +20,7 @@ def test_every_deployment_names_a_flow_and_its_parameters() -> None:
     for each in OURS:
         flow = each.flow()
         assert set(each.parameters) <= set(inspect.signature(flow.fn).parameters)
-        assert "prefect" not in each.told.casefold()  # what it does, for whoever looks
+        assert "prefect" not in each.description.casefold()  # what it does, for whoever looks
     names = {f"{d.flow().name}/{d.name}" for d in OURS}
     assert {FULL_RETRAIN, ERASE} <= names
     assert {d.name for d in OURS} >= {"ingest", "erase", "full-retrain", "repair", "audit"}

@@ -35,14 +35,14 @@ def test_an_export_is_read_as_the_people_it_names(tmp_path: Path, content: bytes
     (tmp_path / "ids.csv").write_bytes(content)
     found = read_ids(str(tmp_path / "ids.csv"), subject="email")
     assert found.ids == IDS
-    assert "ann" not in found.told()
+    assert "ann" not in found.in_words()
 
 
 def test_a_column_is_read_by_its_name(tmp_path: Path) -> None:
     (tmp_path / "ids.csv").write_text("email,customer\na@x.org,1\nb@x.org,2\nb@x.org,2\n,\n")
     found = read_ids(str(tmp_path / "ids.csv"), "customer", "email")
     assert (found.ids, found.column, found.repeated, found.blank) == (["1", "2"], "customer", 1, 1)
-    assert found.told() == "2 id(s) read from column 'customer' (1 given again, 1 blank)"
+    assert found.in_words() == "2 id(s) read from column 'customer' (1 given again, 1 blank)"
 
 
 @pytest.mark.parametrize(

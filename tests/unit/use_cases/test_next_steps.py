@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from flows.budget import forecast_document, told_budget
+from flows.budget import forecast_document, render_budget
 from flows.use_cases.next_steps import after_erasure, thin_data, why_unmeasured
 from s3t_core.config import Config
 from s3t_core.domain import (
@@ -129,7 +129,7 @@ def test_a_rate_of_less_than_a_week_gives_no_date(days: float, dated: bool) -> N
         for i in range(6)
     ]
     forecast = forecast_document(CONFIG, _state(_release(2, 2), _data()), events, now)
-    told = told_budget(
+    told = render_budget(
         {
             "policy": "first_shard_dead",
             "exhausted": False,
@@ -179,7 +179,7 @@ def test_a_forecast_that_rests_on_few_says_so_and_requests_that_found_nobody_are
     state = replace(_state(_release(2, 2), _data()), outcomes=outcomes)
     forecast = forecast_document(CONFIG, state, events, now)
     assert forecast is not None and forecast["counted_requests"] == found
-    told = told_budget(
+    told = render_budget(
         {
             "policy": "first_shard_dead",
             "exhausted": False,

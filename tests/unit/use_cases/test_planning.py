@@ -186,7 +186,7 @@ def test_several_layouts_stand_side_by_side(tmp_path: Path) -> None:
     found = _plan(shards="2,3", slices="2", budget="1,2", runs=200)
     assert [(p["shards"], p["budget"]) for p in found["plans"]] == [(2, 1), (2, 2), (3, 1), (3, 2)]
     assert "deletion_rate" not in found
-    text = "\n".join(planning.told_plan(found, 120))
+    text = "\n".join(planning.render_plan(found, 120))
     assert "lemma 1" in text and "first dead shard" in text
     for ending, magic in ((".png", b"\x89PNG"), (".svg", b"<?xml"), (".html", b"<!doctype html")):
         planning.write_plot(tmp_path / f"plot{ending}", found["plans"])

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from flows.use_cases.taking import told_ended
+from flows.use_cases.taking import render_ended
 
 
 def _document(state: str, found: str) -> Any:
@@ -20,12 +20,12 @@ def _document(state: str, found: str) -> Any:
 @pytest.mark.parametrize("state", ["withdrawal", "rejection"])
 @pytest.mark.parametrize("found", ["in the data", "nobody", "not told"])
 def test_what_was_taken_back_is_not_pending(state: str, found: str) -> None:
-    assert "withdrawn or rejected" in told_ended(_document(state, found), "")
+    assert "withdrawn or rejected" in render_ended(_document(state, found), "")
 
 
 @pytest.mark.parametrize("state", ["erased", "nothing found"])
 def test_who_was_erased_and_is_in_the_data_again_is_not_asked_for(state: str) -> None:
-    assert "in the data again" in told_ended(_document(state, "in the data"), "")
+    assert "in the data again" in render_ended(_document(state, "in the data"), "")
 
 
 @pytest.mark.parametrize(
@@ -40,4 +40,4 @@ def test_who_was_erased_and_is_in_the_data_again_is_not_asked_for(state: str) ->
     ],
 )
 def test_what_is_pending_or_done_is_well(state: str, found: str, record: str) -> None:
-    assert told_ended(_document(state, found), record) == ""
+    assert render_ended(_document(state, found), record) == ""
