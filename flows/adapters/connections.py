@@ -1,8 +1,12 @@
-"""Connections that a server of ours has at once, whoever makes them.
+"""Connections that a server of ours has at once, whoever makes them; and what waits to be sent.
 
 Who has no credential can still connect, and say nothing, or half a request. Such a one is waited
 for a while; there are at most so many at once, and one more takes the place of the one that has
 waited longest: never that of somebody whose request is being answered.
+
+Who has asked can still read slowly, or not at all. What was not taken yet lies here, and not in the
+operating system, so that whoever writes an answer piece by piece knows that a piece has left; and
+whoever takes next to nothing of it for a while is not waited for.
 """
 
 import asyncio
@@ -17,6 +21,14 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 
 HEADER_SECONDS = 10.0
 """A request's line and headers come within so many seconds."""
+READ_SECONDS = 60.0
+"""Within so many, whoever is sent something takes some of it."""
+_LEAST_READ = 2**16
+"""That is so many bytes, or all."""
+_UNSENT_BYTES = 2**14
+"""So many the operating system keeps of a connection that it has not sent yet."""
+_NOTSENT_LOWAT = 25
+"""TCP_NOTSENT_LOWAT of Linux (tcp(7)), which Python names from 3.12 on."""
 _MOST_WAITING = 512
 _MOMENT = 0.5
 _OTHER_FILES = 64
@@ -37,12 +49,15 @@ class Patience(H11Protocol):
 
     seconds: float
     most: int
+    reading: float
     waiting: "dict[Patience, asyncio.TimerHandle]"
     """Those of this server that no whole request came by, the one that has waited longest first."""
+    _unread: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """See asyncio.Protocol."""
         super().connection_made(transport)
+        _keep_little(transport)
         while len(self.waiting) >= self.most and self._makes_room():
             pass
         self._wait()
@@ -50,7 +65,33 @@ class Patience(H11Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         """See asyncio.Protocol."""
         self._wait_no_more()
+        self._read_again()
         super().connection_lost(exc)
+
+    def pause_writing(self) -> None:
+        """See asyncio.Protocol: something lies here that was not taken yet."""
+        super().pause_writing()
+        self._want_read()
+
+    def resume_writing(self) -> None:
+        """See asyncio.Protocol: all of it was taken."""
+        self._read_again()
+        super().resume_writing()
+
+    def _want_read(self) -> None:
+        lies = self.transport.get_write_buffer_size()
+        self._unread = self.loop.call_later(self.reading, self._look_read, lies)
+
+    def _look_read(self, before: int) -> None:
+        if before - self.transport.get_write_buffer_size() < _LEAST_READ:
+            self.transport.abort()
+        else:
+            self._want_read()
+
+    def _read_again(self) -> None:
+        if self._unread is not None:
+            self._unread.cancel()
+            self._unread = None
 
     def data_received(self, data: bytes) -> None:
         """See asyncio.Protocol."""
@@ -119,11 +160,20 @@ def _quiet() -> Callable[[asyncio.AbstractEventLoop, dict[str, object]], None]:
     return handle
 
 
+def _keep_little(transport: asyncio.Transport) -> None:
+    """Have whoever writes wait as soon as anything was not taken yet."""
+    transport.set_write_buffer_limits(high=1, low=0)
+    made = transport.get_extra_info("socket")
+    if made is not None and made.family in (socket.AF_INET, socket.AF_INET6):
+        made.setsockopt(socket.IPPROTO_TCP, _NOTSENT_LOWAT, _UNSENT_BYTES)
+
+
 def patience() -> type[Patience]:
     """The protocol of a new server of this process."""
     bounds = {
         "seconds": HEADER_SECONDS,
         "most": most_waiting(),
+        "reading": READ_SECONDS,
         "waiting": {},
     }
     return type("PatienceOfOne", (Patience,), bounds)

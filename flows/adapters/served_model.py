@@ -272,6 +272,10 @@ class Serving:
         except NoLiveShard as error:
             raise _NothingLives(str(error)) from None
 
+    def confirm(self) -> None:
+        """That what was loaded may answer now. Raises as `predict` does."""
+        self._current()
+
     def refusal(self) -> str:
         """Why it would not answer now, "" where it would. Fetches what the alias names where it
         moved on; does not wait for another thread that is at it."""

@@ -1,6 +1,7 @@
 """Who asks: the token that came, and whether its roles open the address."""
 
 from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import Annotated
 
 from fastapi import Depends, Request
@@ -49,6 +50,16 @@ class Callers:
             )
         return token
 
+    def check(self, token: Token) -> None:
+        """That a token which was good still is, and as it was. Raises Refused."""
+        if token not in self._book.all() or not token.is_good(self._clock.now()):
+            raise Refused(
+                401,
+                "NoToken",
+                "expected a token that is good until all is answered, got one that was revoked or "
+                "ended meanwhile. Ask with another",
+            )
+
 
 def whoever(*roles: Role, learns: bool = False) -> Callable[..., Awaitable[Token]]:
     """A dependency that gives the token of who asks, where it has one of these roles; any, where
@@ -67,6 +78,22 @@ def whoever(*roles: Role, learns: bool = False) -> Callable[..., Awaitable[Token
         return token
 
     return found
+
+
+may_predict = whoever("predicts", learns=True)
+
+
+async def still_good(
+    request: Request, token: Annotated[Token, Depends(may_predict)]
+) -> Callable[[], None]:
+    """A dependency that gives what to ask before anything is given out of an answer that takes its
+    time: it raises Refused once the token, one that predicts, is good no more."""
+    callers: Callers = request.app.state.callers
+    return partial(callers.check, token)
+
+
+Readers = Annotated[Callable[[], None], Depends(still_good)]
+"""Whoever is answered, for as long as the token is good."""
 
 
 def learns_outcomes(token: Token) -> bool:

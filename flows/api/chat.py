@@ -13,7 +13,7 @@ from collections.abc import AsyncIterator, Mapping
 from fastapi import APIRouter, Depends
 from fastapi.responses import StreamingResponse
 
-from flows.api.callers import whoever
+from flows.api.callers import Readers, may_predict
 from flows.api.chat_bodies import (
     ChatAsked,
     ChatCompletion,
@@ -30,11 +30,10 @@ from flows.use_cases.documents import Answer
 from s3t_core.errors import S3TError
 
 router = APIRouter(tags=["answers, as OpenAI's clients ask"])
-_MAY = Depends(whoever("predicts", learns=True))
 _EVENTS = "text/event-stream"
 
 
-@router.get("/models", dependencies=[_MAY])
+@router.get("/models", dependencies=[Depends(may_predict)])
 async def models(desk: Desks) -> Models:
     """The name of the model that serves, whichever version that is."""
     entry: ModelEntry = {
@@ -48,13 +47,15 @@ async def models(desk: Desks) -> Models:
 
 @router.post(
     "/chat/completions",
-    dependencies=[_MAY],
     responses={200: {"model": ChatCompletion, "content": {_EVENTS: {}}}},
     response_model=None,
 )
-async def chat_completions(body: ChatAsked, desk: Desks) -> ChatCompletion | StreamingResponse:
+async def chat_completions(
+    body: ChatAsked, desk: Desks, check: Readers
+) -> ChatCompletion | StreamingResponse:
     """What a language model says next: at once, or with `stream` piece by piece. A stream ends with
-    an `error` where an erasure has another version serve from then on: ask again."""
+    an `error` where an erasure has another version serve from then on, or the token was revoked:
+    what was written by then and not read is not given out."""
     name = await _name(desk)
     if body.model != name:
         raise Refused(
@@ -64,7 +65,7 @@ async def chat_completions(body: ChatAsked, desk: Desks) -> ChatCompletion | Str
         )
     number, now = f"chatcmpl-{uuid.uuid4().hex}", int(time.time())
     if body.stream:
-        version, pieces = await desk.stream(body.question())
+        version, pieces = await desk.stream(body.question(), check)
         of = {
             "id": number,
             "created": now,
@@ -80,6 +81,7 @@ async def chat_completions(body: ChatAsked, desk: Desks) -> ChatCompletion | Str
             _EVENTS,
         )
     answered = await desk.answer(body.question())
+    check()
     (answer,) = answered.answers
     if "text" not in answer:
         raise Refused(

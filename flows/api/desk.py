@@ -10,7 +10,7 @@ import queue
 import threading
 import time
 from abc import abstractmethod
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from concurrent.futures import Future
 from contextlib import closing, suppress
 from pathlib import Path
@@ -103,20 +103,28 @@ class Desk:
             raise answered
         return answered
 
-    async def stream(self, question: Question) -> tuple[str, AsyncIterator[Answer]]:
+    async def stream(
+        self, question: Question, check: Callable[[], object]
+    ) -> tuple[str, AsyncIterator[Answer]]:
         """The model version that writes, and what, piece by piece; whoever asks next waits for its
-        end. It ends early where nobody takes the pieces any more."""
+        end. It ends early where nobody takes the pieces any more. Before each is given out, the
+        version is asked whether it still serves, and `check` whether the reader may still read:
+        whatever they raise ends the stream, however much is written already."""
         stream = _Stream(question)
         try:
             version = await self._wait(self._answers.put(stream))
         except BaseException:
             stream.nobody_listens.set()
             raise
-        return version, self._pieces(stream)
+        return version, self._pieces(stream, check)
 
-    async def _pieces(self, stream: "_Stream") -> AsyncIterator[Answer]:
+    async def _pieces(
+        self, stream: "_Stream", check: Callable[[], object]
+    ) -> AsyncIterator[Answer]:
         try:
             while (piece := await self._in_time(stream.next())) is not None:
+                check()
+                await self._in_time(asyncio.to_thread(stream.confirm))
                 yield piece
         finally:
             stream.nobody_listens.set()
@@ -229,8 +237,10 @@ class _Together(_Seat, Generic[Q, A]):
         return self.put(question)
 
     @abstractmethod
-    def _answer(self, workspace: Workspace, asked: Sequence[Q]) -> Sequence[A | S3TError]:
-        """An answer to each, or what keeps it from one."""
+    def _answer(
+        self, workspace: Workspace, asked: Sequence[Q]
+    ) -> Iterator[tuple[int, A | S3TError]]:
+        """An answer to each, or what keeps it from one, by its number."""
 
     def _run(self) -> None:
         while (job := self._jobs.get()) is not None:
@@ -245,17 +255,23 @@ class _Together(_Seat, Generic[Q, A]):
             self._do(jobs)
 
     def _do(self, jobs: list[_Job]) -> None:
-        live = [(asked, answer) for asked, answer in jobs if answer.set_running_or_notify_cancel()]
+        self._answer_all([job for job in jobs if job[1].set_running_or_notify_cancel()])
+
+    def _answer_all(self, jobs: list[_Job]) -> None:
+        """Each is answered as soon as it can be. What nobody foresaw is an answer to whoever's
+        question brings it about: the others are asked again, each alone."""
+        rest = dict(enumerate(jobs))
         try:
-            results = self._answer(self._workspace(), [asked for asked, _ in live])
-            answers = list(zip(live, results, strict=True))
+            for number, result in self._answer(self._workspace(), [asked for asked, _ in jobs]):
+                rest.pop(number)[1].set_result(result)
         except BaseException as error:
             self._forget_after(error)
-            for _, answer in live:
-                answer.set_exception(error)
-            return
-        for (_, answer), each in answers:
-            answer.set_result(each)
+            if isinstance(error, S3TError) or len(jobs) == 1:
+                for _, answer in rest.values():
+                    answer.set_exception(error)
+            else:
+                for job in rest.values():
+                    self._answer_all([job])
 
 
 class _Intake(_Together[Asked, Taken]):
@@ -271,24 +287,26 @@ class _Intake(_Together[Asked, Taken]):
         self,
         workspace: Workspace,
         asked: Sequence[Asked],
-    ) -> Sequence[Taken | S3TError]:
+    ) -> Iterator[tuple[int, Taken | S3TError]]:
         begun = time.monotonic()
         if begun >= self._due:
             workspace.heads.check(workspace.ledger)
             workspace.requests.check()
             took = time.monotonic() - begun
             self._due = begun + max(_CHECK_SECONDS, _CHECK_SHARE * took)
-        return take_each(workspace, asked)
+        yield from enumerate(take_each(workspace, asked))
 
 
 class _Stream:
     """A question whose answer comes in pieces, from the thread that has the model to whoever
-    asked. As many wait here as the model writes: it does not wait for a slow listener."""
+    asked. As many wait here as the model writes: it does not wait for a slow listener. `confirm`
+    says in any thread that what waits may still be given out."""
 
     def __init__(self, question: Question) -> None:
         """In the event loop of whoever asked."""
         self.question = question
         self.nobody_listens = threading.Event()
+        self.confirm: Callable[[], None] = lambda: None
         self._loop = asyncio.get_running_loop()
         self._came: asyncio.Queue[Answer | BaseException | None] = asyncio.Queue()
 
@@ -316,7 +334,7 @@ class _Answering(_Together[Question, Answered]):
         self,
         workspace: Workspace,
         asked: Sequence[Question],
-    ) -> Sequence[Answered | S3TError]:
+    ) -> Iterator[tuple[int, Answered | S3TError]]:
         return self._answers.to(workspace, asked)
 
     def _do(self, jobs: list[_Job]) -> None:
@@ -330,7 +348,9 @@ class _Answering(_Together[Question, Answered]):
     def _write(self, stream: _Stream, answer: "Future[str]") -> None:
         """The version that writes is the answer; the pieces come through the stream."""
         try:
-            version, pieces = self._answers.stream(self._workspace(), stream.question)
+            version, pieces, stream.confirm = self._answers.stream(
+                self._workspace(), stream.question
+            )
         except BaseException as error:
             answer.set_exception(error)
             self._forget_after(error)

@@ -1,8 +1,9 @@
 """What the version that serves answers to many who ask at once: some texts at a time, and over an
 erasure by the version that serves then."""
 
-from collections.abc import Generator, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 
 from flows.use_cases.documents import Answer
 from flows.use_cases.predicting import Answering, Served, champion_of
@@ -43,23 +44,27 @@ class Answers:
         self._most = most_together
         self._model: tuple[Answering, str] | None = None
 
-    def to(self, workspace: Served, asked: Sequence[Question]) -> list[Answered | S3TError]:
-        """An answer to each, or what keeps it from one. Raises NotNow where nothing serves."""
-        found: dict[int, Answered | S3TError] = {}
+    def to(
+        self, workspace: Served, asked: Sequence[Question]
+    ) -> Iterator[tuple[int, Answered | S3TError]]:
+        """An answer to each, or what keeps it from one, by its number: those that are asked
+        together as soon as they are there, before the model is asked the next. Raises NotNow where
+        nothing serves."""
         for group in self._groups(asked):
-            found |= self._to_group(workspace, {n: asked[n] for n in group})
-        return [found[number] for number in range(len(asked))]
+            yield from self._to_group(workspace, {n: asked[n] for n in group}).items()
 
-    def stream(self, workspace: Served, asked: Question) -> tuple[str, Generator[Answer]]:
-        """The model version that writes, and what, piece by piece: the first one is there; close
-        them in the end. Raises what keeps it from that; later, StaleModel where another version
-        serves from then on."""
+    def stream(
+        self, workspace: Served, asked: Question
+    ) -> tuple[str, Generator[Answer], Callable[[], None]]:
+        """The model version that writes; what, piece by piece, the first one is there, close them
+        in the end; and what says, in any thread, that the version still serves. Raises what keeps
+        it from that; later, both raise StaleModel where another version serves from then on."""
         for last in range(_TRIES):
             model, version = self._loaded(workspace)
             pieces = model.stream(list(asked.asked), asked.params)
             try:
                 first = next(pieces)
-                return version, self._watched(first, pieces)
+                return version, self._watched(first, pieces), partial(_confirm, model)
             except StaleModel:
                 self._model = None
                 if last == _TRIES - 1:
@@ -72,10 +77,7 @@ class Answers:
             yield from rest
         except StaleModel:
             self._model = None
-            raise StaleModel(
-                "expected one version to serve until all was written, got another meanwhile (an "
-                "erasure or a training); ask again"
-            ) from None
+            raise _stale() from None
 
     def _groups(self, asked: Sequence[Question]) -> Iterator[list[int]]:
         """Numbers of those who are asked about at once."""
@@ -137,3 +139,18 @@ class Answers:
                 )
             self._model = champion_of(workspace), champion.version
         return self._model
+
+
+def _confirm(model: Answering) -> None:
+    """That the version that was loaded still serves. Raises StaleModel."""
+    try:
+        model.confirm()
+    except StaleModel:
+        raise _stale() from None
+
+
+def _stale() -> StaleModel:
+    return StaleModel(
+        "expected one version to serve until all was given out, got another meanwhile (an erasure "
+        "or a training); ask again"
+    )

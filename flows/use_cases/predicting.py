@@ -47,6 +47,9 @@ class Answering(Protocol):
         """What a language model writes behind one question, piece by piece (served_model.py).
         Raises the same, in the middle too."""
 
+    def confirm(self) -> None:
+        """That it may answer now. Raises StaleModel; any thread may ask."""
+
 
 @dataclass(frozen=True)
 class _Version:
@@ -66,6 +69,11 @@ class _Version:
         """As `Answering` says."""
         with self.registry.addressed():
             yield from self.code.predict_stream(None, asked, dict(params or {}))
+
+    def confirm(self) -> None:
+        """As `Answering` says."""
+        with self.registry.addressed():
+            self.code.confirm()
 
 
 @dataclass(frozen=True)

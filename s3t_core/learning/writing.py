@@ -228,7 +228,9 @@ def _chosen(
     """One word a row. A temperature sharpens or flattens what the shards say together."""
     if temperature == 0:
         return [int(each) for each in chances.argmax(1)]
-    scaled = torch.softmax(chances.clamp_min(torch.finfo().tiny).log() / temperature, dim=-1)
+    logs = chances.double().clamp_min(torch.finfo().tiny).log()
+    logs -= logs.amax(1, keepdim=True)  # or the least temperature makes nothing but infinities
+    scaled = torch.softmax(logs / temperature, dim=-1).float()
     return [
         int(torch.multinomial(row, 1, generator=draw))
         for row, draw in zip(scaled, draws, strict=True)

@@ -2,18 +2,23 @@
 an erasure has another version serve."""
 
 import json
+import socket
 import threading
+import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from typing import Any
 
 import httpx
 import openai
 import pytest
 
+from flows.adapters import connections
 from flows.prefect_flows.erase import erase
 from flows.use_cases import predicting
 from flows.use_cases.predicting import champion_of
 from flows.use_cases.taking import take_requests
+from flows.use_cases.tokens import list_tokens, revoke_token
 from flows.workspace.workspace import Workspace
 from tests.flows.conftest import CANARY
 from tests.flows.prepared import Kept, keep_writer
@@ -197,3 +202,126 @@ def test_whoever_goes_away_in_the_middle_keeps_nobody_waiting(
         model=place.config.system.name, messages=CHAT, timeout=60
     )
     assert again.choices[0].message.content is not None and len(written) < 10_000
+
+
+def _writing(monkeypatch: pytest.MonkeyPatch, pieces: int, pause: float = 0) -> list[int]:
+    """Has the version that serves write so many, each of 200 bytes; how many it wrote."""
+    written: list[int] = []
+    stream = predicting._Version.stream
+
+    def long(model: Any, *asked: Any) -> Iterator[dict[str, Any]]:
+        for piece in stream(model, *asked):
+            for n in range(0 if "finish" in piece or written else pieces):
+                written.append(n)
+                time.sleep(pause)
+                yield {"text": f"{n:200}"}
+            if "finish" in piece:
+                yield piece
+
+    monkeypatch.setattr(predicting._Version, "stream", long)
+    return written
+
+
+class _Reader:
+    """Asks for a stream and reads no more of it than it is told to: by a socket that holds next to
+    nothing."""
+
+    def __init__(self, url: str, token: str, model: str) -> None:
+        host, port = url.removeprefix("http://").split(":")
+        self.socket = socket.socket()
+        self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 2304)
+        self.socket.settimeout(60)
+        self.socket.connect((host, int(port)))
+        body = json.dumps({"model": model, "messages": CHAT, "stream": True})
+        self.socket.sendall(
+            f"POST /v1/chat/completions HTTP/1.1\r\nHost: {host}:{port}\r\n"
+            f"Authorization: Bearer {token}\r\nContent-Type: application/json\r\n"
+            f"Connection: close\r\nContent-Length: {len(body)}\r\n\r\n{body}".encode()
+        )
+
+    def read(self, size: int = 2**30) -> bytes:
+        """So many bytes at most, or what comes until the end."""
+        told = b""
+        while len(told) < size and (more := self.socket.recv(2**16)):
+            told += more
+        return told
+
+
+def _until(holds: Callable[[], bool]) -> None:
+    until = time.monotonic() + 60
+    while not holds():
+        assert time.monotonic() < until
+        time.sleep(0.05)
+
+
+def test_what_was_written_and_not_read_is_not_given_out_after_an_erasure(
+    place: Workspace, door: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The model has written all of it long before; a slow reader took next to nothing yet."""
+    pieces = 10_000
+    written = _writing(monkeypatch, pieces)
+    reader = _Reader(door, _token(place, "predicts"), place.config.system.name)
+    reader.read(1000)
+    _until(lambda: len(written) == pieces)
+    take_requests(place, [CANARY])
+    assert erase(str(place.root))["certificates"]
+    rest = reader.read()
+    assert b"another meanwhile" in rest and b"[DONE]" not in rest
+    assert len(rest) < 200_000, "of more than two million bytes"
+
+
+def test_who_does_not_read_is_not_waited_for(
+    place: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(connections, "READ_SECONDS", 1.0)
+    with opened(place) as url:
+        _writing(monkeypatch, 10_000)
+        reader = _Reader(url, _token(place, "predicts"), place.config.system.name)
+        reader.read(1000)
+        time.sleep(3)
+        with suppress(ConnectionError):  # cut off
+            assert len(reader.read()) < 200_000
+
+
+def test_a_stream_ends_once_its_token_is_revoked(
+    place: Workspace, client: openai.OpenAI, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _writing(monkeypatch, 10_000, pause=0.01)
+    name = place.config.system.name
+    pieces = client.chat.completions.create(model=name, messages=CHAT, stream=True)
+    next(pieces)
+    revoke_token(place, list_tokens(place)[-1]["id"])
+    with pytest.raises(openai.APIError, match="revoked"):
+        assert len(list(pieces)) < 100
+
+
+@pytest.mark.parametrize("at", ["/v1/chat/completions", "/api/v1/predict"])
+def test_whose_token_is_revoked_meanwhile_gets_no_answer(
+    place: Workspace, door: str, monkeypatch: pytest.MonkeyPatch, at: str
+) -> None:
+    token = _token(place, "predicts")
+    predict = predicting._Version.predict
+
+    def revoked(model: Any, *asked: Any) -> Any:
+        revoke_token(place, list_tokens(place)[-1]["id"])
+        return predict(model, *asked)
+
+    monkeypatch.setattr(predicting._Version, "predict", revoked)
+    asked = {"messages": [CHAT]} if "api" in at else {"messages": CHAT}
+    if "api" not in at:
+        asked |= {"model": place.config.system.name}  # type: ignore[dict-item]
+    headers = {"Authorization": f"Bearer {token}"}
+    answer = httpx.post(f"{door}{at}", json=asked, headers=headers, timeout=60)
+    assert answer.status_code == 401 and "revoked" in answer.text
+
+
+@pytest.mark.parametrize("temperature", [1e-40, 1e-308, 5e-324, 2.0])
+def test_no_temperature_keeps_anybody_from_an_answer(
+    place: Workspace, client: openai.OpenAI, temperature: float
+) -> None:
+    name = place.config.system.name
+    ask = client.chat.completions.create
+    answer = ask(model=name, messages=CHAT, temperature=temperature, max_tokens=3)
+    if temperature < 1:
+        likeliest = ask(model=name, messages=CHAT, max_tokens=3)
+        assert answer.choices[0].message.content == likeliest.choices[0].message.content

@@ -36,7 +36,9 @@ class ColumnarTable:
     def repeated(self, columns: Sequence[str]) -> list[str]:
         """See Table."""
         counts = Counter(self._schema.names)
-        return [c for c in columns if counts[c] > 1]
+        paths = {c: _path(self._schema, c) for c in columns}
+        twice = [c for c, path in paths.items() if path and counts[path[0]] > 1]
+        return twice + [c for c, path in paths.items() if path and c in self._part.constants]
 
     def names(self) -> list[str]:
         """See Table."""

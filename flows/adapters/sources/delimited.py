@@ -138,7 +138,7 @@ class DelimitedTable:
 
     def repeated(self, columns: Sequence[str]) -> list[str]:
         """See Table."""
-        counts = Counter(self.header)
+        counts = Counter([*self.header, *self._part.constants])
         return [c for c in columns if counts[c] > 1]
 
     def names(self) -> list[str]:

@@ -154,6 +154,9 @@ class JsonTable:
             if row is None:
                 yield {}, malformed
                 continue
+            if any(c in columns and _has(row, c) for c in constants):
+                yield {}, "the row holds a column that its folder's name holds as well"
+                continue
             try:
                 yield (
                     {c: constants[c] if c in constants else _value(row, c) for c in columns},

@@ -214,11 +214,17 @@ def _several_splits(splits: list[str], how: str) -> str:
 
 
 def _constants(folders: tuple[str, ...]) -> dict[str, str | None]:
-    """What the names of folders say, as Hive and Spark write partitions."""
-    pairs = (unquote(f).partition("=") for f in folders)
-    return {
-        name: (None if value == _NO_VALUE else value) for name, equals, value in pairs if equals
-    }
+    """What the names of folders say, as Hive and Spark write partitions. Raises DataError where two
+    of one path say it of one column."""
+    parts = (unquote(f).partition("=") for f in folders)
+    pairs = [(name, value) for name, equals, value in parts if equals]
+    found = {name: (None if value == _NO_VALUE else value) for name, value in pairs}
+    if len(found) < len(pairs):
+        raise DataError(
+            "expected each column once in the names of folders, got one twice in one path: which "
+            "one is meant? Name them apart in the source"
+        )
+    return found
 
 
 def _kind_of(path: Path) -> tuple[str, str]:

@@ -4,10 +4,11 @@ import asyncio
 import resource
 import socket
 import ssl
+import sys
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 import pytest
@@ -34,7 +35,7 @@ def _served(door: Door | None = None) -> Iterator[int]:
 
     def guarded(port: int):  # type: ignore[no-untyped-def]
         ports.append(port)
-        return door.guarded(_app, port, "bearer", SECRET, frozenset())
+        return door.guarded(sys.modules[__name__]._app, port, "bearer", SECRET, frozenset())
 
     serving = threading.Thread(
         target=serve_until, args=(door, guarded, stop, lambda _: began.set())
@@ -152,6 +153,74 @@ def test_who_begins_no_tls_is_hung_up_on(tmp_path: Path, impatient: None) -> Non
             trusts.check_hostname = False
             with trusts.wrap_socket(_connected(port), server_hostname="a") as asked:
                 assert b"HTTP/1.1" in _ask(port, asked)
+
+
+_PIECES, _PIECE = 400, 10_000
+
+
+@pytest.fixture
+def sent(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """An answer in pieces instead, and which of them were given out so far."""
+    given: list[int] = []
+
+    async def app(scope, receive, send):  # type: ignore[no-untyped-def]
+        if scope["type"] == "http":
+            await send({"type": "http.response.start", "status": 200, "headers": []})
+            for n in range(_PIECES):
+                piece = {"type": "http.response.body", "body": b"x" * _PIECE}
+                await send(piece | {"more_body": n < _PIECES - 1})
+                given.append(n)
+
+    monkeypatch.setattr(sys.modules[__name__], "_app", app)
+    return given
+
+
+def _asking(port: int) -> socket.socket:
+    """Who asked, and holds next to nothing of what comes."""
+    made = socket.socket()
+    made.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 2304)
+    made.settimeout(20)
+    made.connect(("127.0.0.1", port))
+    made.sendall(
+        f"GET / HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\nConnection: close\r\n"
+        f"Authorization: Bearer {SECRET}\r\n\r\n".encode()
+    )
+    return made
+
+
+def test_a_piece_is_given_out_once_those_before_it_were_taken(sent: list[int]) -> None:
+    """Neither this process nor the operating system takes much of four megabytes ahead."""
+    with _served() as port, _asking(port) as slow:
+        slow.recv(1)
+        time.sleep(1)
+        assert len(sent) < 20
+        told = 1
+        while more := slow.recv(2**16):
+            told += len(more)
+        assert told > _PIECES * _PIECE and len(sent) == _PIECES
+
+
+def test_who_takes_nothing_of_an_answer_is_hung_up_on_and_who_takes_some_is_not(
+    sent: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(connections, "READ_SECONDS", 0.5)
+    monkeypatch.setattr(connections, "_LEAST_READ", 2**10)
+    with _served() as port:
+        with _asking(port) as silent:
+            time.sleep(3)
+            came = 0
+            with suppress(ConnectionError):
+                while more := silent.recv(2**16):
+                    came += len(more)
+            assert came < 20 * _PIECE
+        sent.clear()
+        with _asking(port) as slow:
+            for _ in range(30):
+                assert slow.recv(2**15)
+                time.sleep(0.1)
+            while slow.recv(2**16):
+                pass
+            assert len(sent) == _PIECES
 
 
 def test_what_cannot_be_taken_is_told_once(caplog: pytest.LogCaptureFixture) -> None:

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from flows.use_cases import answering
 from flows.use_cases.answering import Answered, Answers, Question
-from s3t_core.errors import DataError, NoLiveShard, NotNow, StaleModel
+from s3t_core.errors import DataError, NoLiveShard, NotNow, S3TError, StaleModel
 
 
 class Model:
@@ -66,9 +66,14 @@ def _of(*texts: object) -> Answered:
     return Answered(tuple({"label": f"of {text}"} for text in texts), "3")
 
 
+def _asked(answers: Answers, place: Any, asked: list[Question]) -> list[Answered | S3TError]:
+    found = dict(answers.to(place, asked))
+    return [found[number] for number in range(len(asked))]
+
+
 def test_who_asks_at_once_is_answered_at_once_and_apart(models: list[Model]) -> None:
     asked = [Question(("a", "b")), Question(("c",)), Question(()), Question(("d",))]
-    assert Answers(32).to(Place(), asked) == [_of("a", "b"), _of("c"), _of(), _of("d")]  # type: ignore[arg-type]
+    assert _asked(Answers(32), Place(), asked) == [_of("a", "b"), _of("c"), _of(), _of("d")]
     assert models[0].batches == [["a", "b", "c", "d"]] and len(models) == 1
 
 
@@ -85,7 +90,7 @@ def test_nobody_gets_anothers_answer(
     ]
     model, answers = Model(), Answers(most)
     answers._model = model, "3"  # type: ignore[assignment]
-    told = answers.to(Place(), asked)  # type: ignore[arg-type]
+    told = _asked(answers, Place(), asked)
     assert told == [_of(*each.asked) for each in asked]
     for batch, params in zip(model.batches, model.params, strict=True):
         whose = {str(text).partition("/")[0] for text in batch}
@@ -93,13 +98,21 @@ def test_nobody_gets_anothers_answer(
         assert len(whose) <= 1 or not params.get("temperature")
 
 
+def test_who_was_answered_waits_for_nobody_else(models: list[Model]) -> None:
+    """Else an answer would lie here while the model writes others, and an erasure goes by."""
+    drawn = {"temperature": 0.5}
+    coming = Answers(32).to(Place(), [Question(("a",), drawn), Question(("b",), drawn)])  # type: ignore[arg-type]
+    assert next(coming) == (0, _of("a")) and models[0].batches == [["a"]]
+    assert next(coming) == (1, _of("b"))
+
+
 def test_each_is_asked_alone_where_that_is_set(models: list[Model]) -> None:
-    Answers(1).to(Place(), [Question(("a",)), Question(("b",))])  # type: ignore[arg-type]
+    _asked(Answers(1), Place(), [Question(("a",)), Question(("b",))])
     assert models[0].batches == [["a"], ["b"]]
 
 
 def test_what_is_wrong_of_one_keeps_nobody_else_from_an_answer(models: list[Model]) -> None:
-    told = Answers(32).to(Place(), [Question(("a",)), Question(("bad",)), Question(("c",))])  # type: ignore[arg-type]
+    told = _asked(Answers(32), Place(), [Question(("a",)), Question(("bad",)), Question(("c",))])
     assert told[0] == _of("a") and told[2] == _of("c") and isinstance(told[1], DataError)
 
 
@@ -108,7 +121,7 @@ def test_over_an_erasure_the_version_that_serves_then_answers(
     models: list[Model], monkeypatch: pytest.MonkeyPatch, refusals: int
 ) -> None:
     answers = Answers(32)
-    assert answers.to(Place("2"), [Question(("a",))])[0] == Answered(({"label": "of a"},), "2")  # type: ignore[arg-type]
+    assert _asked(answers, Place("2"), [Question(("a",))])[0] == Answered(({"label": "of a"},), "2")
     models[0].refuses = [StaleModel("moved on")]
     if refusals == 2:
         first = answering.champion_of
@@ -119,22 +132,22 @@ def test_over_an_erasure_the_version_that_serves_then_answers(
             return loaded  # type: ignore[no-any-return]
 
         monkeypatch.setattr(answering, "champion_of", stale)
-    told = answers.to(Place("3"), [Question(("a",)), Question(("b",))])  # type: ignore[arg-type]
+    told = _asked(answers, Place("3"), [Question(("a",)), Question(("b",))])
     assert (told == [_of("a"), _of("b")]) == (refusals == 1)
     assert all(isinstance(each, StaleModel) for each in told) == (refusals == 2)
-    assert answers.to(Place("3"), [Question(("a",))])[0] is not None  # type: ignore[arg-type]
+    assert _asked(answers, Place("3"), [Question(("a",))])[0] is not None
 
 
 def test_where_nothing_serves_that_is_told(models: list[Model]) -> None:
-    told = Answers(32).to(Place(""), [Question(("a",))])  # type: ignore[arg-type]
+    told = _asked(Answers(32), Place(""), [Question(("a",))])
     assert isinstance(told[0], NotNow) and not models
 
 
 def test_where_every_shard_is_dead_nobody_is_answered(models: list[Model]) -> None:
     answers = Answers(32)
-    answers.to(Place(), [Question(("a",))])  # type: ignore[arg-type]
+    _asked(answers, Place(), [Question(("a",))])
     models[0].refuses = [NoLiveShard("expected a live shard, got none; retrain")]
-    told = answers.to(Place(), [Question(("a",)), Question(("b",))])  # type: ignore[arg-type]
+    told = _asked(answers, Place(), [Question(("a",)), Question(("b",))])
     assert all(isinstance(each, NoLiveShard) for each in told)
 
 
@@ -144,6 +157,11 @@ class Writer(Model):
     def __init__(self, moves_before: int = 9) -> None:
         super().__init__()
         self._moves_before = moves_before
+        self.serves = True
+
+    def confirm(self) -> None:
+        if not self.serves:
+            raise StaleModel("load it again")
 
     def stream(self, asked: Any, params: Any = None) -> Any:
         for n in range(3):
@@ -166,11 +184,11 @@ def _texts(pieces: Any) -> list[str]:
 
 def test_a_stream_begins_with_the_version_that_serves_by_then(writers: list[Writer]) -> None:
     writers += [Writer(moves_before=0), Writer()]
-    version, pieces = Answers(1).stream(Place(), Question(("x",)))  # type: ignore[arg-type]
+    version, pieces, _ = Answers(1).stream(Place(), Question(("x",)))
     assert version == "3" and _texts(pieces) == ["0", "1", "2"] and not writers
     writers += [Writer(moves_before=0), Writer(moves_before=0)]
     with pytest.raises(StaleModel):
-        Answers(1).stream(Place(), Question(("x",)))  # type: ignore[arg-type]
+        Answers(1).stream(Place(), Question(("x",)))
 
 
 def test_after_a_stream_that_was_cut_the_next_is_asked_of_the_version_that_serves(
@@ -178,9 +196,23 @@ def test_after_a_stream_that_was_cut_the_next_is_asked_of_the_version_that_serve
 ) -> None:
     writers += [Writer(moves_before=2), Writer()]
     answers = Answers(1)
-    _, pieces = answers.stream(Place(), Question(("x",)))  # type: ignore[arg-type]
+    _, pieces, _ = answers.stream(Place(), Question(("x",)))
     assert [next(pieces)["text"], next(pieces)["text"]] == ["0", "1"]
-    with pytest.raises(StaleModel, match="until all was written"):
+    with pytest.raises(StaleModel, match="until all was given out"):
         next(pieces)
-    _, pieces = answers.stream(Place(), Question(("x",)))  # type: ignore[arg-type]
+    _, pieces, _ = answers.stream(Place(), Question(("x",)))
     assert _texts(pieces) == ["0", "1", "2"]
+
+
+def test_of_what_was_written_somebody_can_ask_whether_its_version_still_serves(
+    writers: list[Writer],
+) -> None:
+    writer = Writer()
+    writers += [writer, Writer()]
+    answers = Answers(1)
+    _, pieces, confirm = answers.stream(Place(), Question(("x",)))
+    assert _texts(pieces) == ["0", "1", "2"]
+    confirm()
+    writer.serves = False
+    with pytest.raises(StaleModel, match="until all was given out"):
+        confirm()
