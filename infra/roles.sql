@@ -36,7 +36,8 @@ GRANT INSERT, UPDATE, DELETE ON callbacks, outbox TO s3t_eraser;
 GRANT UPDATE ON writer TO s3t_requests, s3t_eraser;  -- to lock its row, which an account that only reads cannot
 
 -- What locks the ledger's table is done where it is not done yet, and waits for nobody for long: whoever reads it meanwhile
--- would wait as well. Sessions of accounts that only look, which keep a transaction open, are ended before.
+-- would wait as well. Sessions of accounts that only look, and that keep a transaction open or a lock on the ledger, are
+-- ended before, whatever they do.
 SET lock_timeout = '10s';
 DO $$
 DECLARE form constant text := '2';  -- another one, when a policy below is another
@@ -47,8 +48,10 @@ BEGIN
         RETURN;
     END IF;
     PERFORM pg_terminate_backend(a.pid) FROM pg_stat_activity a WHERE a.datname = current_database()
-        AND a.state LIKE 'idle in transaction%' AND pg_has_role(a.usename, 's3t_auditor', 'MEMBER')
-        AND NOT pg_has_role(a.usename, 's3t_eraser', 'MEMBER');
+        AND a.pid <> pg_backend_pid() AND pg_has_role(a.usename, 's3t_auditor', 'MEMBER')
+        AND NOT pg_has_role(a.usename, 's3t_eraser', 'MEMBER')
+        AND (a.state LIKE 'idle in transaction%' OR EXISTS (
+            SELECT FROM pg_locks l WHERE l.pid = a.pid AND l.relation = 'ledger'::regclass));
     ALTER TABLE ledger ENABLE ROW LEVEL SECURITY;
     DROP POLICY IF EXISTS read ON ledger;
     DROP POLICY IF EXISTS ask ON ledger;

@@ -330,10 +330,29 @@ class Database:
         except SQLAlchemyError as error:
             cause = getattr(error, "orig", None) or error
             reason = (str(cause).strip() or "no reason given").splitlines()[0]
+            if type(cause).__name__ == "LockNotAvailable" and (sessions := self._sessions()):
+                raise StorageError(
+                    f"the database refused ({reason}): a transaction of another session stays open "
+                    f"on its tables (process {', '.join(map(str, sessions))} of the server). Wait "
+                    "for it, or have a superuser end it (SELECT pg_terminate_backend(PROCESS)), "
+                    "then run the command again"
+                ) from None
             raise StorageError(
                 f"the database refused ({type(cause).__name__}: {reason}); see that it is up, has "
                 "space and may be written to, then run the command again"
             ) from None
+
+    def _sessions(self) -> list[int]:
+        """The server's processes whose sessions have a lock on a table of ours, where it says."""
+        with contextlib.suppress(SQLAlchemyError), self.engine.connect() as connection:
+            found = connection.exec_driver_sql(
+                "SELECT DISTINCT l.pid FROM pg_locks l JOIN pg_class c ON c.oid = l.relation "
+                "WHERE l.granted AND l.pid <> pg_backend_pid() AND c.relname = ANY(%s) "
+                "AND pg_table_is_visible(c.oid) ORDER BY 1",
+                ([table.name for table in METADATA.sorted_tables],),
+            )
+            return [int(pid) for (pid,) in found]
+        return []
 
 
 def _without_number(table: Table, row: RowMapping) -> dict[str, object]:

@@ -88,6 +88,10 @@ class PrefectClient:
         for run in runs:
             self._client.delete_flow_run(run.id)
 
+    def take_out_deployment(self, deployment: "DeploymentResponse") -> None:
+        """Delete a deployment, with what is planned of it."""
+        self._client.delete_deployment(deployment.id)
+
 
 @contextmanager
 def prefect_client() -> Iterator[PrefectClient]:

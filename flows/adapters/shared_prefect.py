@@ -130,7 +130,8 @@ class SharedServer:
             if not self.is_running() or time.monotonic() > until:
                 raise OrchestrationError(
                     "expected the Prefect server of this workspace to start, it did not; "
-                    f".s3t/prefect/{LOG} says why"
+                    f".s3t/prefect/{LOG} says why. Where its database is damaged, `s3t stop "
+                    "--forget` removes it: what it keeps of runs goes, and nothing else"
                 )
             time.sleep(_PAUSE_SECONDS)
 

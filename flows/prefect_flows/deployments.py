@@ -30,6 +30,11 @@ class Deployment:
     active: bool = True
     parameters: dict[str, Any] = field(default_factory=dict)
 
+    @property
+    def full_name(self) -> str:
+        """As Prefect tells it: FLOW/DEPLOYMENT."""
+        return f"{self.flow().name}/{self.name}"
+
     def flow(self) -> Any:
         """The flow itself."""
         module, function = self.entrypoint.rsplit(".", 1)

@@ -381,7 +381,7 @@ def _replays(report: Report) -> list[Block]:
                 "parts that serve",
                 "trained again, same bytes",
                 "other bytes",
-                "machine",
+                "machine and method",
             ),
             tuple(
                 (

@@ -1,16 +1,22 @@
-"""Schedules after a clock that was ahead.
+"""What Prefect's server keeps of our deployments, beside what s3t.toml says.
 
 Prefect plans the next runs of a deployment, and no more while there are as many ahead, however
 far. Where its server's clock was a year ahead for a minute, nothing would run for a year. Whoever
 watches (flows.supervisor.serving, watching) takes such runs out; Prefect plans anew in a minute.
+
+Who works at the server can change a deployment, pause it, or delete it. `s3t serve` registers one
+anew that is gone, or that runs another flow, on another workspace, or after other steps. A pause
+may be meant: it stays, and is told.
 """
 
 import asyncio
 from collections.abc import Iterable
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from flows.adapters.prefect_client import PLANNED, PrefectClient, prefect_client
+from flows.prefect_flows.deployments import Deployment
 
 if TYPE_CHECKING:
     from prefect.client.schemas.objects import FlowRun
@@ -33,6 +39,47 @@ def take_out_far_runs(names: Iterable[str]) -> list[str]:
                 prefect.take_out(run for run, _ in ahead)
                 found.append(name)
     return found
+
+
+@dataclass(frozen=True)
+class Standing:
+    """How deployments stand at the server, by their names, as Prefect tells them: those that it has
+    no more, and those whose schedule does not run as s3t.toml says."""
+
+    gone: frozenset[str]
+    paused: frozenset[str]
+
+
+def look_after(wanted: Iterable[Deployment]) -> Standing:
+    """Hold each deployment against what the server has of it. One that runs anything else, or
+    anything else before it, is deleted: it is gone, until somebody registers it anew."""
+    gone, paused = set[str](), set[str]()
+    with prefect_client() as prefect:
+        for each in wanted:
+            found = prefect.deployment(each.full_name)
+            if found is not None and not _does(found, each):
+                prefect.take_out_deployment(found)
+                found = None
+            if found is None:
+                gone.add(each.full_name)
+            elif each.cron and each.active and not _runs_by(found, each.cron):
+                paused.add(each.full_name)
+    return Standing(frozenset(gone), frozenset(paused))
+
+
+def _does(found: "DeploymentResponse", wanted: Deployment) -> bool:
+    """Whether it runs that flow with those parameters, and no steps before."""
+    runs = (found.entrypoint, found.parameters)
+    return runs == (wanted.entrypoint, wanted.parameters) and not found.pull_steps
+
+
+def _runs_by(found: "DeploymentResponse", cron: str) -> bool:
+    """Whether a schedule of this deployment is on and says so."""
+    for each in found.schedules:
+        is_on = each.active and not found.paused
+        if is_on and getattr(each.schedule, "cron", "") == cron:
+            return True
+    return False
 
 
 def _second_time(deployment: "DeploymentResponse") -> datetime | None:

@@ -10,7 +10,9 @@ commands share.
    again. An erasure survives that at any time
 4. an erase run is started at once, not by schedule, when a request is due soon, when an erasure is
    open that no process carries out, or when a full retrain is wanted
-5. runs that were planned while the clock was ahead are taken out (flows.supervisor.schedules)
+5. deployments that somebody changed or deleted at the server are registered anew, a schedule that
+   somebody paused is told, and runs that were planned while the clock was ahead are taken out
+   (flows.supervisor.schedules)
 6. beside them, the HTTP door (flows.api) is open once there is a token, and callbacks are sent
    (flows.callbacks) once there is a target
 7. stopped politely, it ends the server too, unless a command uses it just then; killed, the server
@@ -31,10 +33,10 @@ from flows.adapters.doors import Door
 from flows.adapters.local import is_held, workspace_lock
 from flows.adapters.prefect_client import BEGUN, begin_run, prefect_client
 from flows.adapters.shared_prefect import Address, SharedServer
-from flows.prefect_flows.deployments import deployments, to_prefect
+from flows.prefect_flows.deployments import Deployment, deployments, to_prefect
 from flows.settings import operators_server, use_server
 from flows.supervisor.beside import the_callbacks, the_door
-from flows.supervisor.schedules import take_out_far_runs
+from flows.supervisor.schedules import look_after, take_out_far_runs
 from flows.use_cases.documents import DeploymentEntry
 from flows.use_cases.erasing import why_erase_now
 from flows.workspace.workspace import Workspace
@@ -71,6 +73,9 @@ class Serving:
         self._address: Address | None = None
         self._runner: Child | None = None
         self._beside = (the_door(say), the_callbacks(say))
+        self._registered: list[Deployment] = []
+        """What the runner registers when it begins, by the settings of that moment."""
+        self._paused: frozenset[str] = frozenset()
         self._asked: dict[str, float] = {}
         self._last_look = 0.0
         self._planned = 0.0
@@ -151,6 +156,8 @@ class Serving:
         until = time.monotonic() + _START_SECONDS
         log = self._server.home / "serve.log"
         log.touch(mode=0o600)
+        root = self.workspace.root
+        self._registered = deployments(Workspace(root).config, root)
         self._runner = Child(
             "flows.prefect_flows.runner",
             str(self.workspace.root),
@@ -203,15 +210,29 @@ class Serving:
                     each.see_to(self.workspace.root)
             if time.monotonic() - self._planned > _SCHEDULES_SECONDS:
                 self._planned = time.monotonic()
-                self._plan_anew()
+                if self._look_after_deployments():
+                    return
 
-    def _plan_anew(self) -> None:
-        """Take out what was planned while the clock was ahead."""
+    def _look_after_deployments(self) -> bool:
+        """Whether all of them have to be registered anew, by a runner that begins anew. Takes out
+        what was planned while the clock was ahead."""
         try:
+            standing = look_after(self._registered)
+            for name in sorted(standing.paused - self._paused):
+                self._say(
+                    f"The schedule of {name} was changed or paused in Prefect: nothing runs by it "
+                    "as s3t.toml says until it is resumed there, or `s3t serve` is started again"
+                )
+            self._paused = standing.paused
+            if standing.gone:
+                names = ", ".join(sorted(standing.gone))
+                self._say(f"Deleted or changed in Prefect, registered anew: {names}")
+                return True
             for name in take_out_far_runs([ERASE, AUDIT, REPAIR]):
                 self._say(f"{name} was planned far ahead, by a clock that was; planning it anew")
         except Exception as error:  # the server may be starting again: the next look is in a minute
             self._say(f"Could not look at the schedules ({type(error).__name__}); trying again")
+        return False
 
     def _look(self) -> None:
         """Start an erase run if there is a reason not to wait for the schedule."""
@@ -221,13 +242,17 @@ class Serving:
                 reason
                 and time.monotonic() - self._asked.get(reason, float("-inf")) > _AGAIN_SECONDS
             ):
-                begin_run(ERASE)
+                begin_run(ERASE, parameters=self._parameters_of(ERASE))
                 self._asked[reason] = time.monotonic()
                 self._say(f"An erase run was started at once: {reason}")
         except S3TError as error:
             self._say(f"Could not look for urgent requests: {error}")
         except Exception as error:  # the server may be starting again: the next look is in seconds
             self._say(f"Could not start an erase run ({type(error).__name__}); trying again")
+
+    def _parameters_of(self, name: str) -> dict[str, object]:
+        """What a deployment runs with, whatever somebody made of it at the server."""
+        return next(each.parameters for each in self._registered if each.full_name == name)
 
     def _deployed(self) -> bool:
         """Whether the runner has registered them all: the last one is there."""

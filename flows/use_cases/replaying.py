@@ -1,8 +1,8 @@
 """Replay: train live stages again from their recorded inputs and compare bytes.
 
 It is evidence that the model that serves is what the ledger says it is, and of the numeric profile
-that exactness is claimed within: on another machine or with other libraries bytes differ, which is
-told as that and never as a pass.
+that exactness is claimed within: on another machine, with other libraries or by another
+version of the method bytes differ, which is told as that and never as a pass.
 """
 
 import random
@@ -15,6 +15,7 @@ from flows.workspace import access
 from flows.workspace.jobs import Measurable, stage_job
 from flows.workspace.parts import HasRegistry, HasSigning, Lockable
 from flows.workspace.workspace import require_data
+from s3t_core import METHOD_VERSION
 from s3t_core.canonical import sha256_hex
 from s3t_core.domain import StageRecord
 from s3t_core.erasure import events
@@ -25,6 +26,8 @@ from s3t_core.learning.recipe import Recipe, wanted
 from s3t_core.learning.release import recipe_from_json
 
 _SAME, _OTHER = "same bytes", "OTHER BYTES"
+_NOT_COMPARABLE = "not comparable: another numeric profile"
+_OTHER_METHOD = "not comparable: made by another version of the method"
 _NOTHING_SERVES = "expected a version that serves, got none; run `s3t train`"
 
 
@@ -57,18 +60,20 @@ def replay(workspace: Replayed, count: int | None, seed: int | None = None) -> d
             {s.key: s for r in state.champion.release.replicas for s in r.stages}.values(),
             key=lambda s: s.key,
         )
-        same_profile = found.profile == recipe.profile
+        same_method = recipe.method == METHOD_VERSION
+        same_profile = same_method and found.profile == recipe.profile
         chosen = live if count is None else random.Random(seed).sample(live, min(count, len(live)))
         results = (
             _results(workspace, state, recipe, chosen)
             if same_profile
-            else ["not comparable: another numeric profile"] * len(chosen)
+            else [_NOT_COMPARABLE if same_method else _OTHER_METHOD] * len(chosen)
         )
         document = {
             "valid": _SAME in results and _OTHER not in results,
             "live": len(live),
             "profile": recipe.profile.__dict__
-            | ({} if same_profile else {"here": found.profile.__dict__}),
+            | ({} if same_profile else {"here": found.profile.__dict__})
+            | ({} if same_method else {"method": recipe.method, "method_here": METHOD_VERSION}),
             "stages": [
                 {"key": s.key, "shard": s.shard, "slices": list(s.prefix), "result": r}
                 for s, r in zip(chosen, results, strict=True)

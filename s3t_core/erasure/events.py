@@ -300,7 +300,8 @@ class Retired(LedgerEvent):
 @dataclass(frozen=True, kw_only=True)
 class Replayed(LedgerEvent):
     """`live`: how many stages there were to choose from; `same`, `other`: keys of those that gave
-    the same bytes again, and other ones."""
+    the same bytes again, and other ones. `same_profile`: whether machine, libraries and version of
+    the method are those that they were made by: else nothing can be said."""
 
     type = "replayed"
     version: str

@@ -2,7 +2,8 @@
 
 This module imports torch only inside the functions, so that whoever orders a job need not. A
 stage's process reads the files of its own slices and nothing else, checks them against their
-recorded digests, and refuses to run under another numeric profile than the one in its key.
+recorded digests, and refuses to run under another numeric profile than the one in its key, or by
+other code than whoever ordered the stage.
 """
 
 import resource
@@ -11,10 +12,12 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from s3t_core import METHOD_VERSION
 from s3t_core.domain import Combine, Release, Score
 from s3t_core.errors import GuaranteeError
 from s3t_core.keys import WorkspaceKeys
 from s3t_core.learning.activation_store import ActivationStore
+from s3t_core.learning.code import CODE
 from s3t_core.learning.recipe import NumericProfile, Recipe, StageSpec
 from s3t_core.learning.store import StageStore
 from s3t_core.slicefile import read_verified
@@ -56,7 +59,7 @@ class StageJob:
     the first by digest, the stage is measured on, by which `metric` ([task]); `spill`: where states
     larger than memory go (None: the temporary directory); `max_memory`: what devices may hold of a
     backbone that is larger than one (learning.device_map). None of them changes a byte of the
-    stage."""
+    stage. `code` is that of whoever orders it (learning.code)."""
 
     recipe: Recipe
     spec: StageSpec
@@ -70,6 +73,7 @@ class StageJob:
     spill: Path | None = None
     max_memory: str = ""
     metric: str = ""
+    code: str = CODE
 
 
 @dataclass(frozen=True)
@@ -130,6 +134,7 @@ def train(job: StageJob) -> StageOutcome:
     from s3t_core.learning.stage import numeric_profile, train_stage
 
     began = time.monotonic()
+    _check_code(job)
     backbone = find_backbone(job.recipe.model)
     check_backbone(
         backbone,
@@ -176,6 +181,16 @@ def train(job: StageJob) -> StageOutcome:
         time.monotonic() - began,
         1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss,
     )
+
+
+def _check_code(job: StageJob) -> None:
+    if job.code != CODE or job.recipe.method != METHOD_VERSION:
+        raise GuaranteeError(
+            "expected to train by the code of whoever ordered the stage, got a worker of another "
+            f"release ({METHOD_VERSION} for {job.recipe.method or 'an earlier method'}), or files "
+            "that an installation changed under a running command; end what still runs, install "
+            "one release everywhere, then run the command again"
+        )
 
 
 def measure(job: MeasureJob) -> Score | None:

@@ -10,6 +10,7 @@ from flows.adapters.runner import ProcessRunner
 from flows.prefect_flows.erase import erase
 from flows.prefect_flows.ingest import ingest
 from flows.prefect_flows.train import train
+from flows.use_cases import replaying
 from flows.use_cases.replaying import replay
 from flows.use_cases.taking import take_requests
 from flows.workspace.workspace import Workspace
@@ -37,7 +38,7 @@ class OtherBytes(ProcessRunner):
 
 
 def test_live_stages_trained_again_have_the_recorded_bytes(
-    make_place: Callable[..., Workspace], tmp_path: Path
+    make_place: Callable[..., Workspace], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     place = make_place(deletion_budget={"policy": "all_shards_dead"})
     with pytest.raises(UsageError, match="a version that serves"):
@@ -57,7 +58,18 @@ def test_live_stages_trained_again_have_the_recorded_bytes(
     assert not elsewhere["valid"] and {s["result"] for s in elsewhere["stages"]} == {
         "not comparable: another numeric profile"
     }
+    event = place.ledger.events()[-1]
+    assert (event["same_profile"], event["same"], event["other"]) == (False, [], [])
     place.runner = OtherBytes()
+    monkeypatch.setattr(replaying, "METHOD_VERSION", "s3t/of tomorrow")
+    later = replay(place, 2)
+    assert not later["valid"] and later["profile"]["method_here"] == "s3t/of tomorrow"
+    assert {s["result"] for s in later["stages"]} == {
+        "not comparable: made by another version of the method"
+    }
+    event = place.ledger.events()[-1]
+    assert (event["same_profile"], event["same"], event["other"]) == (False, [], [])
+    monkeypatch.undo()
     forged = replay(place, 1)
     assert not forged["valid"] and forged["stages"][0]["result"] == "OTHER BYTES"
     place.runner = ProcessRunner()

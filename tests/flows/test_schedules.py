@@ -2,17 +2,19 @@
 
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from prefect import get_client
 from prefect.client.orchestration import SyncPrefectClient
+from prefect.client.schemas.schedules import CronSchedule
 
 from flows.adapters.prefect_client import PrefectClient
-from flows.prefect_flows.deployments import deployments, to_prefect
+from flows.prefect_flows.deployments import Deployment, deployments, to_prefect
 from flows.supervisor import watching
-from flows.supervisor.schedules import _planned, take_out_far_runs
+from flows.supervisor.schedules import Standing, _planned, look_after, take_out_far_runs
 from flows.workspace.workspace import Workspace
 
 ERASE, AUDIT, REPAIR = "erase/erase", "audit/audit", "repair/repair"
@@ -90,6 +92,67 @@ def test_a_run_that_is_late_hides_none_that_is_far(client: SyncPrefectClient) ->
     _plan(client, ERASE, timedelta(days=700))
     assert late and take_out_far_runs([ERASE]) == [ERASE]
     assert _times(client, ERASE) == late
+
+
+@pytest.fixture
+def wanted(client: SyncPrefectClient) -> list[Deployment]:
+    """What the server has of ours."""
+    (place,) = {
+        client.read_deployment_by_name(name).parameters["workspace"] for name in (ERASE, AUDIT)
+    }
+    every = deployments(Workspace(Path(place)).config, Path(place))
+    return [each for each in every if each.full_name in (ERASE, AUDIT, REPAIR)]
+
+
+def test_deployments_that_are_as_they_were_registered_stay(
+    client: SyncPrefectClient, wanted: list[Deployment]
+) -> None:
+    ids = [client.read_deployment_by_name(each.full_name).id for each in wanted]
+    assert look_after(wanted) == Standing(frozenset(), frozenset())
+    assert [client.read_deployment_by_name(each.full_name).id for each in wanted] == ids
+
+
+CHANGES: dict[str, dict[str, Any]] = {
+    "another workspace": {"parameters": {"workspace": "/elsewhere", "wait_seconds": 3600}},
+    "one parameter less": {"parameters": {}},
+    "another flow": {"entrypoint": "flows.prefect_flows.train.train"},
+    "steps before": {
+        "pull_steps": [{"prefect.deployments.steps.run_shell_script": {"script": "id"}}]
+    },
+}
+
+
+@pytest.mark.parametrize("change", CHANGES)
+def test_a_deployment_that_does_anything_else_is_gone_until_it_is_registered_anew(
+    client: SyncPrefectClient, wanted: list[Deployment], change: str
+) -> None:
+    there = client.read_deployment_by_name(ERASE)
+    body = there.model_dump(mode="json", include={"name", "flow_id", "parameters", "entrypoint"})
+    body |= {"enforce_parameter_schema": False} | CHANGES[change]
+    client._client.post("/deployments/", json=body).raise_for_status()
+    assert look_after(wanted).gone == {ERASE}
+    assert look_after(wanted).gone == {ERASE}, "nobody registered it yet"
+    to_prefect(next(each for each in wanted if each.full_name == ERASE)).apply()
+    assert look_after(wanted) == Standing(frozenset(), frozenset())
+
+
+@pytest.mark.parametrize("how", ["paused", "the schedule is off", "another time", "no schedule"])
+def test_a_pause_is_told_and_stays(
+    client: SyncPrefectClient, wanted: list[Deployment], how: str
+) -> None:
+    there = client.read_deployment_by_name(ERASE)
+    (schedule,) = there.schedules
+    if how == "paused":
+        client.pause_deployment(there.id)
+    elif how == "the schedule is off":
+        client.update_deployment_schedule(there.id, schedule.id, active=False)
+    else:
+        client.delete_deployment_schedule(there.id, schedule.id)
+        if how == "another time":
+            other = CronSchedule(cron="0 4 1 1 *", timezone="UTC")
+            client.create_deployment_schedules(there.id, [(other, True)])
+    assert look_after(wanted) == Standing(frozenset(), frozenset({ERASE}))
+    assert client.read_deployment_by_name(ERASE).id == there.id
 
 
 @pytest.mark.long

@@ -867,4 +867,32 @@ MUTANTS: tuple[Mutant, ...] = (
         puts="False",
         fails="tests/unit/adapters/test_conversations.py::stands_twice_in_a_message",
     ),
+    Mutant(
+        name="files: of a struct that stands twice the first is read",
+        where="flows/adapters/sources/columnar.py::ColumnarTable.repeated",
+        takes="counts[path[0]] > 1",
+        puts="counts[c] > 1",
+        fails="tests/unit/adapters/test_repeated.py::struct_that_stands_twice",
+    ),
+    Mutant(
+        name="files: a folder says what its file says otherwise",
+        where="flows/adapters/sources/delimited.py::DelimitedTable.repeated",
+        takes="Counter([*self.header, *self._part.constants])",
+        puts="Counter(self.header)",
+        fails="tests/unit/adapters/test_repeated.py::folder_and_its_file",
+    ),
+    Mutant(
+        name="files: of two folders that name a column the last is read",
+        where="flows/adapters/sources/parts.py::_constants",
+        takes="len(found) < pairs",
+        puts="False",
+        fails="tests/unit/adapters/test_repeated.py::two_folders",
+    ),
+    Mutant(
+        name="files: of JSON the folder is read and the row passed over",
+        where="flows/adapters/sources/lines.py::JsonTable._cells",
+        takes="any(c in columns and _has(row, c) for c in constants)",
+        puts="False",
+        fails="tests/unit/adapters/test_repeated.py::json",
+    ),
 )

@@ -2,6 +2,7 @@
 
 from tests.mutants.mutant import Mutant
 
+_CHAT = "tests/flows/test_chat.py"
 _REQUESTS = "tests/unit/api/test_requests.py"
 _PROBLEMS = "tests/unit/api/test_problems.py"
 
@@ -259,11 +260,11 @@ MUTANTS = [
         fails="tests/unit/use_cases/test_answering.py::keeps_nobody_else",
     ),
     Mutant(
-        name="door: a changed ledger is accepted over",
+        name="door: a changed request book is accepted over",
         where="flows/api/desk.py::_Intake._answer",
         takes="workspace.requests.check()",
         puts="pass",
-        fails=f"{_REQUESTS}::over_a_ledger_that_somebody_changed",
+        fails=f"{_REQUESTS}::over_a_book_that_somebody_changed",
     ),
     Mutant(
         name="door: one changed row stops everybody",
@@ -302,7 +303,7 @@ MUTANTS = [
     ),
     Mutant(
         name="door: who asks learns by what the model answers",
-        where="flows/api/answers.py",
+        where="flows/api/callers.py",
         takes="whoever('predicts', learns=True)",
         puts="whoever('predicts')",
         fails=f"{_PROBLEMS}::asks_beside_another_role",
@@ -393,7 +394,7 @@ MUTANTS = [
     ),
     Mutant(
         name="chat: any role does",
-        where="flows/api/chat.py",
+        where="flows/api/callers.py",
         takes="whoever('predicts', learns=True)",
         puts="whoever()",
         fails=f"{_PROBLEMS}::open_to_its_roles",
@@ -411,5 +412,83 @@ MUTANTS = [
         takes="last == _TRIES - 1",
         puts="True",
         fails="tests/unit/use_cases/test_answering.py::begins_with_the_version",
+    ),
+    Mutant(
+        name="streams: what is written is given out whoever serves by then",
+        where="flows/api/desk.py::Desk._pieces",
+        takes="await self._in_time(asyncio.to_thread(stream.confirm))",
+        puts="pass",
+        fails=f"{_CHAT}::written_and_not_read",
+    ),
+    Mutant(
+        name="streams: a revoked token reads on",
+        where="flows/api/desk.py::Desk._pieces",
+        takes="check()",
+        puts="pass",
+        fails=f"{_CHAT}::once_its_token_is_revoked",
+    ),
+    Mutant(
+        name="chats: a revoked token is answered",
+        where="flows/api/chat.py::chat_completions",
+        takes="check()",
+        puts="pass",
+        fails=f"{_CHAT}::whose_token_is_revoked_meanwhile",
+    ),
+    Mutant(
+        name="answers: a revoked token is answered",
+        where="flows/api/answers.py::predict",
+        takes="check()",
+        puts="pass",
+        fails=f"{_CHAT}::whose_token_is_revoked_meanwhile",
+    ),
+    Mutant(
+        name="callers: a token that was revoked is as good",
+        where="flows/api/callers.py::Callers.check",
+        takes="token not in self._book.all()",
+        puts="False",
+        fails=f"{_CHAT}::whose_token_is_revoked_meanwhile",
+    ),
+    Mutant(
+        name="answers: who was answered waits for the others",
+        where="flows/use_cases/answering.py::Answers.to",
+        takes="yield from self._to_group(workspace, {n: asked[n] for n in group}).items()",
+        puts="found = [self._to_group(workspace, {n: asked[n] for n in g}) for g in "
+        "self._groups(asked)]\nyield from [each for one in found for each in one.items()]\nreturn",
+        fails="tests/unit/use_cases/test_answering.py::waits_for_nobody_else",
+    ),
+    Mutant(
+        name="desk: what nobody foresaw of one is told to all",
+        where="flows/api/desk.py::_Together._answer_all",
+        takes="isinstance(error, S3TError) or len(jobs) == 1",
+        puts="True",
+        fails="tests/unit/api/test_desk.py::told_to_that_one_alone",
+    ),
+    Mutant(
+        name="connections: pieces are taken however far ahead",
+        where="flows/adapters/connections.py::_keep_little",
+        takes="transport.set_write_buffer_limits(high=1, low=0)",
+        puts="pass",
+        fails="tests/unit/adapters/test_connections.py::once_those_before_it_were_taken",
+    ),
+    Mutant(
+        name="connections: the operating system takes pieces far ahead",
+        where="flows/adapters/connections.py::_keep_little",
+        takes="made.setsockopt(socket.IPPROTO_TCP, _NOTSENT_LOWAT, _UNSENT_BYTES)",
+        puts="pass",
+        fails="tests/unit/adapters/test_connections.py::once_those_before_it_were_taken",
+    ),
+    Mutant(
+        name="connections: who reads nothing is waited for",
+        where="flows/adapters/connections.py::Patience._look_read",
+        takes="self.transport.abort()",
+        puts="self._want_read()",
+        fails="tests/unit/adapters/test_connections.py::takes_nothing_of_an_answer",
+    ),
+    Mutant(
+        name="connections: who reads slowly is hung up on",
+        where="flows/adapters/connections.py::Patience._look_read",
+        takes="before - self.transport.get_write_buffer_size() < _LEAST_READ",
+        puts="True",
+        fails="tests/unit/adapters/test_connections.py::takes_nothing_of_an_answer",
     ),
 ]

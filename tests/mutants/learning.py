@@ -793,4 +793,32 @@ MUTANTS: tuple[Mutant, ...] = (
         puts="None",
         fails="tests/exactness/test_plain.py::alone_says",
     ),
+    Mutant(
+        name="writing: a small temperature draws from nothing",
+        where="s3t_core/learning/writing.py::_chosen",
+        takes="logs -= logs.amax(1, keepdim=True)",
+        puts="",
+        fails="tests/unit/learning/test_writing.py::every_temperature",
+    ),
+    Mutant(
+        name="code: a worker of another release trains",
+        where="s3t_core/learning/jobs.py::_check_code",
+        takes="job.code != CODE",
+        puts="False",
+        fails="tests/unit/learning/test_code.py::files_are_others",
+    ),
+    Mutant(
+        name="code: a worker of another method trains",
+        where="s3t_core/learning/jobs.py::_check_code",
+        takes="job.recipe.method != METHOD_VERSION",
+        puts="False",
+        fails="tests/unit/learning/test_code.py::another_release",
+    ),
+    Mutant(
+        name="replay: another method is told as other bytes",
+        where="flows/use_cases/replaying.py::replay",
+        takes="same_method and found.profile == recipe.profile",
+        puts="found.profile == recipe.profile",
+        fails="tests/flows/test_replaying.py::recorded_bytes",
+    ),
 )

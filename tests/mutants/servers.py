@@ -929,4 +929,25 @@ MUTANTS: tuple[Mutant, ...] = (
         puts="",
         fails="tests/flows/test_pages.py::keeps_current",
     ),
+    Mutant(
+        name="serve: a deployment may do anything else",
+        where="flows/supervisor/schedules.py::look_after",
+        takes="found is not None and not _does(found, each)",
+        puts="False",
+        fails="tests/flows/test_schedules.py::does_anything_else",
+    ),
+    Mutant(
+        name="serve: steps before a flow are nobody's",
+        where="flows/supervisor/schedules.py::_does",
+        takes="not found.pull_steps",
+        puts="True",
+        fails="tests/flows/test_schedules.py::does_anything_else",
+    ),
+    Mutant(
+        name="serve: a pause is told to nobody",
+        where="flows/supervisor/schedules.py::_runs_by",
+        takes="each.active and not found.paused",
+        puts="True",
+        fails="tests/flows/test_schedules.py::pause_is_told",
+    ),
 )

@@ -7,6 +7,8 @@ import os
 import re
 import subprocess
 import sys
+import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -15,6 +17,7 @@ from urllib.parse import urlsplit
 import psycopg
 import pytest
 
+from flows.adapters import connecting
 from flows.adapters.database import Database, seal_of
 from flows.adapters.tables import METADATA
 from flows.prefect_flows.ingest import ingest
@@ -25,10 +28,12 @@ from flows.workspace.creating import create_workspace
 from flows.workspace.workspace import Workspace
 from infra.stack import ACCOUNTS, DATABASES, OWNER, Stack
 from s3t_core.canonical import canonical_json
+from s3t_core.erasure import events
 from s3t_core.erasure.executor import Eraser
 from s3t_core.erasure.ledger import leaf_of
 from s3t_core.erasure.merkle import leaf_hash
 from s3t_core.erasure.rules import KINDS
+from s3t_core.errors import StorageError
 from tests.flows.conftest import CANARY, CANARY_TEXT, people, write_csv
 from tests.held import HELD
 from tests.stack.conftest import KEY, ROOT
@@ -297,6 +302,29 @@ def test_an_account_keeps_nothing_beside_the_tables_and_sees_no_other_database(
             psycopg.connect(stack.database(other, user=account))
 
 
+def _sleeps(url: str) -> None:
+    """A session that reads the ledger, and is busy for long."""
+    with contextlib.suppress(psycopg.OperationalError), psycopg.connect(url) as busy:
+        busy.execute("SELECT * FROM ledger")
+        busy.execute("SELECT pg_sleep(300)")
+
+
+def test_a_move_names_the_session_that_it_waits_for(
+    stack: Stack, place: Workspace, database: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Somebody who only looks keeps the tables that it would take away."""
+    monkeypatch.setattr(connecting, "POSTGRESQL", (*connecting.POSTGRESQL, "lock_timeout = '1s'"))
+    name = urlsplit(database).path.strip("/")
+    there = Database("sqlite:///there.db", tmp_path, place.keys.sealing)
+    there.prepare()
+    moved = events.Migrated(time=place.now(), move="m", settings={}, versions={})
+    with psycopg.connect(stack.database(name, user="auditor")) as looking:
+        looking.execute("SELECT * FROM ledger")
+        with pytest.raises(StorageError, match=rf"\b{looking.info.backend_pid}\b.*terminate"):
+            place.database.move_to(there, moved)
+    assert place.database.exists() and not there.exists()
+
+
 @pytest.mark.long
 def test_an_account_that_looks_takes_no_connections_from_who_erases_and_holds_up_no_upgrade(
     stack: Stack, place: Workspace, database: str
@@ -316,9 +344,13 @@ def test_an_account_that_looks_takes_no_connections_from_who_erases_and_holds_up
         kept.execute("SELECT 1")
         with psycopg.connect(stack.database(name, user="postgres"), autocommit=True) as owner:
             owner.execute("COMMENT ON POLICY ask ON ledger IS 'earlier'")
+        busy = threading.Thread(target=_sleeps, args=(stack.database(name, user="auditor"),))
+        kept.close()
+        busy.start()
+        time.sleep(1)
         stack.make_roles(name)  # and where something does, it waits for nobody who only looks
-        with pytest.raises(psycopg.OperationalError):
-            kept.execute("SELECT 1")
+        busy.join(20)
+        assert not busy.is_alive()
         assert s3t(stack, place, "clerk", "request", CANARY)[0] == 0
         assert s3t(stack, place, "eraser", "erase")[0] == 0
 

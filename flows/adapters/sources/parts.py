@@ -216,10 +216,13 @@ def _several_splits(splits: list[str], how: str) -> str:
 def _constants(folders: tuple[str, ...]) -> dict[str, str | None]:
     """What the names of folders say, as Hive and Spark write partitions. Raises DataError where two
     of one path say it of one column."""
-    parts = (unquote(f).partition("=") for f in folders)
-    pairs = [(name, value) for name, equals, value in parts if equals]
-    found = {name: (None if value == _NO_VALUE else value) for name, value in pairs}
-    if len(found) < len(pairs):
+    pairs, found = 0, dict[str, str | None]()
+    for folder in folders:
+        name, equals, value = unquote(folder).partition("=")
+        if equals:
+            pairs += 1
+            found[name] = None if value == _NO_VALUE else value
+    if len(found) < pairs:
         raise DataError(
             "expected each column once in the names of folders, got one twice in one path: which "
             "one is meant? Name them apart in the source"

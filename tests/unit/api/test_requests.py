@@ -18,6 +18,7 @@ from flows.workspace.signing import Signing
 from flows.workspace.workspace import Workspace
 from s3t_core.erasure.checkpoint import read_checkpoint
 from s3t_core.errors import LedgerError, NotNow, StorageError, UsageError
+from s3t_core.files import write_atomically
 from tests.faults.carried import carry_out
 from tests.unit.api.conftest import Client
 
@@ -159,6 +160,37 @@ def test_nothing_is_accepted_over_a_ledger_that_somebody_changed(
         connection.execute("UPDATE ledger SET leaf = x'7b7d' WHERE seq = 1")
     answer = asks.post(REQUESTS, json={"subjects": ["person 18"]})
     assert answer.status_code == 500 and "restore" in answer.json()["do"]
+
+
+@pytest.mark.parametrize("how", ["a row is gone", "another person"])
+def test_nothing_is_accepted_over_a_book_that_somebody_changed(
+    place: Workspace, client: Client, monkeypatch: pytest.MonkeyPatch, how: str
+) -> None:
+    """The ledger is as it was; whom it would erase by is not."""
+    monkeypatch.setattr(desk_module, "_CHECK_SECONDS", 0.0)
+    monkeypatch.setattr(desk_module, "_CHECK_SHARE", 0)
+    asks = client("asks")
+    assert asks.post(REQUESTS, json={"subjects": ["person 17"]}).status_code == 201
+    change = {
+        "a row is gone": "DELETE FROM requests",
+        "another person": "UPDATE requests SET subject = lower(hex(zeroblob(32)))",
+    }[how]
+    with sqlite3.connect(place.state_dir / "s3t.db") as connection:
+        connection.execute(change)
+    answer = asks.post(REQUESTS, json={"subjects": ["person 18"]})
+    assert answer.status_code == 500 and len(Workspace(place.root).ledger.state().requests) == 1
+
+
+def test_nothing_is_accepted_over_an_older_ledger(place: Workspace, client: Client) -> None:
+    """Whoever put the copy back is told before anything is written to it, not when it is signed."""
+    asks, file = client("asks"), place.state_dir / "s3t.db"
+    older = file.read_bytes()
+    assert asks.post(REQUESTS, json={"subjects": ["person 17"]}).status_code == 201
+    write_atomically(file, older)
+    answer = client("asks").post(REQUESTS, json={"subjects": ["person 18"]})
+    assert answer.status_code == 500
+    with sqlite3.connect(file) as connection:
+        assert connection.execute("SELECT count(*) FROM requests").fetchone() == (0,)
 
 
 def test_many_at_once_through_the_door_lose_none(place: Workspace, client: Client) -> None:
