@@ -155,7 +155,7 @@ def test_who_begins_no_tls_is_hung_up_on(tmp_path: Path, impatient: None) -> Non
                 assert b"HTTP/1.1" in _ask(port, asked)
 
 
-_PIECES, _PIECE = 400, 10_000
+_PIECES, _PIECE = 4000, 1000
 
 
 @pytest.fixture
@@ -193,7 +193,7 @@ def test_a_piece_is_given_out_once_those_before_it_were_taken(sent: list[int]) -
     with _served() as port, _asking(port) as slow:
         slow.recv(1)
         time.sleep(1)
-        assert len(sent) < 20
+        assert len(sent) * _PIECE < 50_000
         told = 1
         while more := slow.recv(2**16):
             told += len(more)
@@ -212,7 +212,7 @@ def test_who_takes_nothing_of_an_answer_is_hung_up_on_and_who_takes_some_is_not(
             with suppress(ConnectionError):
                 while more := silent.recv(2**16):
                     came += len(more)
-            assert came < 20 * _PIECE
+            assert came < 200_000
         sent.clear()
         with _asking(port) as slow:
             for _ in range(30):
