@@ -31,7 +31,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
-from flows.adapters.local import as_owner_only
+from flows.adapters.permissions import as_owner_only
 from s3t_core.files import write_atomically
 
 SECURITY = "security.toml"

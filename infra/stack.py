@@ -40,7 +40,7 @@ from typing import Any
 import psutil
 
 from flows.adapters.credentials import new_secret, read_secret, write_secret
-from flows.adapters.local import as_owner_only
+from flows.adapters.permissions import as_owner_only
 from infra.seaweed import CLOSED, COMPACTING, client_context, make_security, without_settings
 from s3t_core.errors import S3TError
 

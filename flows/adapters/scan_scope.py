@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from flows.adapters.away import AwayFiles, Looking
 from flows.adapters.loading import wait_until_unused
-from flows.adapters.local import NeedleFiles
+from flows.adapters.needle_files import NeedleFiles
 from s3t_core.erasure.needles import NeedleSet, make_needles
 from s3t_core.erasure.plan import ErasurePlan
 from s3t_core.erasure.state import State

@@ -36,7 +36,7 @@ import psutil
 from flows.adapters import prefect_server
 from flows.adapters.credentials import new_secret, read_secret, write_secret
 from flows.adapters.doors import Door
-from flows.adapters.local import as_owner_only
+from flows.adapters.permissions import as_owner_only
 from flows.adapters.prefect_server import (
     ADDRESS,
     CREDENTIAL,

@@ -3,7 +3,7 @@
 import os
 from pathlib import Path
 
-from flows.adapters.local import is_held
+from flows.adapters.locks import is_held
 from flows.adapters.prefect_client import begin_run, prefect_client
 from flows.settings import is_our_server
 

@@ -30,7 +30,7 @@ from urllib.parse import urlsplit
 
 from flows.adapters.child import Child
 from flows.adapters.doors import Door
-from flows.adapters.local import is_held, workspace_lock
+from flows.adapters.locks import is_held, workspace_lock
 from flows.adapters.prefect_client import BEGUN, begin_run, prefect_client
 from flows.adapters.shared_prefect import Address, SharedServer
 from flows.prefect_flows.deployments import Deployment, deployments, to_prefect

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from flows.adapters.lease import CHANGE, PATIENCE_SECONDS, TRAIN, heartbeats
-from flows.adapters.local import is_held
+from flows.adapters.locks import is_held
 from flows.adapters.prefect_client import BEGUN, ENDED, begin_run, prefect_client
 from flows.prefect_flows.quiet import flow
 from flows.supervisor.schedules import take_out_far_runs

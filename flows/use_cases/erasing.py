@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass, field
 from functools import partial
 from typing import Protocol
 
-from flows.adapters.local import is_held
+from flows.adapters.locks import is_held
 from flows.progress import current
 from flows.use_cases.documents import Certified, ErasureDocument, Waiting
 from flows.use_cases.finding import Findable, erased_in, erased_of, look_alikes

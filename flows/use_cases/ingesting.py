@@ -20,7 +20,7 @@ from itertools import chain, repeat
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
-from flows.adapters.local import as_owner_only
+from flows.adapters.permissions import as_owner_only
 from flows.adapters.processes import mapping
 from flows.adapters.quarantine import QuarantinedRow
 from flows.adapters.sources.cells import GIVEN, MALFORMED, ROW

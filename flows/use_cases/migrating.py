@@ -28,7 +28,7 @@ from typing import Any, Literal
 from flows.adapters.database import Database, SqlLedger
 from flows.adapters.dvc_repository import commit_files, object_name, write_remote
 from flows.adapters.lease import CHANGE, TRAIN, Lease, lock_place
-from flows.adapters.local import is_held, workspace_lock
+from flows.adapters.locks import is_held, workspace_lock
 from flows.adapters.marks import place_of
 from flows.adapters.s3 import S3Blobs, is_bucket
 from flows.settings import CONFIG_NAME

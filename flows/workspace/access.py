@@ -9,7 +9,7 @@ from flows.adapters.dvc_repository import DEFAULT_CACHE
 from flows.adapters.footing import check_apart, check_places_of_dvc
 from flows.adapters.footing import check_footing as check_files
 from flows.adapters.lease import CHANGE, TRAIN, Lease, lock_place
-from flows.adapters.local import workspace_lock
+from flows.adapters.locks import workspace_lock
 from flows.workspace.change import Change, change_under
 from flows.workspace.parts import Lockable
 from flows.workspace.workspace import UNFINISHED_MOVE

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Protocol
 from flows import adapters
 from flows.adapters.away import AwayFiles
 from flows.adapters.exports import ExportedFiles
-from flows.adapters.local import WorkspaceResidue
 from flows.adapters.s3 import S3Blobs, is_bucket
 from flows.adapters.scan_scope import ScanScope
+from flows.adapters.workspace_residue import WorkspaceResidue
 from flows.workspace.change import Change
 from flows.workspace.jobs import Measurable, ReleaseEvaluator
 from flows.workspace.parts import (

@@ -5,7 +5,7 @@ from pathlib import Path
 from flows.adapters.database import Database
 from flows.adapters.footing import check_footing
 from flows.adapters.keys import WORKSPACE_KEY, create_keys, read_signing_key
-from flows.adapters.local import as_owner_only
+from flows.adapters.permissions import as_owner_only
 from flows.settings import CONFIG_NAME, prepare_environment, read_settings
 from flows.workspace.workspace import Workspace
 from s3t_core.config import Config, parse_config, render_config

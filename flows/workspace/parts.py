@@ -6,9 +6,10 @@ from typing import TYPE_CHECKING, Protocol
 
 from flows.adapters.book import SqlRequestBook
 from flows.adapters.certificates import CertificateFiles
+from flows.adapters.clock import SystemClock
 from flows.adapters.database import Database, SqlLedger
 from flows.adapters.heads import SignedHeads
-from flows.adapters.local import NeedleFiles, SystemClock
+from flows.adapters.needle_files import NeedleFiles
 from flows.adapters.s3 import S3Blobs
 from flows.budget import Budget
 from flows.workspace.pinned import Pinned

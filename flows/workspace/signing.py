@@ -7,7 +7,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey,
 from flows.adapters.database import SqlLedger
 from flows.adapters.heads import SignedHeads
 from flows.adapters.keys import changing_keys, read_public_keys, read_signing_key
-from flows.adapters.local import workspace_lock
+from flows.adapters.locks import workspace_lock
 from flows.workspace.change import Change
 from flows.workspace.layout import Layout
 from s3t_core.erasure import events

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from flows.adapters.loading import sweep_unused
-from flows.adapters.local import close_files_to_others, close_to_others
+from flows.adapters.permissions import close_files_to_others, close_to_others
 from flows.workspace.change import Change
 from flows.workspace.parts import Sweepable
 from s3t_core.files import (

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Protocol
 
-from flows.adapters.local import is_held
+from flows.adapters.locks import is_held
 from flows.workspace.change import Change
 from flows.workspace.layout import ENDING
 from flows.workspace.parts import (

@@ -8,11 +8,13 @@ from typing import TYPE_CHECKING
 from flows.adapters.away import AwayFiles
 from flows.adapters.book import SqlRequestBook
 from flows.adapters.certificates import CertificateFiles
+from flows.adapters.clock import SystemClock
 from flows.adapters.database import Database, SqlLedger
 from flows.adapters.heads import Moves, SignedHeads
 from flows.adapters.keys import adopt_next_key, read_keys
-from flows.adapters.local import NeedleFiles, SystemClock, as_owner_only
+from flows.adapters.needle_files import NeedleFiles
 from flows.adapters.outbox import Outbox
+from flows.adapters.permissions import as_owner_only
 from flows.adapters.s3 import S3Blobs, is_bucket
 from flows.budget import Budget
 from flows.settings import CONFIG_NAME, prepare_environment, read_settings

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from flows.adapters.local import SystemClock
+from flows.adapters.clock import SystemClock
 from flows.use_cases.ingesting import ingest_source
 from flows.workspace import access
 from flows.workspace.composing import erase_ports

@@ -16,7 +16,7 @@ from typer.testing import CliRunner
 
 from flows import settings
 from flows.adapters import prefect_server, shared_prefect
-from flows.adapters.local import workspace_lock
+from flows.adapters.locks import workspace_lock
 from flows.adapters.shared_prefect import SharedServer
 from flows.cli.app import app
 from flows.cli.base import run_flow

@@ -12,7 +12,8 @@ from typing import Any
 import pytest
 
 from flows.adapters.datasets.stored import is_parquet
-from flows.adapters.local import LEDGER_ON_SERVER, NeedleFiles, WorkspaceResidue
+from flows.adapters.needle_files import NeedleFiles
+from flows.adapters.workspace_residue import LEDGER_ON_SERVER, WorkspaceResidue
 from flows.workspace.creating import create_workspace
 from flows.workspace.sweeping import sweep
 from s3t_core.config import Config

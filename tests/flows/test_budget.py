@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from prefect import flow
 
-from flows.adapters.local import workspace_lock
+from flows.adapters.locks import workspace_lock
 from flows.adapters.runner import ProcessRunner
 from flows.prefect_flows.erase import erase
 from flows.prefect_flows.ingest import ingest
@@ -592,7 +592,7 @@ def test_a_deployment_of_a_serve_that_is_gone_is_nobodys(
     from contextlib import nullcontext
     from types import SimpleNamespace
 
-    from flows.adapters.local import workspace_lock
+    from flows.adapters.locks import workspace_lock
 
     place, url = make_place(), "http://127.0.0.1:9/api"
     monkeypatch.setattr(

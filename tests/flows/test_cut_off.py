@@ -15,7 +15,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from flows.adapters.certificates import CertificateFiles
-from flows.adapters.local import WorkspaceResidue
+from flows.adapters.workspace_residue import WorkspaceResidue
 from flows.use_cases.ingesting import ingest_source
 from flows.use_cases.reconciling import reconcile
 from flows.use_cases.requests import hold

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from flows.adapters.local import workspace_lock
+from flows.adapters.locks import workspace_lock
 from flows.adapters.quarantine import QUARANTINE
 from flows.examples import EXAMPLE_KEY
 from flows.settings import workspace_root

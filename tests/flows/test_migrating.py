@@ -14,7 +14,7 @@ import pytest
 
 from flows.adapters.book import SqlRequestBook
 from flows.adapters.database import Database, SqlLedger
-from flows.adapters.local import workspace_lock
+from flows.adapters.locks import workspace_lock
 from flows.adapters.marks import OWNER
 from flows.prefect_flows.erase import erase
 from flows.prefect_flows.train import train

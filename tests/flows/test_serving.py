@@ -97,7 +97,7 @@ def test_what_serving_refuses(make_place: Callable[..., Workspace]) -> None:
         taken.listen()
         with pytest.raises(UsageError, match="pass another with --port"):
             _serving(place.root, taken.getsockname()[1]).run()
-    from flows.adapters.local import workspace_lock
+    from flows.adapters.locks import workspace_lock
 
     with (
         workspace_lock(place.serve_lock_path),

@@ -141,14 +141,14 @@ MUTANTS: tuple[Mutant, ...] = (
     ),
     Mutant(
         name="set aside: what was gathered of it goes with the others'",
-        where="flows/adapters/local.py::NeedleFiles.destroy",
+        where="flows/adapters/needle_files.py::NeedleFiles.destroy",
         takes="{r: of for r, of in texts.items() if r and r not in gone}",
         puts="{}",
         fails="tests/faults/test_leftovers.py::gathered_of_closed_requests",
     ),
     Mutant(
         name="set aside: what was gathered of the others stays with it",
-        where="flows/adapters/local.py::NeedleFiles.destroy",
+        where="flows/adapters/needle_files.py::NeedleFiles.destroy",
         takes="r and r not in gone",
         puts="r",
         fails="tests/faults/test_leftovers.py::gathered_of_closed_requests",
@@ -303,14 +303,14 @@ MUTANTS: tuple[Mutant, ...] = (
     ),
     Mutant(
         name="set aside: a restore's texts of certified ones stay",
-        where="flows/adapters/local.py::NeedleFiles.prune",
+        where="flows/adapters/needle_files.py::NeedleFiles.prune",
         takes="self._keep_gathered(path.stem, wanted)",
         puts="pass",
         fails="tests/faults/test_leftovers.py::brings_back_of_certified",
     ),
     Mutant(
         name="set aside: a scan passes over what a restore brought of certified ones",
-        where="flows/adapters/local.py::NeedleFiles._is_of",
+        where="flows/adapters/needle_files.py::NeedleFiles._is_of",
         takes="texts is not None and texts.keys() <= {'', *kept}",
         puts="plan_id in kept",
         fails="tests/faults/test_leftovers.py::brings_back_of_certified",

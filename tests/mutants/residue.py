@@ -5,7 +5,7 @@ from tests.mutants.mutant import Mutant
 MUTANTS: tuple[Mutant, ...] = (
     Mutant(
         name="residue: a ledger on a server is not searched",
-        where="flows/adapters/local.py::WorkspaceResidue._objects",
+        where="flows/adapters/workspace_residue.py::WorkspaceResidue._objects",
         takes="yield (LEDGER_ON_SERVER, path)",
         puts="pass",
         fails="tests/faults/test_leftovers.py::searched_where_its_database_is_no_file",
@@ -340,7 +340,7 @@ MUTANTS: tuple[Mutant, ...] = (
     ),
     Mutant(
         name="residue: an object whose name ends as a folder's",
-        where="flows/adapters/local.py::WorkspaceResidue._objects",
+        where="flows/adapters/workspace_residue.py::WorkspaceResidue._objects",
         takes="bucket.fetch(name, path)",
         puts="not name.endswith('/') and bucket.fetch(name, path)",
         fails="tests/faults/test_leftovers.py::ends_as_a_folders",
@@ -543,7 +543,7 @@ MUTANTS: tuple[Mutant, ...] = (
     ),
     Mutant(
         name="words: what may be a fraction of a second was searched for",
-        where="flows/adapters/local.py::WorkspaceResidue.scan",
+        where="flows/adapters/workspace_residue.py::WorkspaceResidue.scan",
         takes="report.ids_unsearchable | doubtful",
         puts="report.ids_unsearchable",
         fails="tests/faults/test_words.py::looks_like_a_fraction",

@@ -84,14 +84,14 @@ MUTANTS: tuple[Mutant, ...] = (
     ),
     Mutant(
         name="residue: packed git objects are not searched",
-        where="flows/adapters/local.py::WorkspaceResidue.scan",
+        where="flows/adapters/workspace_residue.py::WorkspaceResidue.scan",
         takes="lambda pack: git_objects(pack, self._temporary)",
         puts="lambda _: iter(())",
         fails="tests/flows/test_nothing_left.py::packed_git",
     ),
     Mutant(
         name="sweep: uploads to any bucket are thrown away",
-        where="flows/adapters/local.py::WorkspaceResidue._objects",
+        where="flows/adapters/workspace_residue.py::WorkspaceResidue._objects",
         takes="bucket.url in self._written",
         puts="True",
         fails="tests/faults/test_leftovers.py::unfinished_uploads",
@@ -170,14 +170,14 @@ MUTANTS: tuple[Mutant, ...] = (
     ),
     Mutant(
         name="buckets: a scan of the newest versions alone",
-        where="flows/adapters/local.py::WorkspaceResidue.scan",
+        where="flows/adapters/workspace_residue.py::WorkspaceResidue.scan",
         takes="self.check()",
         puts="",
         fails="tests/stack/test_s3.py::told_by_each_removal",
     ),
     Mutant(
         name="buckets: the scan leaves them out",
-        where="flows/adapters/local.py::WorkspaceResidue.scan",
+        where="flows/adapters/workspace_residue.py::WorkspaceResidue.scan",
         takes="self._objects()",
         puts="()",
         fails="tests/stack/test_s3.py::reads_every_object",
@@ -226,7 +226,7 @@ MUTANTS: tuple[Mutant, ...] = (
     ),
     Mutant(
         name="Dask: certified while a worker's machine is away",
-        where="flows/adapters/local.py::WorkspaceResidue.scan",
+        where="flows/adapters/workspace_residue.py::WorkspaceResidue.scan",
         takes="self._scope.check_away()",
         puts="",
         fails="tests/stack/test_dask.py::machine_is_away",
@@ -444,14 +444,14 @@ MUTANTS: tuple[Mutant, ...] = (
     ),
     Mutant(
         name="needles: a lost id locks its request",
-        where="flows/adapters/local.py::NeedleFiles.read",
+        where="flows/adapters/needle_files.py::NeedleFiles.read",
         takes="given.get(r, [])",
         puts="given[r]",
         fails="tests/faults/test_beside_the_ledger.py::asking_again",
     ),
     Mutant(
         name="needles: a spelling that a restore lost is not missed",
-        where="flows/adapters/local.py::NeedleFiles.read",
+        where="flows/adapters/needle_files.py::NeedleFiles.read",
         takes=(
             "[r for r, digests in recorded.items() if not given.get(r) or not set(digests) <= "
             "{self.digest_of(r, i) for i in given[r]}]"
@@ -542,7 +542,7 @@ MUTANTS: tuple[Mutant, ...] = (
     ),
     Mutant(
         name="needles: a damaged file stops everybody",
-        where="flows/adapters/local.py::NeedleFiles._kept",
+        where="flows/adapters/needle_files.py::NeedleFiles._kept",
         takes="(OSError, ValueError, RecursionError, LookupError, TypeError)",
         puts="OSError",
         fails="tests/faults/test_beside_the_ledger.py::damaged_file",
@@ -577,35 +577,35 @@ MUTANTS: tuple[Mutant, ...] = (
     ),
     Mutant(
         name="needles: what nobody asked for stays where it looks new",
-        where="flows/adapters/local.py::NeedleFiles.prune",
+        where="flows/adapters/needle_files.py::NeedleFiles.prune",
         takes="request_id in kept",
         puts="True",
         fails="tests/faults/test_leftovers.py::never_came",
     ),
     Mutant(
         name="needles: the scan passes over those of nobody",
-        where="flows/adapters/local.py::NeedleFiles.files_of",
+        where="flows/adapters/needle_files.py::NeedleFiles.files_of",
         takes="asked and asked.keys() <= kept",
         puts="",
         fails="tests/faults/test_leftovers.py::never_came",
     ),
     Mutant(
         name="needles: a folder under the name of one stops everybody",
-        where="flows/adapters/local.py::NeedleFiles._keep_only",
+        where="flows/adapters/needle_files.py::NeedleFiles._keep_only",
         takes="not rest and path.is_dir() and (not path.is_symlink())",
         puts="False",
         fails="tests/faults/test_leftovers.py::under_the_name",
     ),
     Mutant(
         name="needles: what somebody changed is searched for",
-        where="flows/adapters/local.py::NeedleFiles._kept",
+        where="flows/adapters/needle_files.py::NeedleFiles._kept",
         takes="found['kept'] if genuine else None",
         puts="found['kept']",
         fails="tests/faults/test_leftovers.py::looks_for",
     ),
     Mutant(
         name="needles: one plan's texts pass for another's",
-        where="flows/adapters/local.py::NeedleFiles._gathered",
+        where="flows/adapters/needle_files.py::NeedleFiles._gathered",
         takes="self._kept(self.folder / f'{plan_id}.json', plan_id)",
         puts="self._kept(self.folder / f'{plan_id}.json', 'plan-2')",
         fails="tests/faults/test_leftovers.py::texts_that_were",

@@ -10,9 +10,9 @@ import pytest
 from botocore.exceptions import ClientError
 
 from flows.adapters.dvc_repository import object_name
-from flows.adapters.local import WorkspaceResidue
 from flows.adapters.marks import claim_place
 from flows.adapters.s3 import S3Blobs
+from flows.adapters.workspace_residue import WorkspaceResidue
 from flows.use_cases.taking import take_requests
 from flows.use_cases.verifying import verify_path
 from flows.workspace.workspace import Workspace

@@ -20,7 +20,7 @@ from sqlalchemy import Engine, create_engine, inspect, text
 from sqlalchemy.pool import NullPool
 
 from flows.adapters.loading import folder_in_use
-from flows.adapters.local import as_owner_only
+from flows.adapters.permissions import as_owner_only
 from flows.adapters.registry.collecting import collect_deleted
 from flows.adapters.registry.connection import Connection
 from flows.adapters.registry.experiment import OwnExperiment

@@ -1,28 +1,14 @@
-"""Small adapters over the workspace directory: needles, residue scan, clock, lock."""
+"""What is being erased, kept for an erasure to look for: files of ids and texts under a seal."""
 
 import contextlib
 import json
-import os
-import stat
-import tempfile
-import time
 import uuid
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import replace
-from datetime import UTC, datetime
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Protocol
 
-from flows.adapters.git import git_objects
-from flows.adapters.s3 import S3Blobs
 from s3t_core.canonical import canonical_json
-from s3t_core.erasure.needles import is_among, make_needles
-from s3t_core.erasure.residue import scan
-from s3t_core.errors import Busy, GuaranteeError
 from s3t_core.files import (
-    is_written,
     locked,
-    open_files,
     read_regular,
     remove_file,
     remove_tree,
@@ -30,9 +16,7 @@ from s3t_core.files import (
     write_atomically,
 )
 from s3t_core.keys import is_sealed, keyed_digest, seal_over
-from s3t_core.ports import NeedlesFound, ScanReport, Target
-
-_FIRST_YEAR, _LAST_YEAR = 2025, 2199
+from s3t_core.ports import NeedlesFound
 
 
 class NeedleFiles:
@@ -205,187 +189,3 @@ class NeedleFiles:
 def _strings(value: object) -> list[str] | None:
     """A list of texts, None for anything else."""
     return value if isinstance(value, list) and all(isinstance(v, str) for v in value) else None
-
-
-SYSTEM_PATHS = (
-    ".s3t",
-    ".dvc",
-    ".git",
-    ".dvcignore",
-    ".gitignore",
-    "data",
-    "data.dvc",
-    "s3t.toml",
-)
-"""What the system itself writes under a workspace; anything else there is the operator's."""
-
-
-class Scope(Protocol):
-    """What a scan must know (flows.adapters.scan_scope)."""
-
-    def check_away(self) -> None:
-        """Raises ResidueFound where rows may lie on another machine."""
-
-    def needle_files(self) -> list[Path]:
-        """The files of what is being erased, which are left out."""
-
-    def known(self) -> Callable[[str], bool]:
-        """Says whether a subject (digest) is somebody whose rows are kept."""
-
-
-LEDGER_ON_SERVER = "the ledger in its database"
-"""How a scan names it."""
-
-
-class WorkspaceResidue:
-    """Scans a workspace and its stores. Fills the port `Residue`."""
-
-    def __init__(
-        self,
-        root: Path,
-        extra_roots: list[Path],
-        scope: Scope,
-        baseline: bytes | Iterable[bytes],
-        buckets: Sequence[S3Blobs],
-        temporary: Path,
-        written: frozenset[str],
-        key: bytes,
-        entries: Callable[[], Iterable[bytes]] | None = None,
-    ) -> None:
-        """`buckets` are searched object by object, each brought to `temporary` meanwhile.
-        `written`: addresses of those that the system itself writes to. `key`: of digests of what is
-        found. `entries`: of the ledger, where its database is none of the files."""
-        self._entries = entries
-        self._scope = scope
-        self._written = written
-        self._key = key
-        self._root = root
-        self._extra = extra_roots
-        self._baseline = baseline
-        self._buckets = buckets
-        self._temporary = temporary
-
-    def scan(
-        self,
-        ids: list[str],
-        texts: list[str],
-        targets: list[Target],
-        left: Collection[str] = (),
-    ) -> ScanReport:
-        """Search everything the system wrote, the needles of open requests themselves left out."""
-        self._scope.check_away()
-        skip = self._scope.needle_files()
-        wanted = make_needles(ids, texts, self._baseline)
-        as_owner_only(self._temporary)
-        report = scan(
-            self._root,
-            self._extra,
-            list(SYSTEM_PATHS),
-            skip,
-            wanted,
-            targets,
-            self._objects(),
-            self._temporary,
-            lambda path: is_written(path, open_files()),
-            lambda pack: git_objects(pack, self._temporary),
-            self._scope.known(),
-            left,
-            lambda content: keyed_digest(self._key, "found in", content).hex(),
-        )
-        self.check()
-        doubtful = {given for given in ids if is_among(given, wanted.passed_over)}
-        return replace(report, ids_unsearchable=report.ids_unsearchable | doubtful)
-
-    def check(self) -> None:
-        """Of every bucket: versioning may have been switched on since it was opened."""
-        for bucket in self._buckets:
-            bucket.check()
-
-    def _objects(self) -> Iterator[tuple[str, Path]]:
-        """Every object of the buckets, one at a time, with the file it was brought to. Unfinished
-        uploads hold parts that nobody can read: they are thrown away where the system writes;
-        elsewhere they may be somebody's."""
-        if not self._buckets and self._entries is None:
-            return
-        with tempfile.TemporaryDirectory(dir=self._temporary, prefix="scan-") as folder:
-            path = Path(folder) / "object"
-            if self._entries is not None:  # what somebody typed stands in them
-                with path.open("wb") as file:
-                    file.writelines(entry + b"\n" for entry in self._entries())
-                yield LEDGER_ON_SERVER, path
-            for bucket in self._buckets:
-                if bucket.url in self._written:
-                    bucket.abort_uploads()
-                for name in bucket.names():
-                    if bucket.fetch(name, path):
-                        yield f"{bucket.url}/{name}", path
-                        path.unlink()
-
-
-class SystemClock:
-    """Real time. Fills the port `Clock`."""
-
-    def now(self) -> datetime:
-        """Now, UTC. Raises GuaranteeError for a clock that cannot be right: deadlines are counted
-        by it."""
-        now = datetime.now(UTC)
-        if not _FIRST_YEAR <= now.year <= _LAST_YEAR:
-            raise GuaranteeError(
-                f"expected a clock between {_FIRST_YEAR} and {_LAST_YEAR}, got one that says "
-                f"{now.year}; set this machine's clock, then run the command again"
-            )
-        return now
-
-    def sleep(self, seconds: float) -> None:
-        """Wait."""
-        time.sleep(seconds)
-
-
-@contextlib.contextmanager
-def workspace_lock(path: Path, wait_seconds: float = 0) -> Iterator[None]:
-    """Hold a lock of the workspace on this machine: the one under which it changes, or the one of
-    who trains. A dead holder loses it.
-
-    Raises Busy when another holds it for longer than `wait_seconds`.
-    """
-    with contextlib.ExitStack() as held:
-        try:
-            held.enter_context(locked(path, wait_seconds))
-        except TimeoutError:
-            raise Busy(
-                "another s3t process works on this workspace (a training, an erasure, a decision, "
-                "an export); wait for it to finish, then run the command again"
-            ) from None
-        yield
-
-
-def is_held(path: Path) -> bool:
-    """Whether somebody holds this lock just now."""
-    try:
-        with workspace_lock(path):
-            return False
-    except Busy:
-        return True
-
-
-def close_to_others(path: Path) -> None:
-    """Make a directory its owner's alone, if there is one; another user's is theirs to open and
-    close."""
-    with contextlib.suppress(FileNotFoundError, PermissionError):
-        path.chmod(0o700)
-
-
-def close_files_to_others(folder: Path) -> None:
-    """Make what holds rows below a directory its owner's alone to read: DVC, run by hand, writes it
-    as this user's umask has it. What is not theirs to change stays."""
-    for path in folder.rglob("*"):
-        with contextlib.suppress(FileNotFoundError, PermissionError):
-            mode = path.lstat().st_mode
-            if mode & 0o077 and (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
-                path.chmod(stat.S_IMODE(mode) & 0o700)
-
-
-def as_owner_only(path: Path) -> None:
-    """Make a directory its owner's alone."""
-    path.mkdir(parents=True, exist_ok=True)
-    os.chmod(path, 0o700)
