@@ -136,9 +136,9 @@ def ingest(
         list[str],
         typer.Argument(
             metavar="SOURCE...",
-            help="CSV, TSV, JSON or Parquet: a file, "
-            "several, a folder of parts or a pattern; or example:chitchat, "
-            "example:rotten-tomatoes.",
+            help="CSV, TSV, JSON or Parquet: a file, several, a folder of parts or a pattern; "
+            "s3://, https://...#sha256=HEX or postgresql:// (docs/your-data.md); or "
+            "example:chitchat, example:rotten-tomatoes.",
         ),
     ],
     append: Annotated[bool, typer.Option("--append", help="Unite with the present data.")] = False,
@@ -170,7 +170,8 @@ def ingest(
         refuse_example_key(opened.keys_dir, each)
     with working("Looking at the source"):
         preflight(opened.config, source)
-    sources = [s if s.startswith("example:") else str(Path(s).absolute()) for s in source]
+    stays = ("example:", "s3://", "https://", "postgresql://")
+    sources = [s if s.startswith(stays) else str(Path(s).absolute()) for s in source]
     show(
         as_json,
         run_flow(opened, "ingest", sources[0] if len(sources) == 1 else sources, append, yes),
@@ -493,19 +494,9 @@ def _check_source(
 ) -> None:
     """In a workspace by its settings, elsewhere by the usual ones. Exits 2 where an ingest would
     refuse the source, or where much of it does not decode."""
-    from flows.use_cases.checking import Standing, check
-    from s3t_core.config import Config
+    from flows.use_cases.checking_sources import check_sources
 
-    opened = open_if_there(workspace)
-    if opened is None:
-        found = check(Config(), None, sources)
-    else:
-        found = check(
-            opened.config,
-            opened.keys,
-            sources,
-            Standing(opened, opened.ledger.state(), append, yes),
-        )
+    found = check_sources(open_if_there(workspace), sources, append, yes)
     show(as_json, found, _render_check)
     if not found["fits"]:
         sys.exit(2)

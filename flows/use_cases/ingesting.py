@@ -136,6 +136,7 @@ def ingest_source(
     """Ingest, while the workspace is held, and its training."""
     from flows.adapters.sources import named
     from flows.adapters.sources.preflight import preflight
+    from flows.adapters.sources.remote import brought
 
     held.require()
     sources = named(source)
@@ -151,7 +152,10 @@ def ingest_source(
     for folder in (spool, workspace.placing_dir):
         as_owner_only(folder)
     try:
-        return _ingest(workspace, held, state, sources, append, chunk_rows, spool, shrink, steps)
+        with brought(sources, spool, workspace.config.data.query) as here:
+            if here != sources:
+                preflight(workspace.config, here)
+            return _ingest(workspace, held, state, here, append, chunk_rows, spool, shrink, steps)
     finally:
         remove_tree(workspace.temporary_dir)
         remove_tree(workspace.placing_dir)

@@ -20,6 +20,11 @@ class DataConfig(Section):
         min_length=1,
         description="column with the text",
     )
+    query: str = Field(
+        "",
+        description="what a source postgresql://USER@HOST/DATABASE is asked, as "
+        '"SELECT customer, text, label FROM reviews"; "" = there is no such source',
+    )
     text_pair: str = Field(
         "",
         description='column with a second text, which is read beside the first; "" = there is none',

@@ -20,7 +20,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from s3t_core.canonical import canonical_json, sha256_hex
 from s3t_core.config import Config
-from s3t_core.domain import DatasetVersion, SliceId, SliceVersion
+from s3t_core.domain import DatasetVersion, Score, SliceId, SliceVersion, as_accuracy
 from s3t_core.erasure.bundle import make_bundle
 from s3t_core.erasure.certificate import make_statement
 from s3t_core.erasure.checkpoint import Checkpoint, export_ledger, sign_checkpoint
@@ -158,11 +158,19 @@ def _budget_of(state: State) -> dict[str, Any] | None:
     }
 
 
+class _OneWay:
+    """Fills the port `Evaluator` as it was when these bytes were written: one score, of votes."""
+
+    def score(self, *_: object) -> Score | None:
+        return as_accuracy(0.5)
+
+
 def _story() -> World:
     """An approved request of a subject and one of a record are erased together; one is withdrawn,
     one is rejected under a hold, a person returns; then a second erasure, of a subject in the
     held-out rows alone. One stays open."""
     world = make_world()
+    world.ports = replace(world.ports, evaluator=_OneWay())
     world.ports.certificates.key = SIGNING  # type: ignore[attr-defined]
     world.ask("req-1", "s01-2")
     world.ask("req-2", "s12-0", "r0")

@@ -322,7 +322,9 @@ def test_a_move_names_the_session_that_it_waits_for(
         looking.execute("SELECT * FROM ledger")
         with pytest.raises(StorageError, match=rf"\b{looking.info.backend_pid}\b.*terminate"):
             place.database.move_to(there, moved)
-    assert place.database.exists() and not there.exists()
+    assert place.database.exists()
+    place.database.move_to(there, moved)
+    assert there.exists() and not place.database.exists()
 
 
 @pytest.mark.long

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 
 from flows.adapters.sources.labels import Undeclared
 from flows.adapters.sources.parts import parts_of
+from flows.adapters.sources.remote import check_form, is_remote
 from flows.adapters.sources.source import CHUNK_ROWS, Source
 from flows.adapters.sources.targets import reading_of
 from s3t_core.config import Config
@@ -15,9 +16,14 @@ _READ_BYTES = 16 * 2**20
 at once."""
 
 
-def preflight(config: Config, sources: Sequence[str]) -> Source:
+def preflight(config: Config, sources: Sequence[str]) -> None:
     """The source, opened and found to have what the config names. Raises ConfigError and DataError
-    that tell every problem there is."""
+    that tell every problem there is. Of what lies on another machine only the spelling is looked
+    at: UsageError."""
+    if any(map(is_remote, sources)):
+        config.require_labels()
+        check_form(sources, config.data.query)
+        return
     problems = []
     try:
         config.require_labels()
@@ -39,7 +45,6 @@ def preflight(config: Config, sources: Sequence[str]) -> Source:
         )
     if not sources[0].startswith("example:") and _size(sources) <= _READ_BYTES:
         _read(config, sources)
-    return source
 
 
 def _size(sources: Sequence[str]) -> int:

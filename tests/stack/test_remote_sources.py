@@ -1,0 +1,119 @@
+"""Sources where users have them: a bucket of a real server, and a real database."""
+
+import itertools
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import psycopg
+import pytest
+
+from flows.adapters.s3 import S3Blobs
+from flows.use_cases.ingesting import run_ingest
+from flows.workspace.creating import create_workspace
+from flows.workspace.workspace import Workspace
+from infra.stack import Stack
+from s3t_core.errors import DataError, StorageError
+from tests.flows.conftest import people, tiny_config, write_csv
+from tests.stack.conftest import KEY
+
+_COUNT = itertools.count()
+QUERY = "SELECT id, who, what, kind FROM reviews ORDER BY id;"
+ODD = 'a "quoted" word, a comma,\nand a line'
+
+
+@pytest.fixture
+def make_place(tmp_path: Path) -> Callable[..., Workspace]:
+    """Workspaces on this machine; only their sources lie elsewhere."""
+
+    def make(name: str = "w", **data: Any) -> Workspace:
+        given = {"data": data} if data else {}
+        config = tiny_config(tmp_path / "no backbone", **given)
+        return Workspace(create_workspace(tmp_path / name, config, KEY).root)
+
+    return make
+
+
+def _ingested(place: Workspace, *sources: str) -> tuple[int, int, int]:
+    found = run_ingest(place, list(sources), False, 20_000, False)
+    assert not list(place.state_dir.rglob("source-*"))
+    return found.records, found.held_out, found.subjects
+
+
+def test_objects_of_a_bucket_are_ingested_one_by_one_and_by_their_prefix(
+    stack: Stack, make_place: Callable[..., Workspace], tmp_path: Path
+) -> None:
+    first, second = people()[:20], people()[20:]
+    url = f"s3://s3t/sources-{os.getpid()}-{next(_COUNT)}/day"
+    bucket, files = S3Blobs(url), []
+    for name, rows in (("one.csv", first), ("two.csv", second)):
+        files.append(write_csv(tmp_path / name, rows))
+        bucket.write(name, files[-1].read_bytes())
+    wanted = _ingested(make_place("here"), *map(str, files))
+    assert _ingested(make_place("each"), f"{url}/one.csv", f"{url}/two.csv") == wanted
+    assert _ingested(make_place("prefix"), f"{url}/") == wanted
+    assert _ingested(make_place("folder"), url) == wanted
+    with pytest.raises(DataError, match="got none"):
+        _ingested(make_place("none"), f"{url}/three.csv")
+
+
+@pytest.fixture
+def reviews(stack: Stack, database: str) -> str:
+    """The URL of a database with a table of reviews, without its password."""
+    rows = [{**row, "id": str(n)} for n, row in enumerate(people())]
+    rows[3]["what"] = ODD
+    with psycopg.connect(database) as connection, connection.cursor() as cursor:
+        cursor.execute("CREATE TABLE reviews (id bigint, who text, what text, kind text)")
+        cursor.executemany("INSERT INTO reviews VALUES (%(id)s, %(who)s, %(what)s, %(kind)s)", rows)
+    return database
+
+
+def test_what_a_query_answers_is_ingested_as_the_same_rows_of_a_file(
+    reviews: str, make_place: Callable[..., Workspace], tmp_path: Path
+) -> None:
+    rows = [{**row, "id": str(n)} for n, row in enumerate(people())]
+    rows[3]["what"] = ODD
+    file = str(write_csv(tmp_path / "people.csv", rows))
+    wanted = make_place("here")
+    counts = _ingested(wanted, file)
+    found = make_place("there", query=QUERY)
+    assert _ingested(found, reviews) == counts
+    digests = [
+        sorted(v.digest for v in p.ledger.state().dataset.files())  # type: ignore[union-attr]
+        for p in (wanted, found)
+    ]
+    assert digests[0] == digests[1]
+
+
+@pytest.mark.parametrize(
+    ("query", "kind"),
+    [
+        ("SELECT nobody FROM reviews", DataError),
+        ("INSERT INTO reviews VALUES (99, 'a', 'b', 'c') RETURNING *", DataError),
+        ("SELECT 1; DROP TABLE reviews", DataError),
+        ("SELECT 1 / 0", DataError),
+    ],
+)
+def test_a_query_that_does_not_read_changes_nothing(
+    reviews: str, make_place: Callable[..., Workspace], query: str, kind: type[Exception]
+) -> None:
+    place = make_place(query=query)
+    with pytest.raises(kind, match="nothing was changed"):
+        _ingested(place, reviews)
+    with psycopg.connect(reviews) as connection:
+        (count,) = connection.execute("SELECT count(*) FROM reviews").fetchone() or (0,)
+    assert count == len(people()) and place.ledger.state().dataset is None
+
+
+def test_a_database_that_lets_nobody_in_is_named_without_its_address(
+    reviews: str, make_place: Callable[..., Workspace], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PGPASSWORD", "another")
+    monkeypatch.delenv("PGPASSFILE", raising=False)
+    name = urlsplit(reviews)
+    elsewhere = f"postgresql://{name.username}@{name.hostname}:{name.port}{name.path}"
+    with pytest.raises(StorageError, match="nothing was changed") as told:
+        _ingested(make_place(query=QUERY), elsewhere)
+    assert name.path not in str(told.value)
