@@ -7,6 +7,7 @@ from contextlib import closing
 
 from flows.adapters.doors import Door, serve_until
 from flows.adapters.guard import Guard
+from flows.adapters.own_door import own_door
 from flows.api.app import LIVE, READY, make_app
 from flows.api.callers import Callers
 from flows.api.desk import Desk
@@ -29,8 +30,17 @@ def serve(
     that is taken, and whatever says that the workspace cannot be used."""
     workspace.ledger  # noqa: B018  # refuse a workspace that nobody could ask
     book_of(workspace).all()  # or it is said why nobody could be known
-    with closing(_desk_of(workspace)) as desk:
-        serve_until(door, lambda port: guarded(workspace, desk, door, port), stop, began)
+    reachable = door.is_loopback and not door.tls_cert
+    with (
+        closing(_desk_of(workspace)) as desk,
+        own_door(workspace.state_dir, reachable) as own,
+    ):
+
+        def says(url: str) -> None:
+            own.say(url)
+            began(url)
+
+        serve_until(door, lambda port: guarded(workspace, desk, door, port, own.secret), stop, says)
 
 
 def _desk_of(workspace: Workspace) -> Desk:
@@ -38,10 +48,11 @@ def _desk_of(workspace: Workspace) -> Desk:
     return Desk(workspace.root, settings.most_seconds, settings.texts_together)
 
 
-def guarded(workspace: Workspace, desk: Desk, door: Door, port: int) -> Guard:
-    """The whole application, as it answers at this port."""
+def guarded(workspace: Workspace, desk: Desk, door: Door, port: int, own: str = "") -> Guard:
+    """The whole application, as it answers at this port. `own`: what the operator's commands here
+    send."""
     settings = workspace.config.api
-    callers = Callers(book_of(workspace), workspace.clock, settings.per_minute)
+    callers = Callers(book_of(workspace), workspace.clock, settings.per_minute, own)
     app = Limits(
         make_app(desk, callers), settings.most_megabytes * _MEGABYTE, settings.most_seconds
     )

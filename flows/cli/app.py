@@ -402,7 +402,7 @@ def predict(
             "expected texts, or --file IN with --out OUT, got neither, both or half of it"
         )
     opened = open_workspace(workspace)
-    from flows.use_cases.predicting import champion_of, predict_file
+    from flows.use_cases.predicting import answers_of, predict_file
 
     params: dict[str, object] = {"temperature": temperature, "seed": seed}
     params |= {} if most is None else {"max_new_tokens": most}
@@ -428,8 +428,8 @@ def predict(
             f"expected texts two by two ([data] text_pair), got {len(given)}; give both of each"
         )
     asked = [" | ".join(p) for p in zip(given[::2], given[1::2], strict=True)] if pairs else given
-    answers = champion_of(opened).predict(
-        list(zip(given[::2], given[1::2], strict=True)) if pairs else given, params
+    answers = answers_of(
+        opened, list(zip(given[::2], given[1::2], strict=True)) if pairs else given, params
     )
     show(
         as_json,

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, TextIO
 
+from flows.adapters.own_door import ask_own_door
 from flows.progress import current
 from flows.use_cases.documents import Answer
 from flows.workspace import access
@@ -83,6 +84,18 @@ class _Context:
 
     artifacts: dict[str, str]
     model_config: dict[str, Any]
+
+
+def answers_of(
+    workspace: Served, asked: Sequence[object], params: Mapping[str, object]
+) -> list[Answer]:
+    """What the version that serves answers to texts, or to pairs of them: at the workspace's HTTP
+    door where one is open on this machine, which has the model in memory, else loaded here. Raises
+    as `champion_of` and `Answering.predict` do."""
+    kind = "texts" if all(isinstance(each, str) for each in asked) else "pairs"
+    writes = params if workspace.config.task.kind == "generation" else {}
+    found = ask_own_door(workspace.state_dir, {kind: list(asked)}, writes)
+    return champion_of(workspace).predict(list(asked), params) if found is None else found
 
 
 def champion_of(workspace: Served) -> Answering:

@@ -23,6 +23,8 @@ _STATE_NAMES = (
     TOKENS,
     "tokens.lock",
     "keys.lock",
+    "door.json",
+    "door.lock",
     "accepting.lock",
     "needles.lock",
     "activations/lock",

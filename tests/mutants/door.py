@@ -491,4 +491,25 @@ MUTANTS = [
         puts="True",
         fails="tests/unit/adapters/test_connections.py::takes_nothing_of_an_answer",
     ),
+    Mutant(
+        name="own door: what a killed one left is believed",
+        where="flows/adapters/own_door.py::ask_own_door",
+        takes="not is_held(state_dir / DOOR_LOCK)",
+        puts="False",
+        fails="tests/flows/test_own_door.py::killed_door_left",
+    ),
+    Mutant(
+        name="own door: its secret opens everything",
+        where="flows/api/callers.py::_token_of_commands",
+        takes="frozenset({'predicts'})",
+        puts="frozenset({'predicts', 'asks', 'erases', 'audits', 'decides'})",
+        fails="tests/flows/test_own_door.py::opens_nothing_else",
+    ),
+    Mutant(
+        name="own door: an empty secret is one",
+        where="flows/api/callers.py::Callers._holder",
+        takes="self._own and hmac.compare_digest(sent, self._own)",
+        puts="hmac.compare_digest(sent, self._own)",
+        fails=f"{_PROBLEMS}::no_command_has_a_secret",
+    ),
 ]

@@ -15,6 +15,7 @@ from fastapi.routing import APIRoute
 from flows.adapters.tokens import ROLES, Role, TokenBook
 from flows.api import answers, app, chat, evidence, requests, standing
 from flows.api import desk as desk_module
+from flows.api.callers import Callers
 from flows.api.desk import Desk
 from flows.api.limits import Limits, Rate
 from flows.api.problems import MEDIA_TYPE, Problem, Refused
@@ -147,6 +148,15 @@ def test_a_token_made_while_the_clock_ran_ahead_lives_no_longer_for_it(place: Wo
     assert book.holder(sent.encode(), later(now, days=700.5)) == ahead
     near, sent = book.make("desk", ["asks"], later(now, minutes=3), 1)
     assert book.holder(sent.encode(), now) == near  # machines' clocks differ
+
+
+def test_where_no_command_has_a_secret_nobody_has_it(place: Workspace) -> None:
+    """An empty header is no secret either."""
+    callers = Callers(book_of(place), place.clock, 60)
+    assert not callers.knows(b"")
+    with pytest.raises(Refused):
+        callers.caller("", frozenset({"predicts"}))
+    assert Callers(book_of(place), place.clock, 60, "secret").knows(b"secret")
 
 
 def test_a_token_is_kept_as_a_digest_for_its_owner_alone(place: Workspace) -> None:
