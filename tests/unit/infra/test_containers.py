@@ -13,6 +13,9 @@ import pytest
 import yaml
 from compose_spec import ComposeSpecification
 
+from flows.adapters.doors import Door
+from flows.api.app import LIVE, READY
+from flows.cli.app import app
 from infra.seaweed import CLOSED, COMPACTING, make_security, without_settings
 
 INFRA = Path(__file__).parents[3] / "infra"
@@ -56,7 +59,7 @@ def test_a_misspelt_manifest_would_be_noticed() -> None:
 
 
 def test_every_pod_is_locked_down_probed_and_bounded() -> None:
-    assert len(_pods()) == 3
+    assert len(_pods()) == 4
     for pod in _pods():
         assert pod["securityContext"]["runAsNonRoot"] and not pod["automountServiceAccountToken"]
         assert all({"readinessProbe", "livenessProbe"} <= c.keys() for c in pod["containers"])
@@ -66,7 +69,10 @@ def test_every_pod_is_locked_down_probed_and_bounded() -> None:
             assert locked["readOnlyRootFilesystem"] and not locked["allowPrivilegeEscalation"]
             assert locked["capabilities"] == {"drop": ["ALL"]}
             assert all("value" not in e or "KEY" not in e["name"] for e in container.get("env", []))
-    assert sum(d["kind"] == "NetworkPolicy" for _, d in MANIFESTS) == 2
+    closed = {d["metadata"]["name"]: d for _, d in MANIFESTS if d["kind"] == "NetworkPolicy"}
+    assert len(closed) == 3 and all(
+        d["spec"]["policyTypes"] == ["Ingress"] for d in closed.values()
+    )
     assert not any(
         d["kind"] in ("Secret", "CronJob") for _, d in MANIFESTS
     )  # schedules stay in Prefect
@@ -95,7 +101,7 @@ def test_the_compose_file_is_one_and_every_service_comes_up_after_what_it_needs(
     document = yaml.safe_load((INFRA / "compose.yaml").read_text())
     ComposeSpecification.model_validate(document)
     services = document["services"]
-    assert set(services) == {"postgres", "s3", "mlflow", "prefect", "worker"}
+    assert set(services) == {"postgres", "s3", "mlflow", "prefect", "worker", "door"}
     for name, service in services.items():
         for needed in service.get("depends_on", {}):
             assert "healthcheck" in services[needed], (name, needed)
@@ -179,6 +185,27 @@ def test_mlflows_server_is_started_by_us_alone_and_its_keys_are_its_own() -> Non
     }
     assert [name for name, secrets in taken.items() if "s3t-mlflow" in secrets] == ["mlflow"]
     assert taken["mlflow"] == ["s3t-mlflow"]
+
+
+def test_the_door_is_opened_by_a_command_that_takes_these_words(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The very arguments, given to the command line, make a door that answers its probes' Host."""
+    services = yaml.safe_load((INFRA / "compose.yaml").read_text())["services"]
+    container = next(c for pod in _pods() for c in pod["containers"] if c["name"] == "door")
+    opened: list[Door] = []
+    monkeypatch.setattr("flows.api.server.serve", lambda _, door, *__: opened.append(door))
+    monkeypatch.setattr("flows.cli.door.open_workspace", lambda _: None)
+    for command in (services["door"]["command"], container["args"]):
+        assert command[0] == "s3t"
+        app(command[1:], standalone_mode=False)
+    in_compose, in_cluster = opened
+    assert {"127.0.0.1:4280", "door:4280"} <= in_compose.hosts(4280)
+    assert {"s3t-door", "s3t.example.org"} <= in_cluster.hosts(4280)
+    asked = [container[p]["httpGet"] for p in ("startupProbe", "readinessProbe", "livenessProbe")]
+    assert {each["path"] for each in asked} == {LIVE, READY}
+    assert all(each["httpHeaders"] == [{"name": "Host", "value": "s3t-door"}] for each in asked)
+    assert container["ports"][0]["containerPort"] == in_cluster.port == in_compose.port
 
 
 def test_a_workers_pages_are_its_pods_own() -> None:
