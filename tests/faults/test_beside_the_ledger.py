@@ -833,16 +833,16 @@ def test_one_command_under_a_clock_that_is_behind_makes_nothing_missed(place: Wo
 
 
 def test_a_clock_of_no_plausible_year_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    from flows.adapters import local
+    from flows.adapters import clock
 
     class Broken(datetime):
         @classmethod
         def now(cls, tz: Any = None) -> datetime:
             return datetime(9999, 1, 1, tzinfo=UTC)
 
-    monkeypatch.setattr(local, "datetime", Broken)
+    monkeypatch.setattr(clock, "datetime", Broken)
     with pytest.raises(S3TError, match="expected a clock between"):
-        local.SystemClock().now()
+        clock.SystemClock().now()
 
 
 def test_clocks_that_differ_a_little_are_no_correction(place: Workspace) -> None:
