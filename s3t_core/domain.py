@@ -290,11 +290,11 @@ class Score:
     def in_words(self) -> str:
         """Its value in words, an accuracy as a percentage, with the interval where one is known."""
         if self.low is None or self.high is None:
-            return self._in_words(self.value)
-        low, high = self._in_words(self.low), self._in_words(self.high)
-        return f"{self._in_words(self.value)} ({low} to {high})"
+            return self._figure(self.value)
+        low, high = self._figure(self.low), self._figure(self.high)
+        return f"{self._figure(self.value)} ({low} to {high})"
 
-    def _in_words(self, value: float) -> str:
+    def _figure(self, value: float) -> str:
         return f"{100 * value:.1f}%" if self.metric == ACCURACY else f"{value:.4g}"
 
 

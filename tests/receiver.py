@@ -72,7 +72,7 @@ def check_signed(secret: str, headers: dict[str, str], body: bytes) -> None:
 def receiving(folder: Path, name: str = HOST) -> Iterator[Received]:
     """A receiver, for as long as this lasts."""
     folder.mkdir(parents=True, exist_ok=True)
-    certificate, key = _certificate(folder, name)
+    certificate, key = certificate_of(name, folder)
 
     class Handler(BaseHTTPRequestHandler):
         def do_POST(self) -> None:
@@ -106,7 +106,8 @@ def receiving(folder: Path, name: str = HOST) -> Iterator[Received]:
         server.server_close()
 
 
-def _certificate(folder: Path, name: str) -> tuple[Path, Path]:
+def certificate_of(name: str, folder: Path) -> tuple[Path, Path]:
+    """The file of a certificate for this name, signed by itself, and that of its key."""
     key = ec.generate_private_key(ec.SECP256R1())
     who = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
     now = datetime.now(UTC)

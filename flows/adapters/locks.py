@@ -5,9 +5,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from s3t_core.errors import Busy
-from s3t_core.files import (
-    locked,
-)
+from s3t_core.files import locked
 
 
 @contextlib.contextmanager

@@ -163,6 +163,7 @@ def ingest(
         _check_source(source, append, yes, workspace, as_json)
         return
     from flows.adapters.sources.preflight import preflight
+    from flows.adapters.sources.remote import is_remote
     from flows.use_cases.admission import refuse_example_key
 
     opened = open_workspace(workspace)
@@ -170,8 +171,9 @@ def ingest(
         refuse_example_key(opened.keys_dir, each)
     with working("Looking at the source"):
         preflight(opened.config, source)
-    stays = ("example:", "s3://", "https://", "postgresql://")
-    sources = [s if s.startswith(stays) else str(Path(s).absolute()) for s in source]
+    sources = [
+        s if s.startswith("example:") or is_remote(s) else str(Path(s).absolute()) for s in source
+    ]
     show(
         as_json,
         run_flow(opened, "ingest", sources[0] if len(sources) == 1 else sources, append, yes),

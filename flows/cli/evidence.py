@@ -316,7 +316,7 @@ def _render_verified(d: dict[str, Any]) -> list[str]:
             for each in d["files"]
             for line in (
                 f"{each['path']}:",
-                *(f"  {ledger}" for ledger in _render_verified({**each, "own_key": False})),
+                *(f"  {line}" for line in _render_verified({**each, "own_key": False})),
             )
         ]
         between = [f"NOT VALID: {p}" for p in d["between"]]

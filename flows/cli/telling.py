@@ -298,7 +298,7 @@ def render_beside(certificates: "list[Certified]") -> list[str]:
 
 def render_healed(healed: Mapping[str, object]) -> list[str]:
     """What a restore brought back, or a crash left, and an erase run put right."""
-    parts = [parts.format(healed[name]) for name, parts in _HEALED.items() if healed[name]]
+    parts = [text.format(healed[name]) for name, text in _HEALED.items() if healed[name]]
     if not parts:
         return []
     return [f"  Back from a restore or left by a crash, put right: {', '.join(parts)}."]

@@ -71,8 +71,8 @@ def report_of(
     now: datetime,
     entries: list[Event] | None = None,
 ) -> Report:
-    """The report's content, by the ledger as it was at one moment: by what it `entries`, or tells
-    now. Requests may be closed while a report is made."""
+    """The report's content, by the ledger as it was at one moment: by `entries`, or by what
+    it tells now. Requests may be closed while a report is made."""
     entries = workspace.ledger.events() if entries is None else entries
     state = fold(entries)
     recorded = (workspace.certificates_dir / f"{request}.json" for request in state.documents)

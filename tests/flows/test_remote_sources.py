@@ -21,6 +21,7 @@ from flows.use_cases.ingesting import run_ingest
 from flows.workspace.workspace import Workspace
 from s3t_core.errors import DataError, StorageError, UsageError
 from tests.flows.conftest import people, write_csv
+from tests.receiver import certificate_of
 
 HOST = "127.0.0.1"
 
@@ -74,40 +75,10 @@ def _serving(certificate: Path, key: Path) -> Iterator[Files]:
 @pytest.fixture
 def files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Files]:
     """A server whose certificate is trusted here."""
-    certificate, key = _certificate(tmp_path)
+    certificate, key = certificate_of("localhost", tmp_path)
     monkeypatch.setenv("SSL_CERT_FILE", str(certificate))
     with _serving(certificate, key) as serving:
         yield serving
-
-
-def _certificate(folder: Path) -> tuple[Path, Path]:
-    """Of localhost."""
-    from datetime import UTC, datetime, timedelta
-
-    from cryptography import x509
-    from cryptography.hazmat.primitives import hashes
-    from cryptography.hazmat.primitives.asymmetric import ec
-    from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
-
-    key = ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "localhost")])
-    now = datetime.now(UTC)
-    made = (
-        x509.CertificateBuilder()
-        .subject_name(name)
-        .issuer_name(name)
-        .public_key(key.public_key())
-        .serial_number(x509.random_serial_number())
-        .not_valid_before(now - timedelta(days=1))
-        .not_valid_after(now + timedelta(days=1))
-        .add_extension(x509.SubjectAlternativeName([x509.DNSName("localhost")]), False)
-        .add_extension(x509.BasicConstraints(ca=True, path_length=None), True)
-        .sign(key, hashes.SHA256())
-    )
-    paths = folder / "localhost.crt", folder / "localhost.key"
-    paths[0].write_bytes(made.public_bytes(Encoding.PEM))
-    paths[1].write_bytes(key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
-    return paths
 
 
 @pytest.mark.parametrize(
