@@ -71,8 +71,11 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 @pytest.fixture(scope="session")
 def tiny_backbone(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A random BERT of three layers with its tokenizer."""
+    from tests.ready import backbone_in, ready_folder
     from tests.tiny import build_backbone
 
+    if folder := ready_folder():
+        return backbone_in(folder)
     return build_backbone(tmp_path_factory.mktemp("backbone"), layers=3)
 
 

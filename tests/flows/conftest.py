@@ -21,6 +21,12 @@ def prefect_server() -> Iterator[None]:
     """Prefect's own harness: a temporary database, started once."""
     from prefect.testing.utilities import prefect_test_harness
 
+    from tests.ready import ready_folder, server_in
+
+    if folder := ready_folder():
+        with server_in(folder):
+            yield
+        return
     with prefect_test_harness(server_startup_timeout=120):
         yield
 
@@ -94,9 +100,12 @@ def _kept_trained(
 ) -> Callable[[bool], Any]:
     """Two of them, each made when it is first asked for."""
     from tests.flows.prepared import Kept, make_trained
+    from tests.ready import ready_folder, trained_in
 
     @cache
     def kept(canary: bool) -> Any:
+        if folder := ready_folder():
+            return Kept(trained_in(folder, canary))
         return Kept(
             tmp_path_factory.mktemp("trained"),
             lambda root: make_trained(root, tiny_backbone, canary),

@@ -105,12 +105,13 @@ class Prepared:
 
 class Kept:
     """A directory that is made once and put back, at the same path, for each test that asks for
-    it."""
+    it; or was made by somebody before, where nobody is given to make it."""
 
-    def __init__(self, folder: Path, make: Callable[[Path], object]) -> None:
+    def __init__(self, folder: Path, make: Callable[[Path], object] | None = None) -> None:
         self._root, self._kept = folder / "w", folder / "kept"
-        make(self._root)
-        shutil.copytree(self._root, self._kept, symlinks=True)
+        if make is not None:
+            make(self._root)
+            shutil.copytree(self._root, self._kept, symlinks=True)
 
     def then(self, make: Callable[[Path], object]) -> "Kept":
         """What `make` makes of it, at the same path: one of the two can be there at a time."""

@@ -2,6 +2,8 @@
 test-mutants`.
 
 Each is tried in a copy of the sources, in a fork of this process that has nothing of ours imported.
+Those of tests/flows find a server and a trained workspace ready (tests/ready.py); one that survives
+so is tried again without.
 """
 
 import compileall
@@ -10,6 +12,7 @@ import multiprocessing
 import os
 import py_compile
 import shutil
+import subprocess
 import sys
 import tempfile
 from multiprocessing import connection
@@ -17,6 +20,7 @@ from pathlib import Path
 
 from tests.mutants import MUTANTS, ROOT
 from tests.mutants.mutant import Mutant
+from tests.ready import environment_for
 
 _HEAVY = (
     "torch",
@@ -43,12 +47,12 @@ _OURS = ("tests", "flows", "s3t_core", "benchmarks", "infra")
 class Attempt:
     """One mutant in a copy of the sources, tried by a process of its own."""
 
-    def __init__(self, mutant: Mutant, copy: Path) -> None:
-        self.mutant, self.copy = mutant, copy
+    def __init__(self, mutant: Mutant, copy: Path, ready: dict[str, str]) -> None:
+        self.mutant, self.copy, self.ready = mutant, copy, ready
         self._path, self._told = copy / mutant.file, copy.with_name(f"{copy.name}.out")
         self._text = self._path.read_text()
         self._path.write_text(mutant.applied(self._text))
-        self.process = _FORKED.Process(target=_try, args=(mutant.fails, copy, self._told))
+        self.process = _FORKED.Process(target=_try, args=(mutant.fails, copy, self._told, ready))
         self.process.start()
 
     def survived(self) -> bool:
@@ -56,7 +60,7 @@ class Attempt:
         process has ended."""
         self.process.join()
         self._path.write_text(self._text)
-        if self.process.exitcode not in (0, 1):
+        if self.process.exitcode not in (0, 1) and not self.ready:
             print(
                 "pytest could not run "
                 f"{self.mutant.fails}\n{self._told.read_text(errors='replace')[-1500:]}"
@@ -67,13 +71,51 @@ class Attempt:
 _FORKED = multiprocessing.get_context("fork")
 
 
-def _try(test: str, copy: Path, told: Path) -> None:
+class _Ready:
+    """What tests of the flows need, made for one copy of the sources when it is first asked for:
+    before the copy is changed."""
+
+    def __init__(self, copy: Path) -> None:
+        self._copy, self._folder = copy, copy.with_name(f"{copy.name}.ready")
+        self._keeper: subprocess.Popen[str] | None = None
+
+    def environment(self) -> dict[str, str]:
+        """For tests that are to find it; made again where its keeper has died."""
+        if self._keeper is None or self._keeper.poll() is not None:
+            shutil.rmtree(self._folder, ignore_errors=True)
+            self._folder.mkdir()
+            self._keeper = subprocess.Popen(
+                [sys.executable, "-m", "tests.ready", str(self._folder)],
+                cwd=self._copy,
+                env=os.environ | {"PYTHONPATH": str(self._copy)},
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.DEVNULL,
+                text=True,
+            )
+            assert self._keeper.stdout is not None
+            while "ready" not in (line := self._keeper.stdout.readline()):
+                if not line:
+                    raise SystemExit("tests.ready: expected a server and a workspace, it ended")
+        return environment_for(self._folder)
+
+    def end(self) -> None:
+        """With its server."""
+        if self._keeper is not None:
+            self._keeper.communicate()
+
+
+def _of_flows(mutant: Mutant) -> bool:
+    return mutant.fails.startswith("tests/flows/")
+
+
+def _try(test: str, copy: Path, told: Path, ready: dict[str, str]) -> None:
     os.setpgid(0, 0)
     for number in (1, 2):
         os.dup2(os.open(told, os.O_WRONLY | os.O_CREAT | os.O_TRUNC), number)
     os.chdir(copy)
     os.environ.update(
-        {"PYTHONPATH": str(copy), "S3T_TEST_FAULTS": "all", "PYTHONDONTWRITEBYTECODE": "1"}
+        {"PYTHONPATH": str(copy), "S3T_TEST_FAULTS": "all", "PYTHONDONTWRITEBYTECODE": "1"} | ready
     )
     os.environ.pop("S3T_TEST_STACK", None)  # its workers run other code
     sys.dont_write_bytecode = True
@@ -102,28 +144,38 @@ def _copied(place: Path) -> Path:
     return place
 
 
+def _chosen(mutant: Mutant) -> bool:
+    words = sys.argv[1:]
+    return not words or any(w in mutant.name or mutant.fails.startswith(w) for w in words)
+
+
 def main() -> None:
-    """Run every mutant, or those whose names have one of the given words, one on each core; exit 1
-    when one survives."""
-    chosen = [m for m in MUTANTS if len(sys.argv) == 1 or any(w in m.name for w in sys.argv[1:])]
+    """Run every mutant, or those whose names have one of the given words or whose tests begin with
+    one, one on each core; exit 1 when one survives."""
+    chosen = sorted(filter(_chosen, MUTANTS), key=_of_flows)
     for name in _HEAVY:
         importlib.import_module(name)
     survivors = 0
     with tempfile.TemporaryDirectory() as folder:
-        free = [
-            _copied(Path(folder) / str(n)) for n in range(min(os.cpu_count() or 1, len(chosen)))
-        ]
-        waiting, running = chosen[::-1], list[Attempt]()
+        copies = [Path(folder) / str(n) for n in range(min(os.cpu_count() or 1, len(chosen)))]
+        ready = {_copied(c): _Ready(c) for c in copies}
+        free, waiting, running = [*copies], [(m, _of_flows(m)) for m in chosen[::-1]], []
         while waiting or running:
             while waiting and free:
-                running.append(Attempt(waiting.pop(), free.pop()))
+                (mutant, helped), copy = waiting.pop(), free.pop()
+                running.append(Attempt(mutant, copy, ready[copy].environment() if helped else {}))
             ended = connection.wait([a.process.sentinel for a in running])
             for attempt in [a for a in running if a.process.sentinel in ended]:
                 running.remove(attempt)
                 free.append(attempt.copy)
                 alive = attempt.survived()
+                if alive and attempt.ready:
+                    waiting.append((attempt.mutant, False))
+                    continue
                 print(f"{'SURVIVED' if alive else 'killed  '}  {attempt.mutant.name}", flush=True)
                 survivors += alive
+        for kept in ready.values():
+            kept.end()
     print(f"{len(chosen) - survivors} killed, {survivors} survived")
     sys.exit(bool(survivors))
 
