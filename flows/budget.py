@@ -118,14 +118,16 @@ def forecast_document(
 
 def requests_counted(events: Iterable[Event], state: State, now: datetime) -> tuple[int, float]:
     """How many requests were acknowledged, over how many days: the last 30, or since the first data
-    came when that is less, at least one. One whose erasure found nobody spends no budget, and is
-    not counted."""
+    came when that is less, at least one. One whose erasure found nobody spends no budget, nor does
+    one that ended without an erasure: they are not counted."""
     times: list[float] = []
     began = 0.0
     for event in events:
         if event["type"] == "request":
             outcome = state.outcomes.get(event["request"])
             if outcome is not None and outcome[0] == "nothing found":
+                continue
+            if event["request"] in state.closed:
                 continue
             times.append((now - parse_time(event["time"])).total_seconds() / 86_400)
         elif event["type"] == "dataset" and not began:
@@ -168,7 +170,7 @@ def render_budget(budget: dict[str, Any]) -> str:
     if budget.get("certain_requests_left") is not None:
         left = budget["certain_requests_left"]
         parts.append(
-            f"at least {left} more request(s) are certain to fit"
+            f"at least {left} more request(s) are certain to fit, each of one person"
             if left
             else "the next request may spend it"
         )

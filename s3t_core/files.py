@@ -2,6 +2,7 @@
 
 import contextlib
 import errno
+import fcntl
 import hashlib
 import os
 import re
@@ -36,6 +37,7 @@ OWNER = "s3t-owner"
 ledger (the hash of its first entry, hex)."""
 _TRIES = 3
 _YOUNG_SECONDS = 3600
+_POLL_SECONDS = 0.01
 _KERNEL = re.match(r"(\d+)\.(\d+)", os.uname().release) if sys.platform == "linux" else None
 _RELEASE = (int(_KERNEL[1]), int(_KERNEL[2])) if _KERNEL is not None else (0, 0)
 _HAS_SYNCFS = _RELEASE >= (5, 8)
@@ -343,7 +345,7 @@ def locked(path: Path, wait_seconds: float = -1) -> Iterator[None]:
     os.close(open_to_lock(path))
     lock = FileLock(path, is_singleton=False)
     try:
-        lock.acquire(timeout=wait_seconds)
+        lock.acquire(timeout=wait_seconds, poll_interval=_POLL_SECONDS)
     except OSError as error:
         if isinstance(error, TimeoutError):
             raise
@@ -356,6 +358,23 @@ def locked(path: Path, wait_seconds: float = -1) -> Iterator[None]:
         yield
     finally:
         lock.release()
+
+
+def is_locked(path: Path) -> bool:
+    """Whether another holds this lock file (`locked`), which is not taken for that: it is shared
+    for a moment with whoever else looks. Raises WorkspaceError for anything but a file in its
+    place."""
+    try:
+        descriptor = open_to_lock(path, os.O_RDWR)
+    except FileNotFoundError:
+        return False
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    finally:
+        os.close(descriptor)
+    return False
 
 
 def read_regular(path: Path, most: int | None = None) -> bytes:

@@ -53,6 +53,17 @@ def months_later(moment: datetime, months: int) -> datetime:
     return moment.replace(year=moment.year + years, month=month + 1, day=min(moment.day, last))
 
 
+_LONGEST_MONTH_DAYS = 31
+
+
+def due_after(received: datetime, days: int) -> datetime:
+    """Returns when a request is due that has `days`. Up to 31 stand for a month, and no request is
+    due later than a month after it came, whichever month that is: on the same day of the next one,
+    or on its last (GDPR article 12(3); Regulation 1182/71, article 3(2)(c))."""
+    due = later(received, days=days)
+    return min(due, months_later(received, 1)) if days <= _LONGEST_MONTH_DAYS else due
+
+
 def _in_words(span: dict[str, float]) -> str:
     return " and ".join(f"{value:g} {unit}" for unit, value in span.items())
 

@@ -195,15 +195,20 @@ def serve_until(
     guarded: Callable[[int], Guard],
     stop: threading.Event,
     began: Callable[[str], None],
+    beside: socket.socket | None = None,
+    opened: Callable[[int], None] = lambda _: None,
 ) -> None:
-    """Answer at this door until stopped. `guarded` makes the application for the port that it is;
-    `began` gets the address. Raises UsageError for a port that is taken."""
+    """Answer at this door until stopped, and at the socket `beside` it. `guarded` makes the
+    application for the port that it is; `began` gets the address, `opened` the port. Raises
+    UsageError for a port that is taken."""
     with listening(door) as bound:
         port = bound.getsockname()[1]
         server = door.server(guarded(port))
-        thread = threading.Thread(target=server.run, kwargs={"sockets": [bound]})
+        sockets = [bound] if beside is None else [bound, beside]
+        thread = threading.Thread(target=server.run, kwargs={"sockets": sockets})
         thread.start()
         try:
+            opened(port)
             began(door.origin(port))
             while thread.is_alive() and not stop.wait(_LOOK_SECONDS):
                 continue

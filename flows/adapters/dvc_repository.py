@@ -15,6 +15,7 @@ import yaml
 
 from flows.adapters.git import run_git
 from flows.adapters.s3 import S3Blobs, is_bucket
+from s3t_core.config.places import is_plain_bucket
 from s3t_core.errors import StorageError
 from s3t_core.files import SHARED_MODE, read_regular, write_atomically
 
@@ -26,6 +27,28 @@ DEFAULT_CACHE = ".dvc/cache"
 _OBJECTS = Path("files") / "md5"
 """Where the objects are, below a cache or a remote."""
 _REMOTE = "s3t"
+_HARMLESS = frozenset(
+    (
+        "url",
+        "jobs",
+        "checksum_jobs",
+        "verify",
+        "read_timeout",
+        "connect_timeout",
+        "region",
+        "cache_regions",
+        "use_ssl",
+        "ssl_verify",
+        "acl",
+        "grant_read",
+        "grant_read_acp",
+        "grant_write_acp",
+        "grant_full_control",
+        "sse",
+        "sse_kms_key_id",
+    )
+)
+"""Options of a remote in a bucket that do not say where it is, who asks, or which version."""
 OBJECT_MODE = 0o400
 """Of objects in the cache: DVC lets everybody read them."""
 
@@ -198,6 +221,7 @@ class DvcRepository:
         close_site()
         try:
             with quiet(), self._repository() as repo:
+                _check_buckets(repo.config["remote"])
                 yield repo
         except (DvcException, OSError, sqlite3.Error) as error:
             raise StorageError(
@@ -218,6 +242,32 @@ class DvcRepository:
                 ".dvc/config, .dvc/config.local and DVC's files of this user and machine, then run "
                 "the command again"
             ) from None
+
+
+def _check_buckets(remotes: Mapping[str, Mapping[str, object]]) -> None:
+    """That every remote in a bucket is to DVC the place that it is to us (adapters.s3): what DVC
+    would put elsewhere, no search and no certificate would speak of. Raises StorageError."""
+    for name, options in remotes.items():
+        url = str(options.get("url", ""))
+        if not is_bucket(url):
+            continue
+        others = sorted({o for o, value in options.items() if value} - _HARMLESS)
+        if others:
+            raise StorageError(
+                f"expected DVC's remote {name!r} to be reached as every bucket is, by AWS's own "
+                f"settings (AWS_ENDPOINT_URL, AWS_PROFILE, ...), got {', '.join(others)} in DVC's "
+                "configuration: DVC would ask another server, or as another, than the search for "
+                f"what is erased. Take it out (`dvc remote modify --unset {name} {others[0]}`, "
+                "with --local, --global or --system where it stands there), then run the command "
+                "again"
+            )
+        if not is_plain_bucket(url):
+            raise StorageError(
+                f"expected s3://BUCKET/PREFIX in plain names as the URL of DVC's remote {name!r}, "
+                "got one with empty parts, or with # ? % or the like, which DVC reads as another "
+                "place than the search for what is erased; name it otherwise in DVC's "
+                "configuration, then run the command again"
+            )
 
 
 def close_site() -> None:
@@ -268,7 +318,7 @@ def init_repositories(root: Path, remote: str) -> None:
     """Make `root` a git and a DVC repository with its remote, analytics off. Leaves existing ones
     as they are."""
     if not (root / ".git").exists():
-        _git(root, "init", "-q", "-b", "main")
+        _git(root, "init", "-q", "--template=", "-b", "main")
     if not (root / ".dvc" / "config").exists():
         from dvc.repo import Repo
 
@@ -312,11 +362,9 @@ def commit_files(root: Path, names: list[str], message: str) -> None:
         _git(
             root,
             "-c",
-            "user.name=s3t",
-            "-c",
-            "user.email=s3t@localhost",
-            "-c",
             "commit.gpgsign=false",
+            "-c",
+            f"core.hooksPath={os.devnull}",
             "commit",
             "-q",
             "--no-verify",

@@ -38,6 +38,14 @@ REDIRECTING = (
 )
 """What would have git read or write another repository, or another part of it, than the one it is
 asked about. A hook sets some of them for what it runs."""
+_OURSELVES = {
+    f"GIT_{who}_{what}": value
+    for who in ("AUTHOR", "COMMITTER")
+    for what, value in (("NAME", "s3t"), ("EMAIL", "s3t@localhost"))
+}
+"""Who commits, before whatever the operator's shell or settings call them: a commit stays, and
+somebody named in it could never be certified. Their time is git's."""
+_NOT_OURS = ("GIT_AUTHOR_DATE", "GIT_COMMITTER_DATE", "EMAIL")
 _UNCONFIGURED = {"GIT_CONFIG_GLOBAL": os.devnull, "GIT_CONFIG_NOSYSTEM": "1"}
 _FORMATS = ("sha1", "sha256")
 _PATIENCE_SECONDS = 600
@@ -46,8 +54,13 @@ _SLOWEST_BYTES_A_SECOND = 2**20
 
 
 def git_environment() -> dict[str, str]:
-    """The environment of this process without what redirects git."""
-    return {name: value for name, value in os.environ.items() if name not in REDIRECTING}
+    """The environment of this process without what redirects git; who commits is this system."""
+    kept = {
+        name: value
+        for name, value in os.environ.items()
+        if name not in REDIRECTING and name not in _NOT_OURS
+    }
+    return kept | _OURSELVES
 
 
 def run_git(

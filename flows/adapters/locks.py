@@ -5,7 +5,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from s3t_core.errors import Busy
-from s3t_core.files import locked
+from s3t_core.files import is_locked, locked
+
+_PROBES_SECONDS = 0.25
+"""A lock that is free is got within that, whoever looks meanwhile whether it is held (is_held)."""
 
 
 @contextlib.contextmanager
@@ -17,7 +20,7 @@ def workspace_lock(path: Path, wait_seconds: float = 0) -> Iterator[None]:
     """
     with contextlib.ExitStack() as held:
         try:
-            held.enter_context(locked(path, wait_seconds))
+            held.enter_context(locked(path, max(wait_seconds, _PROBES_SECONDS)))
         except TimeoutError:
             raise Busy(
                 "another s3t process works on this workspace (a training, an erasure, a decision, "
@@ -27,9 +30,6 @@ def workspace_lock(path: Path, wait_seconds: float = 0) -> Iterator[None]:
 
 
 def is_held(path: Path) -> bool:
-    """Whether somebody holds this lock just now."""
-    try:
-        with workspace_lock(path):
-            return False
-    except Busy:
-        return True
+    """Whether somebody holds this lock just now. Of several who ask that at once none takes another
+    for its holder."""
+    return is_locked(path)

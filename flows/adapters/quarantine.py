@@ -28,6 +28,9 @@ class QuarantinedRow(TypedDict):
     record_digest: str
     forms: list[str]
     """Digests of the forms of the subject's id."""
+    label: str
+    """The column of `values` that was the label by the settings of its ingest, "" where none was,
+    or nobody can say."""
 
 
 class Quarantine:
@@ -106,4 +109,5 @@ def _row_of(value: Mapping[str, object]) -> QuarantinedRow:
         subject_digest=str(value["subject_digest"]),
         record_digest=str(value["record_digest"]),
         forms=[str(f) for f in forms],
+        label=str(value.get("label", "")),  # earlier builds did not say
     )

@@ -16,7 +16,6 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
-from urllib.parse import urlsplit
 
 from s3t_core.errors import StorageError, WorkspaceError
 
@@ -47,13 +46,16 @@ class S3Blobs:
     prefix: str = field(init=False)
 
     def __post_init__(self) -> None:
-        parts = urlsplit(self.url)
-        if not parts.netloc:
+        bucket, _, prefix = self.url.removeprefix(SCHEME).partition("/")
+        if not bucket or not is_bucket(self.url):
             raise WorkspaceError("expected s3://BUCKET/PREFIX, got a URL without a bucket")
-        object.__setattr__(self, "bucket", parts.netloc)
-        object.__setattr__(
-            self, "prefix", f"{parts.path.strip('/')}/" if parts.path.strip("/") else ""
-        )
+        if not {"", ".", ".."}.isdisjoint(prefix.removesuffix("/").split("/") if prefix else ()):
+            raise WorkspaceError(
+                "expected s3://BUCKET/PREFIX whose prefix is of names, got one with an empty part "
+                "or dots, which not everybody reads as the same place"
+            )
+        object.__setattr__(self, "bucket", bucket)
+        object.__setattr__(self, "prefix", f"{prefix.strip('/')}/" if prefix.strip("/") else "")
 
     def read(self, name: str) -> bytes | None:
         """The object's bytes."""
@@ -83,17 +85,22 @@ class S3Blobs:
 
     def names(self) -> Iterable[str]:
         """Names under the prefix, folders included, in order."""
+        return self.listed()
+
+    def listed(self) -> dict[str, str]:
+        """The same, each with the tag that stands for the object's content (ETag)."""
         with _guarded():
             pages = (
                 _client()
                 .get_paginator("list_objects_v2")
                 .paginate(Bucket=self.bucket, Prefix=self.prefix)
             )
-            return sorted(
-                o["Key"].removeprefix(self.prefix)
+            found = {
+                o["Key"].removeprefix(self.prefix): str(o.get("ETag", ""))
                 for page in pages
                 for o in page.get("Contents", ())
-            )
+            }
+        return {name: found[name] for name in sorted(found)}
 
     def fetch(self, name: str, path: Path) -> bool:
         """Bring an object to a file; False when it is gone meanwhile."""

@@ -30,17 +30,18 @@ def serve(
     that is taken, and whatever says that the workspace cannot be used."""
     workspace.ledger  # noqa: B018  # refuse a workspace that nobody could ask
     book_of(workspace).all()  # or it is said why nobody could be known
-    reachable = door.is_loopback and not door.tls_cert
     with (
         closing(_desk_of(workspace)) as desk,
-        own_door(workspace.state_dir, reachable) as own,
+        own_door(workspace.state_dir, not door.tls_cert) as own,
     ):
-
-        def says(url: str) -> None:
-            own.say(url)
-            began(url)
-
-        serve_until(door, lambda port: guarded(workspace, desk, door, port, own.secret), stop, says)
+        serve_until(
+            door,
+            lambda port: guarded(workspace, desk, door, port, own.secret),
+            stop,
+            began,
+            own.socket,
+            own.say,
+        )
 
 
 def _desk_of(workspace: Workspace) -> Desk:

@@ -265,7 +265,8 @@ def _closing(
     certificate = verified["certificates"][0]["file"]
     for line in (
         f"Certificates: {len(verified['certificates'])}, all valid. Budget: no shard is dead; at "
-        f"least {budget['certain_requests_left']} more request(s) cannot kill one, whoever asks.",
+        f"least {budget['certain_requests_left']} more request(s) of one person each cannot "
+        "kill one, whoever asks.",
         f"The whole story took {seconds:.0f} s.",
         "",
         "What to try next:",

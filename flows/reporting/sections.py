@@ -341,7 +341,8 @@ def _budget(report: Report, pictures: dict[str, Picture | None]) -> list[Block]:
     left = ""
     if last.certain_requests_left is not None and not last.exhausted:
         left = (
-            f"At least {last.certain_requests_left} more request(s) are certain to fit."
+            f"At least {last.certain_requests_left} more request(s) are certain to fit, each of "
+            "one person."
             if last.certain_requests_left
             else "The next request may spend it."
         )

@@ -130,15 +130,27 @@ class Answers:
         raise AssertionError
 
     def _loaded(self, workspace: Served) -> tuple[Answering, str]:
+        for _ in range(_TRIES):
+            if self._model is not None:
+                return self._model
+            before = _serving(workspace)
+            model = champion_of(workspace)
+            if _serving(workspace) == before:  # or nobody can say which of them it is
+                self._model = model, before
         if self._model is None:
-            champion = workspace.ledger.state().champion
-            if champion is None:
-                raise NotNow(
-                    "expected a model version to serve, got none; run `s3t ingest SOURCE` and "
-                    "`s3t train`, then ask again"
-                )
-            self._model = champion_of(workspace), champion.version
+            raise _stale()
         return self._model
+
+
+def _serving(workspace: Served) -> str:
+    """The version that serves now. Raises NotNow where none does."""
+    champion = workspace.ledger.state().champion
+    if champion is None:
+        raise NotNow(
+            "expected a model version to serve, got none; run `s3t ingest SOURCE` and "
+            "`s3t train`, then ask again"
+        )
+    return champion.version
 
 
 def _confirm(model: Answering) -> None:

@@ -209,6 +209,7 @@ def _ingest(
             subject_digest=r.subject_digest,
             record_digest="",
             forms=[],
+            label="",
         )
         for r in late
     ]
@@ -382,6 +383,7 @@ def _quarantined(
         subject_digest="",
         record_digest="",
         forms=[],
+        label="",
     )
     given = str(values[GIVEN])
     if not subject or builder.is_suppressed(subject, record, given):
@@ -393,6 +395,7 @@ def _quarantined(
         subject_digest=subject_digest(workspace.keys, subject),
         record_digest=record_digest(workspace.keys, subject, record) if record else "",
         forms=sorted(builder.forms_of(subject, given)),
+        label=data.label,
     )
 
 

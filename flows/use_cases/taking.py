@@ -40,7 +40,7 @@ from s3t_core.keys import keyed_digest
 from s3t_core.ports import NewRequest
 from s3t_core.records import record_digest, subject_digest
 from s3t_core.snapshot import form_digest, near_digests, suppression_digest
-from s3t_core.times import later, rfc3339
+from s3t_core.times import due_after, rfc3339
 
 _ENDS = frozenset({*get_args(ErasureOutcome), *get_args(ClosingKind)})
 _BATCH = 500
@@ -384,7 +384,7 @@ def _request(workspace: Asking, subject: str, record: str, suppression: str) -> 
         suppression=suppression,
         commitment="",
         received=rfc3339(received),
-        due=rfc3339(later(received, days=workspace.config.erasure.deadline_days)),
+        due=rfc3339(due_after(received, workspace.config.erasure.deadline_days)),
     )
 
 

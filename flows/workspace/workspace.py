@@ -227,7 +227,6 @@ class Workspace(Layout):
         return DvcDatasets(
             self.root,
             self.keys,
-            self.config.data.label,
             self.config.dvc.remote,
             lambda: self.ledger.state().caches,
         )

@@ -33,7 +33,8 @@ class BudgetPolicy:
 @dataclass(frozen=True)
 class BudgetState:
     """Where the budget stands. `certain_requests`: so many more requests cannot trip the policy,
-    whichever they are; None where the policy gives no such bound."""
+    whoever asks, as long as each is about one person, whose rows are in one slice (by a hash it may
+    be about several); None where the policy gives no such bound."""
 
     policy: str
     exhausted: bool

@@ -52,6 +52,23 @@ class DatabaseConfig(Section):
         return value
 
 
+_ODD_IN_BUCKET = frozenset('#?@%\\*[]{}^`"<>|')
+"""What one tool takes for the beginning of something else than a name, and another does not."""
+
+
+def is_plain_bucket(url: str) -> bool:
+    """Whether a URL s3://BUCKET/PREFIX is the same place to whoever reads it: a bucket and a prefix
+    of names, none of them empty, "." or "..", without signs that a URL gives a meaning."""
+    bucket, _, prefix = url.removeprefix("s3://").partition("/")
+    names = [bucket, *prefix.removesuffix("/").split("/")]
+    return (
+        url.startswith("s3://")
+        and not any(name in ("", ".", "..") for name in names)
+        and _ODD_IN_BUCKET.isdisjoint(url)
+        and url.isprintable()
+    )
+
+
 def _place(value: str) -> str:
     """A directory, or s3://BUCKET/PREFIX, of which every tool that it is told to reads the same."""
     if not value.isprintable() or value != value.strip():
@@ -62,13 +79,12 @@ def _place(value: str) -> str:
         raise ValueError(
             f"expected a directory or s3://BUCKET/PREFIX, got {value.partition('://')[0]}://..."
         )
-    if value.startswith("s3://"):
-        found = urlsplit(value)
-        if not found.netloc or not found.path.strip("/") or "@" in found.netloc or found.query:
-            raise ValueError(
-                "expected s3://BUCKET/PREFIX without keys in it; they come from the environment or "
-                "from AWS's own files"
-            )
+    if value.startswith("s3://") and not is_plain_bucket(value):
+        raise ValueError(
+            "expected s3://BUCKET/PREFIX in plain names, without keys in it, which come from the "
+            "environment or from AWS's own files, without empty parts, and without # ? % and the "
+            "like, which one tool reads as another place than the next"
+        )
     return value
 
 

@@ -436,7 +436,11 @@ class ErasureConfig(Section):
     """Deadlines and what is kept."""
 
     deadline_days: int = Field(
-        30, ge=1, le=365, description="a request is due so many days after it came"
+        30,
+        ge=1,
+        le=365,
+        description="a request is due so many days after it came; up to 31 of them, a month after "
+        "at the latest",
     )
     jurisdiction: str = Field(
         "GDPR, articles 12(3) and 17", description="the law that certificates name"

@@ -83,6 +83,9 @@ _ENDINGS = (
     (re.compile(r"\.(db|sqlite3?)$"), "SQLite"),
     (re.compile(r"\.(db|sqlite3?)-(wal|journal)$"), "SQLite log"),
 )
+_SOCKETS = re.compile(r"(^|/)\.git/|(^|/)\.s3t/door\.sock$")
+"""Where a socket may lie, in which there is nothing to be read: git's, of its watcher of files, and
+the one by which commands ask the HTTP door."""
 _IN_GIT = re.compile(r"(^|/)\.git/")
 """Names there are the operator's: a branch may be called as they like."""
 _NONE = frozenset[bytes]()
@@ -323,9 +326,7 @@ class _Searcher:
         except FileNotFoundError:
             return _Verdict()  # gone while we walked: a log was rotated
         except OSError:
-            return _Verdict(
-                whole=bool(_IN_GIT.search(name)) and path.is_socket()
-            )  # of git's watcher of files
+            return _Verdict(whole=bool(_SOCKETS.search(name)) and path.is_socket())
 
     def patiently(
         self,

@@ -327,6 +327,28 @@ def test_a_quarantined_row_that_was_relabelled_goes_with_the_next_erasure(
     assert [json.loads(line) for line in path.read_text().splitlines()] == [second]
 
 
+def test_a_refused_rows_text_is_looked_for_though_another_column_is_the_label_by_now(
+    make_place: Make, tmp_path: Path
+) -> None:
+    """The settings may say so for the next file, while this one's rows are in quarantine."""
+    place = make_place()
+    said = "what quentin said on a long evening"
+    refused = {"id": "q", "who": "quentin", "what": said, "kind": "ugly"}
+    source = str(write_csv(tmp_path / "a.csv", [*people(), refused]))
+    ingest_source(place, HELD, source, False, 20_000)
+    text = (place.root / "s3t.toml").read_text()
+    changed = text.replace('label = "kind"', 'label = "what"').replace(
+        'text = "what"', 'text = "note"'
+    )
+    assert changed != text
+    (place.root / "s3t.toml").write_text(changed)
+    later = Workspace(place.root)
+    assert later.config.data.label == "what"
+    target = Target("req-1", subject_digest(place.keys, "quentin"), "")
+    assert said in later.datasets.contents([target]).texts["req-1"]
+    assert "ugly" not in later.datasets.contents([target]).texts["req-1"]
+
+
 TIERED: dict[str, dict[str, object]] = {
     "system": {"slices": 3, "budget": 3},
     "tiers": {"column": "plan", "values": [["trial"], ["paid"]], "slices": [1, 2]},

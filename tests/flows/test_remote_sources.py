@@ -1,6 +1,7 @@
 """Sources on other machines: brought whole or not at all, read as any file is, and gone afterwards.
 Real buckets and databases: tests/stack/test_remote_sources.py."""
 
+import gzip
 import hashlib
 import os
 import ssl
@@ -33,6 +34,8 @@ class Files:
     url: str
     at: dict[str, bytes | str] = field(default_factory=dict)
     cut: bool = False
+    packs: str = ""
+    """How the server packs what it sends: "" not, "asked" for who takes it, "always"."""
 
     def source(self, path: str, digest: str = "") -> str:
         content = self.at.get(path, b"")
@@ -51,6 +54,10 @@ def _serving(certificate: Path, key: Path) -> Iterator[Files]:
                 self.end_headers()
                 return
             self.send_response(404 if found is None else 200)
+            takes = "gzip" in self.headers.get("accept-encoding", "")
+            if found and (files.packs == "always" or (files.packs == "asked" and takes)):
+                found = gzip.compress(found)
+                self.send_header("content-encoding", "gzip")
             self.send_header("content-length", str(len(found or b"")))
             self.end_headers()
             self.wfile.write((found or b"")[: len(found or b"") // 2 if files.cut else None])
@@ -197,19 +204,36 @@ def test_who_is_not_trusted_is_not_read(
         pass
 
 
+def test_a_file_comes_as_it_is_stored_whatever_its_server_packs(
+    files: Files, tmp_path: Path
+) -> None:
+    content = b"a,b\n" + b"1,2\n" * 1000
+    files.at["people.csv"], files.packs = content, "asked"
+    with brought([files.source("people.csv")], tmp_path / "scratch", "") as found:
+        assert Path(found[0]).read_bytes() == content
+    files.packs = "always"
+    with (
+        pytest.raises(DataError, match=r"packed it for the way \(gzip\)"),
+        brought([files.source("people.csv")], tmp_path / "again", ""),
+    ):
+        pass
+
+
 class _Bucket:
     """Objects in memory, in the place of a bucket's."""
 
     objects: ClassVar[dict[str, bytes]] = {}
+    bucket = "bucket"
 
     def __init__(self, url: str) -> None:
         prefix = url.removeprefix("s3://bucket").strip("/")
         self.prefix = f"{prefix}/" if prefix else ""
 
-    def names(self) -> list[str]:
-        return sorted(
-            k.removeprefix(self.prefix) for k in self.objects if k.startswith(self.prefix)
-        )
+    def listed(self) -> dict[str, str]:
+        mine = {k: v for k, v in self.objects.items() if k.startswith(self.prefix)}
+        return {
+            k.removeprefix(self.prefix): hashlib.sha256(mine[k]).hexdigest() for k in sorted(mine)
+        }
 
     def fetch(self, name: str, path: Path) -> bool:
         content = self.objects.get(self.prefix + name)
@@ -228,6 +252,7 @@ class _Bucket:
         "./a.csv",
         "a/./b.csv",
         "n\0.csv",
+        f"{'n' * 256}.csv",
     ],
 )
 def test_no_name_of_an_object_leads_out_of_its_folder(
@@ -256,6 +281,72 @@ def test_objects_come_in_the_folders_that_their_names_say(
         assert file.read_bytes() == b"3"
         assert all(p.stat().st_mode & 0o077 == 0 for p in (folder, *folder.rglob("who=*")))
     with pytest.raises(DataError, match="got none"), brought(["s3://bucket/x"], tmp_path / "y", ""):
+        pass
+
+
+@pytest.mark.parametrize("how", ["gone", "another", "one more"])
+def test_objects_that_change_while_they_are_brought_are_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, how: str
+) -> None:
+    """A part that was listed and is gone would be left out in silence."""
+    objects = {f"rows/{n}.csv": b"a\n1\n" for n in range(4)}
+    fetch = _Bucket.fetch
+
+    def fetched(bucket: _Bucket, name: str, path: Path) -> bool:
+        if name == "0.csv" and how == "gone":
+            objects.pop("rows/2.csv")
+        elif name == "0.csv":
+            objects[f"rows/{2 if how == 'another' else 9}.csv"] = b"a\n2\n"
+        return fetch(bucket, name, path)
+
+    monkeypatch.setattr(remote, "S3Blobs", _Bucket)
+    monkeypatch.setattr(_Bucket, "objects", objects)
+    monkeypatch.setattr(_Bucket, "fetch", fetched)
+    with (
+        pytest.raises(DataError, match="stay as they are"),
+        brought(["s3://bucket/rows/"], tmp_path / "scratch", ""),
+    ):
+        pass
+
+
+def test_an_object_that_is_a_folder_of_another_is_told_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(remote, "S3Blobs", _Bucket)
+    monkeypatch.setattr(_Bucket, "objects", {"rows/day": b"1", "rows/day/1.csv": b"2"})
+    with (
+        pytest.raises(DataError, match="a folder of another's"),
+        brought(["s3://bucket/rows/"], tmp_path / "scratch", ""),
+    ):
+        pass
+
+
+@pytest.mark.parametrize(
+    "sources",
+    [
+        ("s3://bucket/rows/", "s3://bucket/rows/1.csv"),
+        ("s3://bucket/rows/1.csv", "s3://bucket/rows/1.csv"),
+        ("s3://bucket/rows", "s3://bucket/rows/"),
+    ],
+)
+def test_what_is_named_twice_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, sources: tuple[str, ...]
+) -> None:
+    monkeypatch.setattr(remote, "S3Blobs", _Bucket)
+    monkeypatch.setattr(_Bucket, "objects", {"rows/1.csv": b"a\n1\n"})
+    with (
+        pytest.raises(DataError, match="count twice"),
+        brought(sources, tmp_path / "scratch", ""),
+    ):
+        pass
+
+
+def test_one_file_behind_two_addresses_is_refused(files: Files, tmp_path: Path) -> None:
+    files.at |= {"one.csv": b"a\n1\n", "two.csv": b"a\n1\n"}
+    with (
+        pytest.raises(DataError, match="count twice"),
+        brought([files.source("one.csv"), files.source("two.csv")], tmp_path / "scratch", ""),
+    ):
         pass
 
 

@@ -760,7 +760,7 @@ MUTANTS: tuple[Mutant, ...] = (
     Mutant(
         name="no file: git's own socket stops",
         where="s3t_core/erasure/residue.py::_Searcher.__call__",
-        takes="bool(_IN_GIT.search(name)) and path.is_socket()",
+        takes="bool(_SOCKETS.search(name)) and path.is_socket()",
         puts="False",
         fails="tests/unit/erasure/test_residue.py::watcher_stops_nothing",
     ),

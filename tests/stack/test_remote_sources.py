@@ -8,14 +8,19 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import psycopg
+import pyarrow.parquet as pq
 import pytest
 
 from flows.adapters.s3 import S3Blobs
+from flows.adapters.sources.remote import brought
+from flows.prefect_flows.erase import erase
 from flows.use_cases.ingesting import run_ingest
+from flows.use_cases.taking import take_requests
 from flows.workspace.creating import create_workspace
 from flows.workspace.workspace import Workspace
 from infra.stack import Stack
 from s3t_core.errors import DataError, StorageError
+from s3t_core.identity import id_text
 from tests.flows.conftest import people, tiny_config, write_csv
 from tests.stack.conftest import KEY
 
@@ -93,6 +98,14 @@ def test_what_a_query_answers_is_ingested_as_the_same_rows_of_a_file(
         ("SELECT nobody FROM reviews", DataError),
         ("INSERT INTO reviews VALUES (99, 'a', 'b', 'c') RETURNING *", DataError),
         ("SELECT 1; DROP TABLE reviews", DataError),
+        (
+            "SELECT * FROM reviews) TO STDOUT; COMMIT; DELETE FROM reviews; COPY (SELECT 1",
+            DataError,
+        ),
+        ("COMMIT; DELETE FROM reviews; SELECT 1", DataError),
+        ("WITH gone AS (DELETE FROM reviews RETURNING *) SELECT * FROM gone", DataError),
+        ("SELECT 'infinity'::date AS id, who, what, kind FROM reviews", DataError),
+        ("SELECT 1e100::numeric AS id, who, what, kind FROM reviews", DataError),
         ("SELECT 1 / 0", DataError),
     ],
 )
@@ -117,3 +130,57 @@ def test_a_database_that_lets_nobody_in_is_named_without_its_address(
     with pytest.raises(StorageError, match="nothing was changed") as told:
         _ingested(make_place(query=QUERY), elsewhere)
     assert name.path not in str(told.value)
+
+
+ODDLY = {
+    "PGTZ": "Asia/Kathmandu",
+    "PGDATESTYLE": "German",
+    "PGOPTIONS": "-c bytea_output=escape -c extra_float_digits=-10 -c IntervalStyle=iso_8601",
+}
+TYPED = """SELECT id::text || ' ' || id AS id, who, what, kind,
+    timestamptz '2026-03-29 00:30:00.5+00' AS "at",
+    timestamp '2026-03-29 00:30:00' AS wall, date '2026-02-03' AS day, 1018::numeric AS whole,
+    'ab'::bytea AS raw, 0.1::float8 + 0.2 AS part, interval '90 minutes' AS span, true AS yes,
+    'A0EEBC99-9C0B-4EF8-BB6D-6BB9BD380A11'::uuid AS mark, ARRAY['a', 'b'] AS tags
+    FROM reviews -- to its end"""
+
+
+def test_a_value_is_spelt_so_whatever_the_shell_or_the_database_writes_it_by(
+    reviews: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An id that one environment spells otherwise than the next is another person's: whoever was
+    erased would come back."""
+    read = []
+    for number, environment in enumerate(({}, ODDLY)):
+        for name, value in environment.items():
+            monkeypatch.setenv(name, value)
+        if environment:
+            with psycopg.connect(reviews, autocommit=True) as connection:
+                name = urlsplit(reviews).path.strip("/")
+                connection.execute(f"ALTER DATABASE \"{name}\" SET TimeZone = 'Asia/Tokyo'")
+        with brought([reviews], tmp_path / str(number), TYPED) as found:
+            read.append(pq.read_table(found[0]).slice(0, 1).to_pylist()[0])
+    assert read[0] == read[1]
+    assert {k: id_text(read[0][k]) for k in ("at", "wall", "day", "whole", "mark")} == {
+        "at": "2026-03-29T00:30:00.500000Z",
+        "wall": "2026-03-29T00:30:00",
+        "day": "2026-02-03",
+        "whole": "1018",
+        "mark": "a0eebc99-9c0b-4ef8-bb6d-6bb9bd380a11",
+    }
+    assert read[0]["raw"] == b"ab" and read[0]["yes"] is True and read[0]["tags"] == ["a", "b"]
+
+
+def test_who_was_erased_by_a_time_stays_out_in_another_time_zone(
+    reviews: str, make_place: Callable[..., Workspace], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    query = """SELECT timestamptz '2026-03-29 00:00:00+00' + id * interval '1 hour' AS id,
+        who, what, kind FROM reviews"""
+    place = make_place(query=query)
+    monkeypatch.setenv("PGTZ", "UTC")
+    counts = _ingested(place, reviews)
+    take_requests(place, [people()[5]["who"]], record="2026-03-29T05:00:00Z")
+    assert erase(str(place.root))["certificates"]
+    monkeypatch.setenv("PGTZ", "Europe/Berlin")
+    found = run_ingest(place, [reviews], False, 20_000, False)
+    assert found.suppressed == 1 and found.records + found.held_out == sum(counts[:2]) - 1

@@ -38,7 +38,6 @@ class DvcDatasets:
         self,
         root: Path,
         keys: WorkspaceKeys,
-        label_column: str,
         remote: str = "",
         recorded: Callable[[], Mapping[str, bool]] = dict,
     ) -> None:
@@ -53,7 +52,7 @@ class DvcDatasets:
         self.people = IdentityIndexes(self.files, keys, self.quarantine)
         self.rewriting = Rewriting(self.files, keys, self.versions, self.people)
         self.restoring = Restoring(self.files, self.versions, self.rewriting)
-        self._search = RowSearch(self.files, keys, self.quarantine, self.people, label_column)
+        self._search = RowSearch(self.files, keys, self.quarantine, self.people)
         self._destroyer = ObjectDestroyer(self.files)
 
     def find(

@@ -82,13 +82,11 @@ class RowSearch:
         keys: WorkspaceKeys,
         quarantine: Quarantine,
         people: IdentityIndexes,
-        label_column: str,
     ) -> None:
         self._files = files
         self._keys = keys
         self._quarantine = quarantine
         self._people = people
-        self._label_column = label_column
 
     def find(
         self,
@@ -158,7 +156,8 @@ class RowSearch:
 
     def contents(self, targets: list[Target]) -> Contents:
         """Texts of the targeted rows, in any stored version and in quarantine, and a commitment per
-        stored row, by request. Labels are not a person's data."""
+        stored row, by request. Labels are not a person's data: of a refused row, the cell that was
+        one when it came."""
         match = Matcher(targets)
         rows = {
             r
@@ -179,7 +178,7 @@ class RowSearch:
                 found.setdefault(request_id, set()).update(
                     text
                     for k, v in line["values"].items()
-                    if isinstance(v, str) and k != self._label_column
+                    if isinstance(v, str) and k != line["label"]
                     for text in strings_in(v)
                 )
         return Contents(sorted_of(found), sorted_of(commitments))

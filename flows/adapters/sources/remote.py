@@ -10,21 +10,24 @@ machine can read.
 import contextlib
 import hashlib
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path, PurePosixPath
 from urllib.parse import unquote, urlsplit
 
 import httpx
 
 from flows.adapters.s3 import S3Blobs, is_bucket
+from flows.adapters.sources.query import UNCHANGED as _UNCHANGED
+from flows.adapters.sources.query import write_answer
 from s3t_core.errors import DataError, StorageError, UsageError, WorkspaceError
 
 _SCHEMES = re.compile(r"(?:s3|https|postgresql)://")
 _SHA256 = re.compile(r"sha256=([0-9a-f]{64})")
 _SECONDS = httpx.Timeout(30, read=120)
 _MOST_REDIRECTS = 5
-_QUERY_NAME = "rows.csv"
-_UNCHANGED = "; nothing was changed"
+_QUERY_NAME = "rows.parquet"
+_LONGEST_NAME = 255
+"""Bytes of a file's name."""
 
 
 def is_remote(source: str) -> bool:
@@ -67,7 +70,7 @@ def brought(sources: Sequence[str], folder: Path, query: str) -> Iterator[list[s
     `query`: [data] query. Raises UsageError and DataError for what cannot be read as a source,
     StorageError for a place that does not answer."""
     check_form(sources, query)
-    found = []
+    found, things = list[str](), set[str]()
     for number, source in enumerate(sources):
         if not is_remote(source):
             found.append(source)
@@ -75,7 +78,14 @@ def brought(sources: Sequence[str], folder: Path, query: str) -> Iterator[list[s
         place = folder / f"source-{number}"
         place.mkdir(parents=True, mode=0o700)
         try:
-            found.append(str(_bring(source, place, query)))
+            path, named = _bring(source, place, query)
+            if not things.isdisjoint(named) or len(set(named)) < len(named):
+                raise DataError(
+                    "expected each file of the source once, got one twice; its rows would count "
+                    "twice" + _UNCHANGED
+                )
+            things |= set(named)
+            found.append(str(path))
         except OSError as error:
             raise StorageError(
                 f"expected room for the source in {folder.name}, got {type(error).__name__} "
@@ -84,51 +94,85 @@ def brought(sources: Sequence[str], folder: Path, query: str) -> Iterator[list[s
     yield found
 
 
-def _bring(source: str, place: Path, query: str) -> Path:
+def _bring(source: str, place: Path, query: str) -> tuple[Path, list[str]]:
+    """Where it is now, and what it is: the same thing under another source counts twice."""
     if is_bucket(source):
         return _objects(source, place)
-    return _file(source, place) if source.startswith("https://") else _rows(source, place, query)
+    if source.startswith("https://"):
+        return _file(source, place), [source.partition("#")[2]]
+    path = place / _QUERY_NAME
+    write_answer(source, query, path)
+    return path, [source]
 
 
-def _objects(source: str, place: Path) -> Path:
+def _objects(source: str, place: Path) -> tuple[Path, list[str]]:
     """An object, or every object under a prefix, in folders as their names have it."""
     url, _, name = source.rpartition("/")
     try:
         if name and url != "s3:/":
-            path = place / _below(name)
-            if S3Blobs(url).fetch(name, path):
-                return path
-        bucket, brought = S3Blobs(source), 0
-        for name in bucket.names():
-            if name.endswith("/") or not name:
-                continue  # how consoles draw folders
+            bucket, path = S3Blobs(url), place / _below(name)
+            if bucket.fetch(name, path):
+                return path, [f"{bucket.bucket}/{bucket.prefix}{name}"]
+        bucket = S3Blobs(source)
+        there = _listed(bucket)
+        _check_apart(there)
+        for name in there:
             path = place / _below(name)
             path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-            brought += bucket.fetch(name, path)
+            bucket.fetch(name, path)
+        after = _listed(bucket)
     except WorkspaceError as error:
         raise UsageError(f"{error}{_UNCHANGED}") from None
-    if not brought:
+    if after != there:
+        raise DataError(
+            "expected the objects under the prefix of the source to stay as they are while they "
+            "are brought, got others, or some no more; ingest again once whoever writes them is "
+            "done" + _UNCHANGED
+        )
+    if not there:
         raise DataError(
             "expected objects at the s3:// source, got none; check its spelling, and that these "
             "credentials may list it" + _UNCHANGED
         )
-    return place
+    return place, [f"{bucket.bucket}/{bucket.prefix}{name}" for name in there]
+
+
+def _listed(bucket: S3Blobs) -> dict[str, str]:
+    """What stands for each object's content, by its name."""
+    found = bucket.listed()
+    return {  # names that end so are how consoles draw folders
+        name: tag for name, tag in found.items() if name and not name.endswith("/")
+    }
 
 
 def _below(name: str) -> PurePosixPath:
     """An object's name as a path below a folder. Raises DataError for one that would leave it, or
     that no file can have."""
     path = PurePosixPath(name)
-    if name != str(path) or path.is_absolute() or ".." in path.parts or "\0" in name:
+    odd = name != str(path) or path.is_absolute() or ".." in path.parts or "\0" in name
+    if odd or any(len(part.encode()) > _LONGEST_NAME for part in path.parts):
         raise DataError(
             "expected names of objects that are paths (data/part-1.csv), got one with empty "
-            "parts or dots; name the objects to take one by one" + _UNCHANGED
+            f"parts, dots, or more than {_LONGEST_NAME} bytes between two slashes; name the "
+            "objects to take one by one" + _UNCHANGED
         )
     return path
 
 
+def _check_apart(names: Collection[str]) -> None:
+    """That no object's name is a folder of another's. Raises DataError."""
+    folders = {str(parent) for name in names for parent in PurePosixPath(name).parents}
+    if not folders.isdisjoint(names):
+        raise DataError(
+            "expected objects whose names can be files beside each other, got one whose name is a "
+            "folder of another's (day and day/part.csv); name the objects to take one by one"
+            + _UNCHANGED
+        )
+
+
 def _file(source: str, place: Path) -> Path:
-    """What an address answers, where it has the SHA-256 that the source says."""
+    """What an address answers, where it has the SHA-256 that the source says: as it is stored
+    there, and not as a server packs it for the way."""
     url, _, fragment = source.partition("#")
     wanted = fragment.removeprefix("sha256=")
     try:
@@ -137,6 +181,7 @@ def _file(source: str, place: Path) -> Path:
                 follow_redirects=True,
                 max_redirects=_MOST_REDIRECTS,
                 timeout=_SECONDS,
+                headers={"accept-encoding": "identity"},
                 event_hooks={"request": [_want_https]},
             ) as client,
             client.stream("GET", url) as response,
@@ -147,6 +192,7 @@ def _file(source: str, place: Path) -> Path:
                     + _UNCHANGED
                 )
             name = _name_of(url) or _name_of(str(response.url)) or "file"
+            packed = response.headers.get("content-encoding", "")
             path, digest = place / name, hashlib.sha256()
             with path.open("wb") as file:
                 for chunk in response.iter_raw(2**20):
@@ -158,9 +204,10 @@ def _file(source: str, place: Path) -> Path:
             "reached and that its certificate is trusted here" + _UNCHANGED
         ) from None
     if digest.hexdigest() != wanted:
+        came = f", or its server packed it for the way ({packed})" if packed else ""
         raise DataError(
             f"expected a file with SHA-256 {wanted[:16]}..., got {digest.hexdigest()[:16]}...: it "
-            "is another one, or was cut on the way" + _UNCHANGED
+            f"is another one, or was cut on the way{came}{_UNCHANGED}"
         )
     return path
 
@@ -182,40 +229,3 @@ def _want_https(request: httpx.Request) -> None:
 
 def _host(url: str) -> str:
     return urlsplit(url).hostname or "its host"
-
-
-def _rows(source: str, place: Path, query: str) -> Path:
-    """What a query answers, as PostgreSQL writes it as CSV, at one moment of the database."""
-    try:
-        import psycopg
-        from psycopg import sql
-    except ImportError:
-        raise WorkspaceError(
-            "expected the package psycopg for a postgresql:// source, got none; install "
-            "s3t[postgresql]"
-        ) from None
-    path = place / _QUERY_NAME
-    copying = sql.SQL("COPY ({}) TO STDOUT WITH (FORMAT csv, HEADER true)").format(
-        sql.SQL(query.strip().rstrip(";"))  # the operator's own
-    )
-    try:
-        with (
-            psycopg.connect(source, connect_timeout=30, client_encoding="utf8") as connection,
-            connection.cursor() as cursor,
-            path.open("wb") as file,
-        ):
-            connection.read_only = True
-            with cursor.copy(copying) as rows:
-                for chunk in rows:
-                    file.write(chunk)
-    except psycopg.OperationalError as error:
-        raise StorageError(
-            f"expected the database of the source to answer, got {type(error).__name__}; see that "
-            "it can be reached, and PGPASSFILE or PGPASSWORD" + _UNCHANGED
-        ) from None
-    except psycopg.Error as error:
-        raise DataError(
-            f"expected [data] query to be one that reads, got {type(error).__name__} from the "
-            "database; try it there" + _UNCHANGED
-        ) from None
-    return path

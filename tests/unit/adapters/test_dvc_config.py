@@ -10,7 +10,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from flows.adapters.dvc_repository import DvcRepository, init_repositories, write_remote
+from flows.adapters.dvc_repository import (
+    DvcRepository,
+    commit_files,
+    init_repositories,
+    write_remote,
+)
+from flows.adapters.git import run_git
+from flows.adapters.s3 import S3Blobs
 from s3t_core.config.places import DvcConfig
 from s3t_core.errors import StorageError
 
@@ -77,3 +84,103 @@ def test_configuration_that_dvc_cannot_take_is_told_in_a_sentence(
             pass
     finally:
         (made / ".dvc/config.local").unlink()
+
+
+@pytest.mark.parametrize(
+    ("level", "name", "option"),
+    [
+        ("repo", "second", "endpointurl"),
+        ("local", "s3t", "endpointurl"),
+        ("local", "second", "profile"),
+        ("global", "second", "access_key_id"),
+        ("repo", "second", "version_aware"),
+        ("repo", "second", "an option of tomorrow"),
+    ],
+)
+def test_a_bucket_that_dvc_would_look_for_elsewhere_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, level: str, name: str, option: str
+) -> None:
+    """What is erased is searched for, and destroyed, where AWS's own settings lead."""
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "home"))
+    monkeypatch.setenv("DVC_GLOBAL_CONFIG_DIR", str(tmp_path / "home"))
+    root = tmp_path / "w"
+    root.mkdir()
+    init_repositories(root, "s3://copies/main")
+    repository = DvcRepository(root, "s3://copies/main")
+    (root / ".dvc/config").open("a").write(
+        "['remote \"second\"']\n    url = s3://copies/w\n    jobs = 2\n"
+    )
+    assert [b.url for b in repository.bucket_remotes()] == ["s3://copies/main", "s3://copies/w"]
+    file = {
+        "repo": root / ".dvc/config",
+        "local": root / ".dvc/config.local",
+        "global": tmp_path / "home" / "config",
+    }[level]
+    file.parent.mkdir(exist_ok=True)
+    with file.open("a") as more:
+        section = "" if level == "repo" else f"['remote \"{name}\"']\n"
+        url = "    url = s3://theirs/x\n" if level == "global" else ""
+        more.write(f"{section}{url}    {option} = true\n")
+    with pytest.raises(StorageError) as told:
+        repository.remotes()
+    if option != "an option of tomorrow":  # DVC itself takes no such one
+        assert option in str(told.value) and "AWS_ENDPOINT_URL" in str(told.value)
+
+
+ODD_BUCKETS = ["s3://b/a#1", "s3://b/a?x", "s3://b//a", "s3://b/a/../c", "s3://b/./a", "s3://b/%61"]
+
+
+@pytest.mark.parametrize("url", ODD_BUCKETS)
+def test_a_bucket_that_is_read_as_two_places_is_refused_wherever_it_is_named(
+    tmp_path: Path, url: str
+) -> None:
+    with pytest.raises(ValidationError, match="plain names"):
+        DvcConfig(remote=url)
+    init_repositories(tmp_path, ".s3t/remote")
+    (tmp_path / ".dvc/config").open("a").write(f'[\'remote "second"\']\n    url = "{url}"\n')
+    with pytest.raises(StorageError, match="plain names"):
+        DvcRepository(tmp_path, ".s3t/remote").remotes()
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.text("ab/.#?%@ é-", min_size=1, max_size=12))
+def test_a_place_in_a_bucket_that_the_settings_take_is_the_same_one_to_dvc(prefix: str) -> None:
+    from s3fs import S3FileSystem
+
+    try:
+        url = DvcConfig(remote=f"s3://bucket/{prefix}").remote
+    except ValidationError:
+        return
+    ours, theirs = S3Blobs(url), S3FileSystem._strip_protocol(url)
+    assert f"{ours.bucket}/{ours.prefix}".rstrip("/") == theirs.rstrip("/")
+
+
+def test_what_the_system_commits_names_nobody(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever stands in a commit could never be certified: it stays for ever."""
+    anna, hooks = "anna.smith@example.com", tmp_path / "hooks"
+    hooks.mkdir()
+    hook = hooks / "prepare-commit-msg"
+    hook.write_text(f'#!/bin/sh\necho "Helped-by: {anna}" >> "$1"\n')
+    hook.chmod(0o755)
+    settings_file = tmp_path / "gitconfig"
+    settings_file.write_text(
+        f"[user]\n name = {anna}\n email = {anna}\n[author]\n email = {anna}\n name = {anna}\n"
+        f"[committer]\n email = {anna}\n name = {anna}\n[core]\n hooksPath = {hooks}\n"
+        f"[init]\n templateDir = {hooks}\n"
+    )
+    monkeypatch.setenv("GIT_CONFIG_GLOBAL", str(settings_file))
+    for who in ("AUTHOR", "COMMITTER"):
+        monkeypatch.setenv(f"GIT_{who}_NAME", anna)
+        monkeypatch.setenv(f"GIT_{who}_EMAIL", anna)
+        monkeypatch.setenv(f"GIT_{who}_DATE", f"{anna} 1234567890 +0000")
+    monkeypatch.setenv("EMAIL", anna)
+    root = tmp_path / "w"
+    root.mkdir()
+    init_repositories(root, ".s3t/remote")
+    (root / "s3t.toml").write_text("x")
+    commit_files(root, ["s3t.toml"], "Settings")
+    log = run_git("-C", str(root), "log", "--format=%an %ae %cn %ce %B").stdout
+    assert log.split() == ["s3t", "s3t@localhost", "s3t", "s3t@localhost", "Settings"]
+    assert not [p for p in (root / ".git").rglob("*") if p.is_file() and b"anna" in p.read_bytes()]

@@ -6,7 +6,15 @@ import pytest
 
 from flows.use_cases.reporting import parse_since
 from s3t_core.errors import GuaranteeError, UsageError
-from s3t_core.times import date_after, has_passed, later, months_later, parse_time, rfc3339
+from s3t_core.times import (
+    date_after,
+    due_after,
+    has_passed,
+    later,
+    months_later,
+    parse_time,
+    rfc3339,
+)
 
 LAST = datetime(9999, 12, 31, 23, 59, 59, tzinfo=UTC)
 
@@ -74,3 +82,27 @@ def test_months_are_those_of_the_calendar(told: str, months: int, expected: str)
 def test_no_month_is_beyond_the_calendar() -> None:
     with pytest.raises(GuaranteeError, match="2 months after"):
         months_later(LAST, 2)
+
+
+@pytest.mark.parametrize(
+    ("received", "days", "due"),
+    [
+        ("2026-01-31T09:00:00Z", 30, "2026-02-28T09:00:00Z"),
+        ("2026-02-10T09:00:00Z", 30, "2026-03-10T09:00:00Z"),
+        ("2028-02-29T09:00:00Z", 31, "2028-03-29T09:00:00Z"),
+        ("2026-03-01T09:00:00Z", 30, "2026-03-31T09:00:00Z"),
+        ("2026-03-01T09:00:00Z", 31, "2026-04-01T09:00:00Z"),
+        ("2026-02-10T09:00:00Z", 20, "2026-03-02T09:00:00Z"),
+        ("2026-02-10T09:00:00Z", 45, "2026-03-27T09:00:00Z"),
+    ],
+)
+def test_up_to_31_days_are_a_month_at_the_latest(received: str, days: int, due: str) -> None:
+    assert rfc3339(due_after(parse_time(received), days)) == due
+
+
+def test_no_request_of_30_days_is_due_later_than_a_month_after_it_came() -> None:
+    for day in range(4 * 366):
+        received = datetime(2026, 1, 1, 8, tzinfo=UTC) + timedelta(days=day)
+        assert due_after(received, 30) <= months_later(received, 1)
+        extended = months_later(due_after(received, 30), 2)
+        assert extended <= months_later(received, 3), "with two further months, three"

@@ -216,3 +216,18 @@ def test_of_what_was_written_somebody_can_ask_whether_its_version_still_serves(
     writer.serves = False
     with pytest.raises(StaleModel, match="until all was given out"):
         confirm()
+
+
+def test_a_version_that_changes_while_it_is_loaded_is_not_called_by_the_others_name(
+    models: list[Model], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    place = Place("3")
+    load = answering.champion_of
+
+    def loading(workspace: Any) -> Any:
+        place.version = "4"
+        return load(workspace)
+
+    monkeypatch.setattr(answering, "champion_of", loading)
+    [(_, found)] = Answers(1).to(place, [Question(("a",))])  # type: ignore[arg-type]
+    assert isinstance(found, Answered) and found.version == "4" and len(models) == 2

@@ -176,8 +176,13 @@ def test_a_forecast_that_rests_on_few_says_so_and_requests_that_found_nobody_are
     outcomes: Any = {
         f"r{i}": ("erased", 2) if i < found else ("nothing found", 0) for i in range(found + nobody)
     }
-    state = replace(_state(_release(2, 2), _data()), outcomes=outcomes)
-    forecast = forecast_document(CONFIG, state, events, now)
+    ended = [{**events[1], "request": name} for name in ("rejected", "withdrawn")]
+    state = replace(
+        _state(_release(2, 2), _data()),
+        outcomes=outcomes,
+        closed={"rejected": "rejection", "withdrawn": "withdrawal"},
+    )
+    forecast = forecast_document(CONFIG, state, [*events, *ended], now)
     assert forecast is not None and forecast["counted_requests"] == found
     told = render_budget(
         {
