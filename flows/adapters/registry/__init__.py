@@ -347,6 +347,6 @@ class MlflowRegistry:
             raise GuaranteeError(
                 f"expected the registry to name the files of version {record.version} where this "
                 "workspace keeps them, got another place: somebody changed it, or the workspace "
-                "was moved or copied. Where it was moved, move it back; else run `s3t erase`, "
-                "which puts it right"
+                "was moved or copied. Where it was moved, move it back; a copy cannot be used "
+                "beside what it is of; else run `s3t erase`, which puts it right"
             )

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from s3t_core.errors import DataError, StorageError, WorkspaceError
 
@@ -45,11 +45,10 @@ UNCHANGED = "; nothing was changed"
 
 @dataclass(frozen=True)
 class _Column:
-    """A column: its name, its type in the file, and what makes a value of that type."""
+    """A column: its name, and its type in the file."""
 
     name: str
     kind: "pa.DataType"
-    value: Callable[[Any], object]
 
 
 def write_answer(source: str, query: str, path: Path) -> None:
@@ -81,7 +80,7 @@ def write_answer(source: str, query: str, path: Path) -> None:
         ) from None
 
 
-def _connected(source: str) -> "psycopg.Connection[Any]":
+def _connected(source: str) -> "psycopg.Connection[tuple[object, ...]]":
     """A connection under the pinned settings, whose transactions may only read."""
     import psycopg
     from psycopg.types.string import TextLoader
@@ -104,7 +103,7 @@ def _connected(source: str) -> "psycopg.Connection[Any]":
 
 
 def _write(
-    path: Path, rows: Iterator[Sequence[Any]], columns_of: Callable[[], list[_Column]]
+    path: Path, rows: Iterator[Sequence[object]], columns_of: Callable[[], list[_Column]]
 ) -> None:
     import pyarrow as pa
     import pyarrow.parquet as pq
@@ -120,13 +119,12 @@ def _write(
             some = list(islice(rows, _ROWS))
 
 
-def _array(column: _Column, cells: Iterable[Any]) -> "pa.Array":
+def _array(column: _Column, cells: Iterable[object]) -> "pa.Array":
     """Raises DataError for a value that the type of its column cannot hold."""
     import pyarrow as pa
 
     try:
-        values = [None if cell is None else column.value(cell) for cell in cells]
-        return pa.array(values, column.kind)
+        return pa.array([_cell(value, column.kind) for value in cells], column.kind)
     except (pa.ArrowException, ArithmeticError, ValueError, TypeError):
         raise DataError(
             f"expected values of the type {column.kind} in column {column.name!r} of [data] "
@@ -139,10 +137,10 @@ def _columns(description: Sequence["psycopg.Column"]) -> list[_Column]:
 
     found, known = [], _types()
     for each in description:
-        kind, value = known.get(each.type_code, (pa.string(), str))
+        kind = known.get(each.type_code, pa.string())
         if each.type_code == _NUMERIC and each.precision is not None and each.scale is not None:
             kind = _decimal(each.precision, max(each.scale, 0))
-        found.append(_Column(each.name, kind, value))
+        found.append(_Column(each.name, kind))
     return found
 
 
@@ -159,40 +157,42 @@ def _decimal(precision: int, scale: int) -> "pa.DataType":
 
 
 _NUMERIC = 1700
-_Type = tuple["pa.DataType", Callable[[Any], object]]
 
 
-def _types() -> dict[int, _Type]:
+def _types() -> "dict[int, pa.DataType]":
     """By PostgreSQL's number of a type (pg_type.dat), which are for ever: its type in a file."""
     import pyarrow as pa
 
     whole, text = pa.int64(), pa.string()
     return {
-        16: (pa.bool_(), _same),  # bool
-        17: (pa.binary(), bytes),  # bytea
-        20: (whole, _same),  # int8
-        21: (whole, _same),  # int2
-        23: (whole, _same),  # int4
-        26: (whole, _same),  # oid
-        700: (pa.float32(), _same),  # float4
-        701: (pa.float64(), _same),  # float8
-        _NUMERIC: (pa.decimal256(_DIGITS, _FRACTION), _same),
-        1005: (pa.list_(whole), _same),  # int2[]
-        1007: (pa.list_(whole), _same),  # int4[]
-        1009: (pa.list_(text), _same),  # text[]
-        1015: (pa.list_(text), _same),  # varchar[]
-        1016: (pa.list_(whole), _same),  # int8[]
-        1082: (pa.date32(), _same),  # date
-        1083: (pa.time64("us"), _same),  # time
-        1114: (pa.timestamp("us"), _same),  # timestamp
-        1184: (pa.timestamp("us", tz="UTC"), _in_utc),  # timestamptz
-        2950: (text, str),  # uuid
+        16: pa.bool_(),  # bool
+        17: pa.binary(),  # bytea
+        20: whole,  # int8
+        21: whole,  # int2
+        23: whole,  # int4
+        26: whole,  # oid
+        700: pa.float32(),  # float4
+        701: pa.float64(),  # float8
+        _NUMERIC: pa.decimal256(_DIGITS, _FRACTION),
+        1005: pa.list_(whole),  # int2[]
+        1007: pa.list_(whole),  # int4[]
+        1009: pa.list_(text),  # text[]
+        1015: pa.list_(text),  # varchar[]
+        1016: pa.list_(whole),  # int8[]
+        1082: pa.date32(),  # date
+        1083: pa.time64("us"),  # time
+        1114: pa.timestamp("us"),  # timestamp
+        1184: pa.timestamp("us", tz="UTC"),  # timestamptz
+        2950: text,  # uuid
     }
 
 
-def _same(value: Any) -> object:
-    return value
+def _cell(value: object, kind: "pa.DataType") -> object:
+    """A value as its column takes it."""
+    import pyarrow as pa
 
-
-def _in_utc(value: datetime.datetime) -> datetime.datetime:
-    return value.astimezone(datetime.UTC)
+    if value is None:
+        return None
+    if isinstance(value, datetime.datetime) and value.tzinfo is not None:
+        return value.astimezone(datetime.UTC)
+    return str(value) if kind == pa.string() else value
