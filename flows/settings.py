@@ -25,6 +25,8 @@ _OURS = "S3T_PREFECT_URL"
 """The address that PREFECT_API_URL has where it was not the operator who set it: for the processes
 that we start."""
 
+_ELSEWHERE = ("PGHOSTADDR", "PGSERVICE")
+"""What has libpq ask another server than a URL names."""
 _PORTS_OF_PREFECT = (
     "PREFECT_SERVER_EPHEMERAL_ENABLED",
     "PREFECT_CLIENT_METRICS_ENABLED",
@@ -66,7 +68,7 @@ def prepare_environment(root: Path) -> None:
     DVC reads the mask once."""
     harden()
     os.umask(0o077)
-    for key in REDIRECTING:
+    for key in (*REDIRECTING, *_ELSEWHERE, *(k for k in os.environ if k.startswith("FSSPEC_"))):
         os.environ.pop(key, None)
     state = root / ".s3t"
     settings = {

@@ -63,7 +63,12 @@ DATABASES = ("s3t", "mlflow", "prefect")
 the first."""
 OWNER = "postgres"
 """PostgreSQL's first account, which makes the others."""
-ACCOUNTS = {"clerk": "s3t_requests", "eraser": "s3t_eraser", "auditor": "s3t_auditor"}
+ACCOUNTS = {
+    "intake": "s3t_requests",
+    "clerk": "s3t_decides",
+    "eraser": "s3t_eraser",
+    "auditor": "s3t_auditor",
+}
 """Who works with a workspace under a role of infra/roles.sql."""
 _ROLES = Path(__file__).with_name("roles.sql")
 _HBA = "local all all scram-sha-256\n"

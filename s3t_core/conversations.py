@@ -166,7 +166,7 @@ def _turn(message: object) -> Turn:
             "expected who speaks and what is said once in each message, as role and content or as "
             "from and value, got both"
         )
-    if role not in _SPEAKERS:
+    if not isinstance(role, str) or role not in _SPEAKERS:
         raise DataError("expected the role system, user or assistant, got another")
     if not isinstance(content, str):
         raise DataError("expected the content of a message to be one text, got something else")

@@ -26,7 +26,7 @@ from itertools import combinations
 from typing import Any, Literal, get_args
 
 from s3t_core.errors import UsageError
-from s3t_core.keys import WorkspaceKeys, keyed_digest
+from s3t_core.keys import NamingKeys, keyed_digest
 
 
 class Single(float):
@@ -227,7 +227,7 @@ def looks_like_a_float(spelt: str) -> bool:
 
 
 def form_of(
-    keys: WorkspaceKeys,
+    keys: NamingKeys,
     kind: str,
     value: str,
 ) -> str:
@@ -236,7 +236,7 @@ def form_of(
 
 
 def forms_of(
-    keys: WorkspaceKeys,
+    keys: NamingKeys,
     given: str,
     spelt: str,
     rule: Collection[str] = (),
@@ -264,7 +264,7 @@ def forms_of(
 
 
 def hashed_forms(
-    keys: WorkspaceKeys,
+    keys: NamingKeys,
     algorithm: str,
     digits: str,
 ) -> tuple[str, str]:

@@ -8,8 +8,9 @@ passed off as another.
 import hmac
 import json
 import struct
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from functools import lru_cache
+from typing import Protocol
 
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
@@ -53,6 +54,47 @@ class WorkspaceKeys:
         )
 
 
+class NamingKeys(Protocol):
+    """The keys by which a request names whom it is about, and an entry of the ledger is sealed."""
+
+    @property
+    def subject(self) -> bytes:
+        """Of digests of subjects and records."""
+
+    @property
+    def suppression(self) -> bytes:
+        """Of digests on the suppression list."""
+
+    @property
+    def commitment(self) -> bytes:
+        """Of commitments in certificates."""
+
+    @property
+    def sealing(self) -> bytes:
+        """Of seals."""
+
+    @property
+    def identity(self) -> bytes:
+        """Of the forms of an id."""
+
+
+@dataclass(frozen=True, repr=False)
+class IntakeKeys:
+    """Those alone, 32 bytes each: all that a host has which takes requests apart from the
+    workspace. It has none that places a row, or by which a slice or an artifact is known."""
+
+    subject: bytes
+    suppression: bytes
+    commitment: bytes
+    sealing: bytes
+    identity: bytes
+
+    @classmethod
+    def of(cls, keys: NamingKeys) -> "IntakeKeys":
+        """Those of a workspace."""
+        return cls(**{each.name: getattr(keys, each.name) for each in fields(cls)})
+
+
 def _expand(key: bytes, purpose: str) -> bytes:
     return HKDF(
         SHA256(),
@@ -62,7 +104,7 @@ def _expand(key: bytes, purpose: str) -> bytes:
     ).derive(key)
 
 
-def key_check(keys: WorkspaceKeys) -> str:
+def key_check(keys: NamingKeys) -> str:
     """A value that only these keys give: recorded when a workspace begins, so that a lost or
     foreign key is noticed before it certifies a real person as unknown."""
     return hmac.digest(keys.subject, b"s3t key check", "sha256").hex()

@@ -10,7 +10,7 @@ import hmac
 from collections.abc import Iterable
 from typing import NamedTuple
 
-from s3t_core.keys import WorkspaceKeys, encode_fields, keyed_digest
+from s3t_core.keys import NamingKeys, WorkspaceKeys, encode_fields, keyed_digest
 
 
 class Row(NamedTuple):
@@ -23,13 +23,13 @@ class Row(NamedTuple):
     label: str
 
 
-def subject_digest(keys: WorkspaceKeys, subject: str) -> str:
+def subject_digest(keys: NamingKeys, subject: str) -> str:
     """The keyed digest that stands for a data subject in data files and in the ledger."""
     return keyed_digest(keys.subject, "subject", subject).hex()
 
 
 def record_digest(
-    keys: WorkspaceKeys,
+    keys: NamingKeys,
     subject: str,
     record_id: str,
 ) -> str:

@@ -20,7 +20,7 @@ from s3t_core.domain import HELD_OUT, Part, SliceId, Tiers, Topology
 from s3t_core.errors import DataError, StorageError
 from s3t_core.identity import EXACT, folded, form_of, forms_of
 from s3t_core.identity_index import IDENTITY_PATH, make_index, united, write_index
-from s3t_core.keys import WorkspaceKeys, keyed_digest
+from s3t_core.keys import NamingKeys, WorkspaceKeys, keyed_digest
 from s3t_core.memory import without_collections
 from s3t_core.records import Row, content_record_digest, record_digest, subject_digest
 from s3t_core.slicefile import HELD_OUT_PATH, slice_path, write_rows
@@ -59,6 +59,7 @@ class SourceRow(NamedTuple):
     held_out_value: str
     tier: int | None = None
     given: str = ""
+    given_record: str = ""
 
 
 class SpooledRow(NamedTuple):
@@ -143,7 +144,7 @@ class Each(Protocol):
 
 
 def suppression_digest(
-    keys: WorkspaceKeys,
+    keys: NamingKeys,
     subject: str,
     record: str = "",
 ) -> str:
@@ -160,7 +161,7 @@ def suppression_digest(
 
 
 def near_digests(
-    keys: WorkspaceKeys,
+    keys: NamingKeys,
     given: str,
     spelt: str,
     record: str,
@@ -169,23 +170,45 @@ def near_digests(
     """What keeps an erased person, or record, out under every spelling of the id that nobody can
     tell apart from it; then what keeps a person with the very id out under any other rule, and that
     alone where the rule is that each spelling is another person's."""
+    if record and EXACT in rule:  # by which ids are what was given
+        return [_own_record(keys, spelt, record), _own_partly(keys, spelt)]
     if record:
-        return (
-            [] if EXACT in rule else [_near_record(keys, spelt, record), _near_partly(keys, spelt)]
-        )
+        return [_near_record(keys, spelt, record), _near_partly(keys, spelt)]
     own = form_digest(keys, form_of(keys, "given", given))
     return (
         [own] if EXACT in rule else [form_digest(keys, form_of(keys, "folded", folded(spelt))), own]
     )
 
 
-def form_digest(keys: WorkspaceKeys, form: str) -> str:
+def form_digest(keys: NamingKeys, form: str) -> str:
     """What every id has in common that has a form of the identity index."""
     return keyed_digest(keys.suppression, "form", form).hex()
 
 
+def _own_record(
+    keys: NamingKeys,
+    subject: str,
+    record: str,
+) -> str:
+    """Of ids as they were given: what keeps one record out by any other rule."""
+    return keyed_digest(
+        keys.suppression,
+        "own record",
+        subject,
+        record,
+    ).hex()
+
+
+def _own_partly(keys: NamingKeys, subject: str) -> str:
+    return keyed_digest(
+        keys.suppression,
+        "own partly",
+        subject,
+    ).hex()
+
+
 def _near_record(
-    keys: WorkspaceKeys,
+    keys: NamingKeys,
     subject: str,
     record: str,
 ) -> str:
@@ -197,7 +220,7 @@ def _near_record(
     ).hex()
 
 
-def _near_partly(keys: WorkspaceKeys, subject: str) -> str:
+def _near_partly(keys: NamingKeys, subject: str) -> str:
     return keyed_digest(
         keys.suppression,
         "near partly",
@@ -272,6 +295,7 @@ class SnapshotBuilder:
                 row.subject,
                 digest,
                 row.record,
+                (given, row.given_record or row.record),
             )
             or (given not in self._indexed and self._take_forms(given, row.subject, digest))
             or ""
@@ -280,6 +304,7 @@ class SnapshotBuilder:
             self.counts.suppressed += 1
             self.counts.nearly += left_out == _NEARLY
             return
+        self.tiers_seen.add(row.tier)
         held = self._held.get(row.held_out_value)
         if held is None:
             held = self._is_held_out(row.held_out_value)
@@ -305,13 +330,16 @@ class SnapshotBuilder:
         subject: str,
         record: str,
         given: str = "",
+        given_record: str = "",
     ) -> bool:
         """Whether a row is one that was erased, or may be: where its record id cannot be read (""),
         it may be any of its subject's records."""
         digest = subject_digest(self._keys, subject)
         return bool(
             self._subject_left_out(subject)
-            or self._record_left_out(subject, digest, record)
+            or self._record_left_out(
+                subject, digest, record, (given or subject, given_record or record)
+            )
             or self._form_left_out(subject, self.forms_of(subject, given))
         )
 
@@ -334,15 +362,20 @@ class SnapshotBuilder:
         subject: str,
         digest: str,
         record: str,
+        given: tuple[str, str],
     ) -> str:
+        """Why a record is left out, "" where it is not. `given`: the ids of the subject and of the
+        record as the source has them."""
         listed = self._suppressed
         if not listed.records:
             return ""
         if not record:
-            if digest in listed.partly:
+            if digest in listed.partly or _own_partly(self._keys, given[0]) in listed.near:
                 return _ERASED
             return _NEARLY if _near_partly(self._keys, subject) in listed.near else ""
         if suppression_digest(self._keys, subject, record) in listed.records:
+            return _ERASED
+        if _own_record(self._keys, *given) in listed.near:
             return _ERASED
         return _NEARLY if _near_record(self._keys, subject, record) in listed.near else ""
 
@@ -486,7 +519,6 @@ class SnapshotBuilder:
             self._topology.shards,
             span,
         )
-        self.tiers_seen.add(tier)
         digest = subject_digest(self._keys, subject)
         self._placed[subject, tier] = (slice_id, digest, self._subject_left_out(subject))
         return self._placed[subject, tier]

@@ -48,7 +48,7 @@ if TYPE_CHECKING:
 _UNWRITTEN = frozenset({"api", "cli", "examples"})
 """Rooms and modules that talk to people and write nothing; examples may name somebody."""
 _MD5 = re.compile(rb"(?<![0-9a-f])([0-9a-f]{2})([0-9a-f]{10})([0-9a-f]{20})(?![0-9a-f])")
-_FREE = frozenset({"by", "reason", "detail", "approver", "problem"})
+_FREE = frozenset({"by", "reason", "detail", "approver", "problem", "called"})
 """Members whose values somebody typed in words of their own. Paths and settings are none: what they
 name is there whoever is erased, so an id in one cannot be searched for, and the certificate says
 so."""

@@ -9,12 +9,20 @@ from collections.abc import Callable, Iterable, Mapping
 from sqlalchemy import Connection, bindparam, delete, insert, select, update
 
 from flows.adapters.database import Database
-from flows.adapters.tables import REQUESTS, SUPPRESSION, AnyRow, check_types, check_written
+from flows.adapters.tables import (
+    CHUNK,
+    REQUESTS,
+    SEALED_IDS,
+    SUPPRESSION,
+    AnyRow,
+    check_types,
+    check_written,
+)
 from s3t_core.canonical import sha256_hex
 from s3t_core.domain import DeletionRequest
 from s3t_core.erasure import events
 from s3t_core.erasure.closing import as_recorded, asked_at, check_book, check_request
-from s3t_core.erasure.events import LedgerEvent
+from s3t_core.erasure.events import LedgerEvent, RequestSpelt
 from s3t_core.erasure.state import State
 from s3t_core.errors import LedgerError, StorageError
 from s3t_core.ports import Closing, NewRequest
@@ -23,8 +31,14 @@ from s3t_core.ports import Closing, NewRequest
 class SqlRequestBook:
     """Deletion requests and the suppression list. Fills the port `RequestBook`."""
 
-    def __init__(self, database: Database) -> None:
-        self._database = database
+    def __init__(
+        self,
+        database: Database,
+        beside: Callable[[Connection, Iterable[str]], None] = lambda *_: None,
+    ) -> None:
+        """`beside`: what else is written, in the same transaction, of requests that are accepted,
+        or of which other spellings are told."""
+        self._database, self._beside = database, beside
 
     def accept(self, new: Iterable[NewRequest]) -> list[DeletionRequest]:
         """Make requests durable, in one transaction. The same subject or record while one is
@@ -45,8 +59,18 @@ class SqlRequestBook:
                     if event is each.event
                 ],
             )
+            accepted = [r for (r, event), n in zip(taken, new, strict=True) if event is n.event]
+            self._beside(connection, [r.request_id for r in accepted])
             self._database.append(connection, [event for _, event in taken if event is not None])
         return [request for request, _ in taken]
+
+    def spell(self, entries: Iterable[RequestSpelt]) -> None:
+        """Tell of other spellings that open requests were asked with, in one transaction. Raises
+        LedgerError for one whose erasure has begun."""
+        told = list(entries)
+        with self._database.transaction() as connection:
+            self._beside(connection, [event.request for event in told])
+            self._database.append(connection, told)
 
     def pending(self, at: State) -> list[DeletionRequest]:
         """Acknowledged requests that are open by `at`, oldest first: others may be accepted at any
@@ -146,7 +170,14 @@ class SqlRequestBook:
                 REQUESTS,
                 [{"id": c.request_id, "certificate": c.document} for c in closed],
             )
+            self._forget_sealed(connection, [c.request_id for c in closed])
             self._database.append(connection, [c.event for c in closed])
+
+    def _forget_sealed(self, connection: Connection, request_ids: list[str]) -> None:
+        """Remove what hosts apart sealed of requests that end."""
+        for begin in range(0, len(request_ids), CHUNK):
+            some = request_ids[begin : begin + CHUNK]
+            connection.execute(delete(SEALED_IDS).where(SEALED_IDS.c.request.in_(some)))
 
     def defer(self, requests: Iterable[DeletionRequest], event: LedgerEvent) -> None:
         """Take what these requests put on the suppression list off it and append `event`, in one

@@ -14,7 +14,7 @@ named:
 
 import errno
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from pathlib import Path
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
@@ -52,12 +52,15 @@ class CheckpointFiles:
         outside: Path | None,
         publics: Callable[[], list[Ed25519PublicKey]],
         memory: SealedMemory,
+        named: Callable[[State], Collection[str]] = lambda state: state.signed_by,
     ) -> None:
-        """`publics` reads the workspace's public keys: the one in use and those before it."""
+        """`publics` reads the public keys that count here, `named` says by which, of those that the
+        ledger names: a workspace's own, the one in use and those before it."""
         self._inside = inside
         self._outside = outside
         self._publics = publics
         self._memory = memory
+        self._named = named
         self._held: set[str] = set()  # names outside that this object held the ledger against
 
     def write(
@@ -142,7 +145,7 @@ class CheckpointFiles:
             )
         for checkpoint, signer in signed:
             check_continues(checkpoint, now)
-            _check_signer(checkpoint, signer, recorded)
+            _check_signer(checkpoint, signer, recorded, self._named(recorded))
         self._held = names
         self._memory.save()
 
@@ -287,6 +290,7 @@ def _check_signer(
     checkpoint: Checkpoint,
     signer: str,
     state: State,
+    named: Collection[str],
 ) -> None:
     """Raises LedgerError for a checkpoint by a key that did not sign when the ledger was of that
     size: one that was replaced before, or one that it never named, whatever lies beside the keys.
@@ -298,7 +302,7 @@ def _check_signer(
             f"that was in use then, got one by key {signer[:16]}..., which was replaced at "
             f"entry {replaced.entry}: whoever has that key made it; take it away"
         )
-    if signer not in state.signed_by:
+    if signer not in named:
         raise LedgerError(
             f"expected the checkpoint of {checkpoint.head.size} entries to be signed by a key that "
             f"the ledger names, got one by key {signer[:16]}..., whose public part lies in "

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import yaml
 
 from flows.adapters.git import run_git
-from flows.adapters.s3 import S3Blobs, is_bucket
+from flows.adapters.s3 import S3Blobs, endpoint, is_bucket
 from s3t_core.config.places import is_plain_bucket
 from s3t_core.errors import StorageError
 from s3t_core.files import SHARED_MODE, read_regular, write_atomically
@@ -85,6 +85,9 @@ class DvcRepository:
                 f"{', '.join(strange)}; the scan cannot search there: remove such a remote from "
                 ".dvc/config, or from the user's or system's DVC configuration"
             )
+        if any(map(is_bucket, self.remotes())):
+            with self.opened() as repo:
+                _check_reached(repo)
         return [S3Blobs(url) for url in self.own_remotes() if is_bucket(url)]
 
     def pointed_to(self) -> object:
@@ -222,6 +225,7 @@ class DvcRepository:
         try:
             with quiet(), self._repository() as repo:
                 _check_buckets(repo.config["remote"])
+                _check_cache(repo.config["cache"])
                 yield repo
         except (DvcException, OSError, sqlite3.Error) as error:
             raise StorageError(
@@ -233,7 +237,9 @@ class DvcRepository:
         """Raises StorageError for configuration that DVC cannot take: it lets the errors of its
         parser through."""
         from dvc.repo import Repo
+        from fsspec.config import conf
 
+        conf.clear()  # of files of this user: where a bucket is, and who asks
         try:
             return Repo(str(self.root), config=self._overriding())
         except (TypeError, ValueError, LookupError, SyntaxError) as error:
@@ -268,6 +274,35 @@ def _check_buckets(remotes: Mapping[str, Mapping[str, object]]) -> None:
                 "place than the search for what is erased; name it otherwise in DVC's "
                 "configuration, then run the command again"
             )
+
+
+def _check_cache(options: Mapping[str, object]) -> None:
+    """That the cache is its owner's alone. Raises StorageError."""
+    if options.get("shared"):
+        raise StorageError(
+            "expected DVC's cache to be its owner's alone, got [cache] shared in DVC's "
+            "configuration (of the repository, this user or this machine), which opens it to a "
+            "group; take it out, then run the command again"
+        )
+
+
+def _check_reached(repo: "Repo") -> None:
+    """That DVC asks the same server for every bucket as we do, whatever else tells it of one.
+    Raises StorageError."""
+    for name, options in repo.config["remote"].items():
+        if not is_bucket(str(options.get("url", ""))):
+            continue
+        theirs, ours = repo.cloud.get_remote_odb(name).fs.fs.s3.meta.endpoint_url, endpoint()
+        if theirs != ours and not (_is_amazons(theirs) and _is_amazons(ours)):
+            raise StorageError(
+                f"expected DVC to ask the server of AWS's own settings for its remote {name!r}, "
+                "got another one; find out which of its settings, or fsspec's, says so, and take "
+                "it out"
+            )
+
+
+def _is_amazons(address: str) -> bool:
+    return re.fullmatch(r"https://[a-z0-9.-]+\.amazonaws\.com(\.cn)?/?", address) is not None
 
 
 def close_site() -> None:

@@ -27,33 +27,51 @@ def claim_place(setting: str, blobs: Blobs, owner: str, begins: bool, is_workspa
     if mark == owner.encode():
         return
     if mark is not None:
-        raise WorkspaceError(
-            f"expected {setting} to be this workspace's, got a place that belongs to another one, "
-            "whose files an erasure here would destroy; name another place"
-        )
+        raise _anothers(setting)
     if not begins:
         raise WorkspaceError(
             f"expected {setting} to be the place that this workspace has marked, got one without "
             f"its mark ({OWNER}); mount its disk or restore it from its backup: what is kept there "
             "cannot be erased while it is away"
         )
-    if any(True for _ in _marks_beside(blobs)) or _in_workspace(blobs, is_workspace):
-        raise WorkspaceError(
-            f"expected {setting} to lie beside the places of other workspaces, got one within or "
-            "around such a place, whose files an erasure here would destroy, or theirs these; name "
-            "another place"
-        )
-    blobs.write(OWNER, owner.encode())
+    if _is_beside(blobs, is_workspace):
+        raise _not_beside(setting)
+    # of two that claim it, or one within the other, at the same time, at most one has it
+    if not blobs.write_new(OWNER, owner.encode()) or blobs.read(OWNER) != owner.encode():
+        raise _anothers(setting)
+    if _is_beside(blobs, is_workspace):
+        blobs.remove(OWNER)
+        raise _not_beside(setting)
+
+
+def _anothers(setting: str) -> WorkspaceError:
+    return WorkspaceError(
+        f"expected {setting} to be this workspace's, got a place that belongs to another one, "
+        "whose files an erasure here would destroy; name another place"
+    )
+
+
+def _not_beside(setting: str) -> WorkspaceError:
+    return WorkspaceError(
+        f"expected {setting} to lie beside the places of other workspaces, got one within or "
+        "around such a place, whose files an erasure here would destroy, or theirs these; name "
+        "another place"
+    )
+
+
+def _is_beside(blobs: Blobs, is_workspace: Path) -> bool:
+    """Whether it lies within or around a place that is not its own."""
+    return any(True for _ in _marks_beside(blobs)) or _in_workspace(blobs, is_workspace)
 
 
 def _marks_beside(blobs: Blobs) -> Iterator[str]:
     """Marks below a place, and at every place that it lies in."""
     if isinstance(blobs, LocalBlobs):
         folder = blobs.root.resolve()
-        yield from (p.as_posix() for p in folder.rglob(OWNER))
+        yield from (p.as_posix() for p in folder.rglob(OWNER) if p.parent != folder)
         yield from (p.as_posix() for p in folder.parents if (p / OWNER).is_file())
         return
-    yield from (name for name in blobs.names() if name.rpartition("/")[2] == OWNER)
+    yield from (name for name in blobs.names() if name.endswith(f"/{OWNER}"))
     if isinstance(blobs, S3Blobs):
         parts = blobs.prefix.strip("/").split("/") if blobs.prefix else []
         around = (

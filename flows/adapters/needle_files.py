@@ -38,12 +38,20 @@ class NeedleFiles:
                 if not path.exists()
                 else path.with_name(f"{min(ids)}-{uuid.uuid4().hex[:8]}.json")
             )
-            write_atomically(path, self._sealed("ids", dict(ids)), 0o600)
+            write_atomically(
+                path,
+                self._sealed("ids", dict(ids)),
+                0o600,
+            )
 
     def gather(self, plan_id: str, texts: Mapping[str, Iterable[str]]) -> None:
         """Keep the texts that the scan will look for, by request."""
         kept = {request: sorted(set(of)) for request, of in texts.items()}
-        write_atomically(self.folder / f"{plan_id}.json", self._sealed(plan_id, kept), 0o600)
+        write_atomically(
+            self.folder / f"{plan_id}.json",
+            self._sealed(plan_id, kept),
+            0o600,
+        )
 
     def read(self, plan_id: str, recorded: Mapping[str, Iterable[str]]) -> NeedlesFound:
         """What to look for, and what is lost of it. `recorded`: digests of the ids as given, by
@@ -74,7 +82,7 @@ class NeedleFiles:
     def digest_of(self, request_id: str, given: str) -> str:
         """By what the ledger knows an id as given of one request: it says nothing of another's, nor
         without the key."""
-        return keyed_digest(self._key, "id as given", request_id, given).hex()
+        return digest_of_id(self._key, request_id, given)
 
     def ids_of(self, request_id: str) -> list[str]:
         """The ids as given of one request, [] when there are none any more."""
@@ -155,7 +163,11 @@ class NeedleFiles:
                 elif not rest:
                     path.unlink(missing_ok=True)
                 elif len(rest) < len(kept):
-                    write_atomically(path, self._sealed("ids", rest), 0o600)
+                    write_atomically(
+                        path,
+                        self._sealed("ids", rest),
+                        0o600,
+                    )
             sync_directory(self.folder)
 
     def _asked(self) -> Iterator[tuple[Path, dict[str, list[str]]]]:
@@ -184,6 +196,16 @@ class NeedleFiles:
         except (OSError, ValueError, RecursionError, LookupError, TypeError):
             return None
         return found["kept"] if genuine else None
+
+
+def digest_of_id(key: bytes, request_id: str, given: str) -> str:
+    """The digest of an id as given of one request, hex (NeedleFiles.digest_of)."""
+    return keyed_digest(
+        key,
+        "id as given",
+        request_id,
+        given,
+    ).hex()
 
 
 def _strings(value: object) -> list[str] | None:

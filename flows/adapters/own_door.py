@@ -34,6 +34,15 @@ class OwnDoor:
         self._place, self.socket = state_dir / DOOR, bound
         self.secret = new_secret() if bound else ""
 
+    def leave(self) -> None:
+        """Nobody is sent there any more; a directory that another was put in the place of stays as
+        it is."""
+        with contextlib.suppress(OSError, ValueError, LookupError, TypeError, S3TError):
+            if json.loads(read_private(self._place))["secret"] != self.secret:
+                return
+        remove_file(self._place)
+        remove_file(self._place.with_name(DOOR_SOCKET))
+
     def say(self, port: int) -> None:
         """It answers from now on, to whom asks for this port of the loopback address."""
         if self.secret:
@@ -52,8 +61,8 @@ def own_door(state_dir: Path, says: bool) -> Iterator[OwnDoor]:
             held.enter_context(workspace_lock(state_dir / DOOR_LOCK))
             for left in (DOOR, DOOR_SOCKET):  # of one that was killed
                 remove_file(state_dir / left)
-                held.callback(remove_file, state_dir / left)
             door = OwnDoor(state_dir, held.enter_context(_bound(state_dir)))
+            held.callback(door.leave)
         except (Busy, OSError):
             door = OwnDoor(state_dir)
         yield door

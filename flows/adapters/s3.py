@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from botocore.client import BaseClient
 
 SCHEME = "s3://"
+_TAKEN = {"PreconditionFailed", "412", "ConditionalRequestConflict", "409"}
 _MISSING = {"NoSuchKey", "404"}
 _CLEAN = (
     'suspend it, delete the versions that are not the newest (docs/operations.md, "Buckets", has '
@@ -76,6 +77,22 @@ class S3Blobs:
         """One request: the object is whole or absent."""
         with _guarded():
             _client().put_object(Bucket=self.bucket, Key=self.prefix + name, Body=data)
+
+    def write_new(self, name: str, data: bytes) -> bool:
+        """The same where no object has the name, False where one has. A server that knows no such
+        condition (RFC 9110, If-None-Match) takes it as any."""
+        with _guarded():
+            from botocore.exceptions import ClientError
+
+            try:
+                _client().put_object(
+                    Bucket=self.bucket, Key=self.prefix + name, Body=data, IfNoneMatch="*"
+                )
+            except ClientError as error:
+                if error.response["Error"]["Code"] in _TAKEN:
+                    return False
+                raise
+        return True
 
     def remove(self, name: str) -> None:
         """Delete the object. Raises WorkspaceError where the bucket has kept it."""
@@ -187,6 +204,12 @@ class S3Blobs:
             f"expected bucket {self.bucket!r} to keep nothing that was deleted, got an object of "
             f"which it keeps a version: versioning is on there, or was. Now {_CLEAN}"
         )
+
+
+def endpoint() -> str:
+    """The address of the server that is asked. Raises WorkspaceError, StorageError."""
+    with _guarded():
+        return str(_client().meta.endpoint_url)
 
 
 def _client() -> "BaseClient":

@@ -42,6 +42,10 @@ class SignedBlobs:
         """Raises StorageError."""
         raise StorageError("expected nothing to be written from a worker")
 
+    def write_new(self, name: str, data: bytes) -> bool:  # noqa: ARG002
+        """Raises StorageError."""
+        raise StorageError("expected nothing to be written from a worker")
+
     def remove(self, name: str) -> None:  # noqa: ARG002
         """Raises StorageError."""
         raise StorageError("expected nothing to be removed from a worker")

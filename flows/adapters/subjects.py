@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from flows.adapters.sources.cells import GIVEN, GIVEN_RECORD
 from s3t_core.config import DataConfig
 from s3t_core.identity import folded, looks_like_a_float, looks_missing, spelt_under
 
@@ -51,6 +52,13 @@ class Spellings:
         spellings = pairs.shape[1] - len(np.unique(pairs[0]))
         floats = len(np.unique(np.concatenate(self._floats)))
         return {UNITED: int(spellings), MISSING: len(self._missing), FLOATS: floats}
+
+
+def with_given(chunk: pd.DataFrame, raw: pd.DataFrame, config: DataConfig) -> pd.DataFrame:
+    """A chunk with its ids as the source has them beside those under the rule; "" where a record
+    has none."""
+    records = raw[config.record].fillna("") if config.record else ""
+    return chunk.assign(**{GIVEN: raw[config.subject], GIVEN_RECORD: records})
 
 
 def under_the_rule(chunk: pd.DataFrame, config: DataConfig) -> Any:

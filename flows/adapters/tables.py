@@ -78,6 +78,15 @@ OUTBOX = Table(
     Column("state", String, nullable=False),
     Column("answer", String, nullable=False),
 )
+SEALED_IDS = Table(
+    "sealed_ids",
+    METADATA,
+    Column("id", String, primary_key=True),
+    Column("request", String, nullable=False, index=True),
+    Column("host", String, nullable=False),
+    Column("sealed", LargeBinary, nullable=False),
+)
+"""Ids as given of requests that a host apart took, sealed to who erases (adapters.sealed_ids)."""
 APART = (LEASE, WRITER)
 """Of the database itself, not of the workspace: they do not move with it."""
 

@@ -5,14 +5,14 @@ import time
 from importlib.metadata import version
 from typing import Any
 
-from fastapi import FastAPI, Request, Response
+from fastapi import APIRouter, FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 
-from flows.api import answers, chat, evidence, problems, requests, standing
+from flows.api import answers, chat, evidence, intake, problems, requests, standing
 from flows.api.bodies import Health
 from flows.api.callers import Callers
-from flows.api.desk import Desk
+from flows.api.desk import Desk, IntakeDesk
 from flows.api.problems import Problem, Refused
 from flows.use_cases.tokens import book_of
 from flows.workspace.workspace import Workspace
@@ -70,7 +70,16 @@ class _Readiness:
 
 
 def make_app(desk: Desk, callers: Callers) -> FastAPI:
-    """The application: everything below /api/v1 and /v1 wants a token, health does not."""
+    """The application: everything below /api/v1 and /v1 wants a token, health does not. That of a
+    host apart has what takes requests alone."""
+    if isinstance(desk, IntakeDesk):
+        return _app(desk, callers, [intake.router])
+    app = _app(desk, callers, [requests.router, evidence.router, standing.router, answers.router])
+    app.include_router(chat.router, prefix=problems.OPENAI, responses=_ERRORS)
+    return app
+
+
+def _app(desk: Desk, callers: Callers, parts: list[APIRouter]) -> FastAPI:
     app = FastAPI(
         title="S3T",
         version=version("s3t"),
@@ -82,9 +91,8 @@ def make_app(desk: Desk, callers: Callers) -> FastAPI:
         redirect_slashes=False,
     )
     app.state.desk, app.state.callers, app.state.readiness = desk, callers, _Readiness()
-    for part in (requests.router, evidence.router, standing.router, answers.router):
+    for part in parts:
         app.include_router(part, prefix=_PREFIX, responses=_ERRORS)
-    app.include_router(chat.router, prefix=problems.OPENAI, responses=_ERRORS)
     app.add_exception_handler(S3TError, problems.of_error)
     app.add_exception_handler(Refused, problems.of_refusal)
     app.add_exception_handler(RequestValidationError, problems.of_body)

@@ -21,6 +21,8 @@ from flows.settings import CONFIG_NAME
 from flows.use_cases.answering import Answered, Answers, Question
 from flows.use_cases.documents import Answer
 from flows.use_cases.taking import Asked, Taken, take_each
+from flows.workspace.intake import IntakeHost
+from flows.workspace.layout import HANDED
 from flows.workspace.workspace import Workspace
 from s3t_core.errors import S3TError, UsageError, WorkspaceError
 
@@ -53,7 +55,7 @@ class Desk:
         self._decides, self._decides_closed = _Seat(root), _Seat(root, tells=False)
         self._plans, self._takes = _Seat(root), _Intake(root)
         self._answers = _Answering(root, most_together)
-        self._seats = (
+        self._seats: tuple[_Seat, ...] = (
             self._reads,
             self._reads_closed,
             self._decides,
@@ -150,6 +152,16 @@ class Desk:
             ) from None
 
 
+class IntakeDesk(Desk):
+    """That of a host apart: it takes requests, and reads what became of them."""
+
+    def __init__(self, root: Path, seconds: float) -> None:
+        self._seconds = seconds
+        self._reads_closed = _Seat(root, tells=False, opening=IntakeHost)
+        self._takes = _Intake(root, opening=IntakeHost)
+        self._seats = (self._reads_closed, self._takes)
+
+
 class _Seat:
     """A thread with a workspace of its own."""
 
@@ -157,10 +169,12 @@ class _Seat:
         self,
         root: Path,
         tells: bool = True,
+        opening: Callable[[Path], Any] = Workspace,
     ) -> None:
-        self._root, self._tells = root, tells
+        """`opening`: opens the workspace, or, on a host apart, what stands for it."""
+        self._root, self._tells, self._opening = root, tells, opening
         self._jobs: queue.Queue[_Job | None] = queue.Queue(_WAITING)
-        self._opened: tuple[tuple[object, ...], Workspace] | None = None
+        self._opened: tuple[tuple[object, ...], Any] | None = None
         self._thread = threading.Thread(target=self._run, daemon=True)
         self._thread.start()
 
@@ -220,10 +234,10 @@ class _Seat:
         if not isinstance(error, UsageError) or isinstance(error, WorkspaceError):
             self._opened = None
 
-    def _workspace(self) -> Workspace:
+    def _workspace(self) -> Any:
         now = _signs_of(self._root)
         if self._opened is None or self._opened[0] != now:
-            workspace = Workspace(self._root)
+            workspace = self._opening(self._root)
             workspace.database.tells = self._tells
             self._opened = (now, workspace)
         return self._opened[1]
@@ -279,9 +293,9 @@ class _Intake(_Together[Asked, Taken]):
     ledger are held against each other, and against every checkpoint, from time to time: it accepts
     nothing over others."""
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Path, opening: Callable[[Path], Any] = Workspace) -> None:
         self._due = float("-inf")
-        super().__init__(root, tells=False)
+        super().__init__(root, tells=False, opening=opening)
 
     def _answer(
         self,
@@ -371,7 +385,7 @@ class _Answering(_Together[Question, Answered]):
 def _signs_of(root: Path) -> tuple[object, ...]:
     """What changes when a workspace has to be opened anew."""
     signs: list[object] = []
-    for name in (CONFIG_NAME, ".s3t/keys", ".s3t/s3t.db", ".s3t/migration.json"):
+    for name in (CONFIG_NAME, ".s3t/keys", ".s3t/s3t.db", ".s3t/migration.json", f".s3t/{HANDED}"):
         try:
             info = (root / name).stat()
         except OSError as error:

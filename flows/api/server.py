@@ -10,9 +10,10 @@ from flows.adapters.guard import Guard
 from flows.adapters.own_door import own_door
 from flows.api.app import LIVE, READY, make_app
 from flows.api.callers import Callers
-from flows.api.desk import Desk
+from flows.api.desk import Desk, IntakeDesk
 from flows.api.limits import Limits
 from flows.use_cases.tokens import book_of
+from flows.workspace.intake import IntakeHost
 from flows.workspace.workspace import Workspace
 from s3t_core.errors import S3TError
 
@@ -21,7 +22,7 @@ _MEGABYTE = 2**20
 
 
 def serve(
-    workspace: Workspace,
+    workspace: Workspace | IntakeHost,
     door: Door,
     stop: threading.Event,
     began: Callable[[str], None] = lambda _: None,
@@ -30,9 +31,10 @@ def serve(
     that is taken, and whatever says that the workspace cannot be used."""
     workspace.ledger  # noqa: B018  # refuse a workspace that nobody could ask
     book_of(workspace).all()  # or it is said why nobody could be known
+    answers = isinstance(workspace, Workspace)  # a host apart has no model to ask
     with (
         closing(_desk_of(workspace)) as desk,
-        own_door(workspace.state_dir, not door.tls_cert) as own,
+        own_door(workspace.state_dir, answers and not door.tls_cert) as own,
     ):
         serve_until(
             door,
@@ -44,12 +46,16 @@ def serve(
         )
 
 
-def _desk_of(workspace: Workspace) -> Desk:
+def _desk_of(workspace: Workspace | IntakeHost) -> Desk:
     settings = workspace.config.api
+    if isinstance(workspace, IntakeHost):
+        return IntakeDesk(workspace.root, settings.most_seconds)
     return Desk(workspace.root, settings.most_seconds, settings.texts_together)
 
 
-def guarded(workspace: Workspace, desk: Desk, door: Door, port: int, own: str = "") -> Guard:
+def guarded(
+    workspace: Workspace | IntakeHost, desk: Desk, door: Door, port: int, own: str = ""
+) -> Guard:
     """The whole application, as it answers at this port. `own`: what the operator's commands here
     send."""
     settings = workspace.config.api

@@ -46,6 +46,7 @@ from flows.cli.base import (
     working,
 )
 from flows.cli.callbacks import callbacks
+from flows.cli.intake import intakes
 from flows.hardening import check_surroundings, harden
 from s3t_core.errors import S3TError, UsageError
 
@@ -469,6 +470,7 @@ def export(
 app.command()(cli_plan.plan)
 app.command()(cli_door.api)
 app.add_typer(cli_door.tokens, name="token")
+app.add_typer(intakes, name="intake")
 app.add_typer(callbacks, name="callbacks")
 
 

@@ -20,10 +20,26 @@ from flows.cli.base import (
 
 if TYPE_CHECKING:
     from flows.use_cases.documents import TokenEntry, TokenMade
+    from flows.workspace.intake import IntakeHost
+    from flows.workspace.workspace import Workspace
 
 tokens = typer.Typer(
     no_args_is_help=True, add_completion=False, help="Who may ask at the HTTP door, and what."
 )
+
+
+def open_door_place(workspace: str | None) -> "Workspace | IntakeHost":
+    """The workspace named or stood in, or what stands for it on a host apart."""
+    from flows.settings import prepare_environment, workspace_root
+    from flows.workspace.layout import HANDED
+
+    root = workspace_root(workspace)
+    if not (root / ".s3t" / HANDED).exists():
+        return open_workspace(workspace)
+    from flows.workspace.intake import IntakeHost
+
+    prepare_environment(root)
+    return IntakeHost(root)
 
 
 def api(
@@ -38,7 +54,7 @@ def api(
 ) -> None:
     """Open the HTTP door (requests, decisions, evidence) until stopped. `s3t serve` opens it
     too."""
-    opened = open_workspace(workspace)
+    opened = open_door_place(workspace)
     from flows.api.server import serve
 
     serve(
@@ -74,7 +90,7 @@ def make(
     as_json: JsonOption = False,
 ) -> None:
     """Make a token, and show it this once."""
-    opened = open_workspace(workspace)
+    opened = open_door_place(workspace)
     from flows.use_cases.tokens import make_token
 
     show(as_json, make_token(opened, name, role, days), _render_made)
@@ -83,7 +99,7 @@ def make(
 @tokens.command("list")
 def list_(workspace: WorkspaceOption = None, as_json: JsonOption = False) -> None:
     """Every token there ever was, and whether it is good."""
-    opened = open_workspace(workspace)
+    opened = open_door_place(workspace)
     from flows.use_cases.tokens import list_tokens
 
     show(as_json, {"tokens": list_tokens(opened)}, _render_listed)
@@ -96,7 +112,7 @@ def revoke(
     as_json: JsonOption = False,
 ) -> None:
     """Take a token back: from now on it opens nothing."""
-    opened = open_workspace(workspace)
+    opened = open_door_place(workspace)
     from flows.use_cases.tokens import revoke_token
 
     show(as_json, revoke_token(opened, token_id), lambda t: [f"{_render(t)}. It opens nothing."])

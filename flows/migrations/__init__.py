@@ -16,7 +16,7 @@ from s3t_core.errors import StorageError
 if TYPE_CHECKING:
     from alembic.config import Config
 
-HEAD = "0004"
+HEAD = "0005"
 """The revision of this release."""
 VERSION_TABLE = "s3t_schema"
 

@@ -28,7 +28,7 @@ from s3t_core.erasure import events
 from s3t_core.erasure.events import LedgerEvent
 from s3t_core.errors import NotThere, UsageError
 from s3t_core.files import locked
-from s3t_core.times import rfc3339
+from s3t_core.times import later, rfc3339
 
 RETRIES = tuple(
     timedelta(**{unit: n})
@@ -250,7 +250,7 @@ async def _sent_to(
     them went."""
     target, tried = target_digest(url), set[str]()
     states: Counter[DeliveryState] = Counter()
-    latest = rfc3339(workspace.clock.now() + _LONGEST_WAIT)
+    latest = rfc3339(later(workspace.clock.now(), seconds=_LONGEST_WAIT.total_seconds()))
     while True:
         due = workspace.outbox.due(target, workspace.now(), latest, _TOGETHER + len(tried))
         batch = [each for each in due if each.message not in tried][:_TOGETHER]
@@ -301,6 +301,6 @@ def _after(
     return replace(
         each,
         attempts=attempts,
-        due=rfc3339(now + timedelta(seconds=wait.total_seconds() * spread + 1)),
+        due=rfc3339(later(now, seconds=wait.total_seconds() * spread + 1)),
         answer=answer.summary,
     )

@@ -26,7 +26,7 @@ import numpy as np
 import pandas as pd
 
 from flows.adapters.sources import GIVEN, ROW, Source
-from flows.adapters.sources.cells import NOT_TEXT
+from flows.adapters.sources.cells import GIVEN_RECORD, NOT_TEXT
 from flows.adapters.sources.delimited import DELIMITERS
 from flows.adapters.sources.labels import Meanings, Undeclared, looks_like_a_label
 from flows.adapters.sources.parts import parts_of
@@ -34,7 +34,7 @@ from flows.adapters.sources.source import is_alike
 from flows.adapters.sources.tables import ROLE_WORDS, words_of
 from flows.adapters.sources.targets import Reading, reading_of
 from flows.adapters.sources.text import likely_encoding
-from flows.adapters.subjects import UNITED, Spellings, under_the_rule
+from flows.adapters.subjects import UNITED, Spellings, under_the_rule, with_given
 from flows.progress import current
 from flows.use_cases import admission
 from flows.use_cases.next_steps import render_thin
@@ -332,9 +332,7 @@ def _rows(
         for raw in chain([] if first is None else [first], chunks):
             chunk = under_the_rule(raw, config.data)
             verdicts = validator.check(chunk)
-            seen.add(
-                chunk.assign(**{GIVEN: raw[config.data.subject]}), verdicts.refused, verdicts.warned
-            )
+            seen.add(with_given(chunk, raw, config.data), verdicts.refused, verdicts.warned)
     return seen
 
 
@@ -402,20 +400,26 @@ class _Seen:
 
     def _without_erased(self, admitted: pd.DataFrame) -> pd.DataFrame:
         """The rows that an ingest would not leave out as erased, by its own rule."""
-        data, builder = self._config.data, self._builder
+        builder = self._builder
         if builder is None:
             return admitted
+        left = self._left(admitted, builder)
         if tiers := self._config.placement_tiers:
-            builder.tiers_seen.update(tiers.tier_of(v) for v in admitted[tiers.column].unique())
+            builder.tiers_seen.update(tiers.tier_of(v) for v in left[tiers.column].unique())
+        return left
+
+    def _left(self, admitted: pd.DataFrame, builder: SnapshotBuilder) -> pd.DataFrame:
         if not builder.suppresses:
             return admitted
+        data = self._config.data
         records = admitted[data.record] if data.record else repeat("")
-        known: dict[tuple[str, str, str], bool] = {}
+        known: dict[tuple[str, str, str, str], bool] = {}
         out = []
         for each in zip(
             admitted[data.subject],
             records,
             admitted[GIVEN],
+            admitted[GIVEN_RECORD],
             strict=False,
         ):
             if each not in known:

@@ -68,6 +68,14 @@ class TokenEntry(TypedDict):
     good: bool
 
 
+class IntakeEntry(TypedDict):
+    """A host apart that takes requests, or took them: the id of its key, how it is called."""
+
+    key: str
+    name: str
+    takes_requests: bool
+
+
 class TokenMade(TokenEntry):
     """`s3t token make`: with what its holder sends, this once."""
 

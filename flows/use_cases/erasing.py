@@ -16,6 +16,7 @@ from flows.adapters.locks import is_held
 from flows.progress import current
 from flows.use_cases.documents import Certified, ErasureDocument, Waiting
 from flows.use_cases.finding import Findable, erased_in, erased_of, look_alikes
+from flows.use_cases.intakes import open_sealed
 from flows.use_cases.reconciling import healing_a_lost_lease, reconcile, unserved
 from flows.use_cases.replacing import train_first
 from flows.use_cases.retraining import RetrainFlow, have_retrained, want_retrain
@@ -93,6 +94,7 @@ def erase_pending(
         refuse_over_lost_ends(workspace, held)
         discard_unrecorded(workspace, held)
         healed = reconcile(workspace, held)
+        open_sealed(workspace)
         eraser = Eraser(
             erase_ports(workspace, held),
             erase_policy(workspace),

@@ -66,7 +66,11 @@ class Finding:
     erased: Erased | None = None
 
 
-def rule_of(workspace: Findable) -> tuple[str, ...]:
+class HasRule(HasConfig, HasLedger, Protocol):
+    """What has a rule for ids."""
+
+
+def rule_of(workspace: HasRule) -> tuple[str, ...]:
     """The rule for ids that the data was placed by; before the first data, the one of the
     settings."""
     state = workspace.ledger.state_so_far()

@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Protocol
 from flows.adapters.permissions import as_owner_only
 from flows.adapters.processes import mapping
 from flows.adapters.quarantine import QuarantinedRow
-from flows.adapters.sources.cells import GIVEN, MALFORMED, ROW
+from flows.adapters.sources.cells import GIVEN, GIVEN_RECORD, MALFORMED, ROW
 from flows.adapters.sources.labels import Undeclared
 from flows.progress import current
 from flows.use_cases.admission import (
@@ -278,7 +278,7 @@ def read_and_place(
 ) -> Taken:
     """Step 1 and 2."""
     from flows.adapters.sources import Source
-    from flows.adapters.subjects import Spellings, under_the_rule
+    from flows.adapters.subjects import Spellings, under_the_rule, with_given
 
     config, tiers = workspace.config.data, workspace.config.placement_tiers
     labels = workspace.config.require_labels()
@@ -300,7 +300,7 @@ def read_and_place(
             verdicts = validator.check(chunk)
             for kind, count in verdicts.warned.items():
                 taken.warned[kind] = taken.warned.get(kind, 0) + count
-            admitted = chunk.assign(**{GIVEN: raw[config.subject]})
+            admitted = with_given(chunk, raw, config)
             if verdicts.refused:
                 spoilt = chunk[ROW].isin(list(verdicts.refused))
                 taken.undeclared.add_refused(chunk[spoilt], config, validator.labels_in)
@@ -366,7 +366,12 @@ def _source_rows(
         for c in (ROW, data.subject, data.record, data.text, data.label, data.split_by)
     ]
     found = map(tiers.tier_of, chunk[tiers.column].tolist()) if tiers else repeat(None)
-    return map(SourceRow._make, zip(*columns, found, chunk[GIVEN].tolist(), strict=False))
+    given = (chunk[c].tolist() for c in (GIVEN, GIVEN_RECORD))
+    return map(SourceRow._make, zip(*columns, found, *given, strict=False))
+
+
+_OURS = (ROW, MALFORMED, GIVEN, GIVEN_RECORD)
+"""Columns beside those of the source."""
 
 
 def _quarantined(
@@ -386,12 +391,12 @@ def _quarantined(
         label="",
     )
     given = str(values[GIVEN])
-    if not subject or builder.is_suppressed(subject, record, given):
+    if not subject or builder.is_suppressed(subject, record, given, str(values[GIVEN_RECORD])):
         return nobodys
     return QuarantinedRow(
         row=nobodys["row"],
         reasons=reasons,
-        values={c: v for c, v in values.items() if c not in (ROW, MALFORMED, GIVEN, data.subject)},
+        values={c: v for c, v in values.items() if c not in (*_OURS, data.subject)},
         subject_digest=subject_digest(workspace.keys, subject),
         record_digest=record_digest(workspace.keys, subject, record) if record else "",
         forms=sorted(builder.forms_of(subject, given)),

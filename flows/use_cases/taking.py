@@ -18,7 +18,14 @@ from flows.use_cases.documents import (
     TakenDocument,
 )
 from flows.use_cases.finding import Findable, people_found, rule_of, spelt_by
-from flows.workspace.parts import HasCertificates, HasFolders, HasHeads, HasSigning, Lockable
+from flows.workspace.parts import (
+    HasCertificates,
+    HasFolders,
+    HasHeads,
+    HasSigning,
+    Lockable,
+    Taking,
+)
 from s3t_core.canonical import sha256_hex
 from s3t_core.domain import DeletionRequest
 from s3t_core.erasure import events
@@ -26,7 +33,6 @@ from s3t_core.erasure.closing import (
     as_counted,
     view_of,
 )
-from s3t_core.erasure.events import LedgerEvent
 from s3t_core.erasure.outcome import ErasureOutcome
 from s3t_core.erasure.state import RequestRecord, State
 from s3t_core.erasure.vocabulary import ClosingKind
@@ -128,7 +134,7 @@ class Taken:
         return [r.request_id for r in self.requests if r.request_id in self.before & open_now]
 
 
-def take_each(workspace: Asking, asked: Sequence[Asked]) -> list[Taken | S3TError]:
+def take_each(workspace: Taking, asked: Sequence[Asked]) -> list[Taken | S3TError]:
     """Take what several people asked at the same time: one transaction and one checkpoint for all
     of them, where nobody's stands in another's way. Whoever asked what cannot be taken gets the
     error; the others' are taken. Raises what says that nothing can be taken from anybody, or that
@@ -150,7 +156,7 @@ def take_each(workspace: Asking, asked: Sequence[Asked]) -> list[Taken | S3TErro
     return [_with_entries(workspace, answers[number], state) for number in range(len(asked))]
 
 
-def _with_entries(workspace: Asking, taken: Taken | S3TError, state: State) -> Taken | S3TError:
+def _with_entries(workspace: Taking, taken: Taken | S3TError, state: State) -> Taken | S3TError:
     if isinstance(taken, S3TError):
         return taken
     now, needs = workspace.clock.now(), workspace.config.erasure.needs_approval
@@ -182,7 +188,7 @@ def _apart(waiting: "Mapping[int, list[_NewWithIds]]") -> list[int]:
 
 
 def _taken_together(
-    workspace: Asking, each: "Mapping[int, list[_NewWithIds]]"
+    workspace: Taking, each: "Mapping[int, list[_NewWithIds]]"
 ) -> dict[int, Taken | S3TError]:
     try:
         return _by_number(
@@ -209,7 +215,7 @@ def _by_number(
 
 
 def take_requests(
-    workspace: Asking, subjects: list[str], record: str = "", key: str = ""
+    workspace: Taking, subjects: list[str], record: str = "", key: str = ""
 ) -> list[DeletionRequest]:
     """One request per distinct subject (or for one record of one subject). Asked twice while
     pending, or ever again with the same idempotency `key`: one request.
@@ -220,7 +226,7 @@ def take_requests(
     return _take_all(workspace, new)
 
 
-def _new_of(workspace: Asking, asked: Asked, rule: tuple[str, ...]) -> "list[_NewWithIds]":
+def _new_of(workspace: Taking, asked: Asked, rule: tuple[str, ...]) -> "list[_NewWithIds]":
     """What is to be accepted of it. Raises UsageError."""
     if not asked.hashed:
         return _new_by_ids(workspace, list(asked.subjects), asked.record, asked.key, rule)
@@ -232,7 +238,7 @@ def _new_of(workspace: Asking, asked: Asked, rule: tuple[str, ...]) -> "list[_Ne
 
 
 def _new_by_ids(
-    workspace: Asking,
+    workspace: Taking,
     subjects: list[str],
     record: str,
     key: str,
@@ -259,7 +265,7 @@ def _new_by_ids(
     ]
 
 
-def take_hashed(workspace: Asking, hashed: list[str], key: str = "") -> list[DeletionRequest]:
+def take_hashed(workspace: Taking, hashed: list[str], key: str = "") -> list[DeletionRequest]:
     """A request for whoever has an id with one of these hashes (`sha256:HEX`, `sha1:`, `md5:`) when
     it is carried out. Where nobody has it as it is, who has it with blanks or in other letter case
     is meant. Raises UsageError for what is no such hash."""
@@ -267,7 +273,7 @@ def take_hashed(workspace: Asking, hashed: list[str], key: str = "") -> list[Del
 
 
 def _new_by_hashes(
-    workspace: Asking, hashed: Iterable[str], key: str, rule: tuple[str, ...]
+    workspace: Taking, hashed: Iterable[str], key: str, rule: tuple[str, ...]
 ) -> "list[_NewWithIds]":
     if not hashed:
         raise UsageError("expected at least one hashed id, got none")
@@ -277,14 +283,14 @@ def _new_by_hashes(
     ]
 
 
-def _take_all(workspace: Asking, new: list["_NewWithIds"]) -> list[DeletionRequest]:
+def _take_all(workspace: Taking, new: list["_NewWithIds"]) -> list[DeletionRequest]:
     check_directory(workspace.root, "needles")  # where the ids as given are kept
     taken = _taken_in_parts(workspace, new)
     workspace.signing.write_checkpoint()
     return taken
 
 
-def _taken_in_parts(workspace: Asking, new: "list[_NewWithIds]") -> list[DeletionRequest]:
+def _taken_in_parts(workspace: Taking, new: "list[_NewWithIds]") -> list[DeletionRequest]:
     if len(new) > _BATCH:
         _check_not_begun(workspace, new)
     return [
@@ -294,7 +300,7 @@ def _taken_in_parts(workspace: Asking, new: "list[_NewWithIds]") -> list[Deletio
     ]
 
 
-def states_of(workspace: Asking, requests: Iterable[DeletionRequest]) -> dict[str, str]:
+def states_of(workspace: Taking, requests: Iterable[DeletionRequest]) -> dict[str, str]:
     """The state of each request, as `list_requests` tells it."""
     known, now, needs = (
         workspace.ledger.state(),
@@ -304,7 +310,7 @@ def states_of(workspace: Asking, requests: Iterable[DeletionRequest]) -> dict[st
     return {r.request_id: view_of(r, known, needs, now).state for r in requests}
 
 
-def check_ids(workspace: Asking, subjects: list[str], record: str) -> None:
+def check_ids(workspace: Taking, subjects: list[str], record: str) -> None:
     """That these can be ids. Raises UsageError."""
     longest = workspace.config.data.max_id_bytes
     for what, value in [
@@ -342,7 +348,7 @@ class _NewWithIds:
 
 
 def _new_by_id(
-    workspace: Asking,
+    workspace: Taking,
     given: list[str],
     subject: str,
     record: str,
@@ -363,7 +369,7 @@ def _new_by_id(
 
 
 def _new_by_hash(
-    workspace: Asking, algorithm: str, digits: str, key: str, rule: tuple[str, ...]
+    workspace: Taking, algorithm: str, digits: str, key: str, rule: tuple[str, ...]
 ) -> _NewWithIds:
     keys, forms = workspace.keys, hashed_forms(workspace.keys, algorithm, digits)
     near = [form_digest(keys, form) for form in forms]
@@ -374,7 +380,7 @@ def _new_by_hash(
     return _new(workspace, request, who, key, [digits], near, rule, algorithm, forms)
 
 
-def _request(workspace: Asking, subject: str, record: str, suppression: str) -> DeletionRequest:
+def _request(workspace: Taking, subject: str, record: str, suppression: str) -> DeletionRequest:
     """Without its commitment."""
     received = workspace.clock.now()
     return DeletionRequest(
@@ -389,7 +395,7 @@ def _request(workspace: Asking, subject: str, record: str, suppression: str) -> 
 
 
 def _new(
-    workspace: Asking,
+    workspace: Taking,
     uncommitted: DeletionRequest,
     who: tuple[str, ...],
     key: str,
@@ -427,7 +433,7 @@ def _new(
     return _NewWithIds(NewRequest(request, salt, event), ids)
 
 
-def _take(workspace: Asking, new: list[_NewWithIds]) -> list[DeletionRequest]:
+def _take(workspace: Taking, new: list[_NewWithIds]) -> list[DeletionRequest]:
     """The ids as given are on disk before the requests are; those of a request that was there
     already go again, and so do all of them where none was accepted."""
     with workspace.needles.accepting():
@@ -445,7 +451,7 @@ def _take(workspace: Asking, new: list[_NewWithIds]) -> list[DeletionRequest]:
     return accepted
 
 
-def _forget(workspace: Asking, request_ids: list[str]) -> None:
+def _forget(workspace: Taking, request_ids: list[str]) -> None:
     """Destroy the ids of requests that were not accepted. A server may have accepted them and died
     before it said so: where nobody can tell, they stay until the next erase run asks again."""
     with suppress(S3TError):
@@ -453,13 +459,13 @@ def _forget(workspace: Asking, request_ids: list[str]) -> None:
         workspace.needles.destroy("", set(request_ids) - known)
 
 
-def _fill_in(workspace: Asking, again: Sequence[tuple[_NewWithIds, DeletionRequest]]) -> None:
+def _fill_in(workspace: Taking, again: Sequence[tuple[_NewWithIds, DeletionRequest]]) -> None:
     """Asking again gives the id back to an open request that has lost it, after a restore of older
     files, and adds another spelling of it, of which the ledger is told: what it was told of, a
     restore does not lose in silence. `again`: what was asked, with the request that stands for
     it."""
     state, kept = workspace.ledger.state(), {}
-    entries: list[LedgerEvent] = []
+    entries: list[events.RequestSpelt] = []
     for new, request in again:
         asked, known = (
             state.requests[request.request_id],
@@ -480,14 +486,14 @@ def _fill_in(workspace: Asking, again: Sequence[tuple[_NewWithIds, DeletionReque
     workspace.needles.keep_ids({r: ids for r, ids in kept.items() if ids})
     if entries:
         try:
-            workspace.ledger.append(*entries)
+            workspace.requests.spell(entries)
         except LedgerError:
             _check_not_begun(workspace, [new for new, _ in again], "The others were accepted")
             raise
 
 
 def _new_spellings(
-    workspace: Asking, new: _NewWithIds, request_id: str, asked: RequestRecord
+    workspace: Taking, new: _NewWithIds, request_id: str, asked: RequestRecord
 ) -> list[str]:
     """Digests of the ids as given that the ledger was not told of for a request."""
     return [
@@ -498,7 +504,7 @@ def _new_spellings(
 
 
 def _check_not_begun(
-    workspace: Asking, new: Iterable[_NewWithIds], others: str = "Nothing was accepted"
+    workspace: Taking, new: Iterable[_NewWithIds], others: str = "Nothing was accepted"
 ) -> None:
     """Raises UsageError for another spelling of an id whose erasure has begun: what it searches for
     is settled."""

@@ -12,6 +12,9 @@ CALLBACKS_SECRET = "callbacks-secret"  # noqa: S105  # the name of its file
 """Under `.s3t`: what the secrets of callbacks' receivers are made of (use_cases.callbacks)."""
 CALLBACKS_LOCK = "callbacks.lock"
 """Under `.s3t`: held by who sends callbacks."""
+HANDED = "intake.json"
+"""Under `.s3t` of a host apart that takes requests: what the workspace handed to it
+(workspace.intake)."""
 ENDING = "ending"
 """Under `.s3t`: the request that is being ended by a decision, while it is (workspace.verified)."""
 _STATE_NAMES = (

@@ -1,6 +1,8 @@
 """What use cases take of a workspace, part by part. A use case names the parts that it works with;
 a workspace has them all, and a test may hand over those alone."""
 
+from collections.abc import Iterable, Mapping
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
@@ -15,7 +17,7 @@ from flows.budget import Budget
 from flows.workspace.pinned import Pinned
 from flows.workspace.signing import Signing
 from s3t_core.config import Config
-from s3t_core.keys import WorkspaceKeys
+from s3t_core.keys import NamingKeys, WorkspaceKeys
 
 if TYPE_CHECKING:
     from flows.adapters.dask_runner import DaskRunner
@@ -87,6 +89,53 @@ class HasNeedles(Protocol):
     @property
     def needles(self) -> NeedleFiles:
         """The files of them."""
+
+
+class KeepsGiven(Protocol):
+    """Where ids as given are kept while requests are taken (adapters.needle_files; on a host apart,
+    adapters.sealed_ids)."""
+
+    def accepting(self) -> AbstractContextManager[None]:
+        """Held until it is known whether requests were accepted."""
+
+    def keep_ids(self, ids: Mapping[str, list[str]]) -> None:
+        """Keep them, by request."""
+
+    def destroy(self, plan_id: str, request_ids: Iterable[str]) -> None:
+        """Remove those of requests."""
+
+    def ids_of(self, request_id: str) -> list[str]:
+        """Those of one request that can be read here."""
+
+    def digest_of(self, request_id: str, given: str) -> str:
+        """By what the ledger knows one."""
+
+
+class WritesCheckpoints(Protocol):
+    """What signs the head of the ledger."""
+
+    def write_checkpoint(self) -> object:
+        """As it is now."""
+
+
+class Taking(HasConfig, HasLedger, HasRequests, Protocol):
+    """What requests are taken into: a workspace, or a host apart."""
+
+    @property
+    def root(self) -> Path:
+        """Its directory."""
+
+    @property
+    def keys(self) -> NamingKeys:
+        """Those by which a request names people."""
+
+    @property
+    def needles(self) -> KeepsGiven:
+        """Where ids as given are kept."""
+
+    @property
+    def signing(self) -> WritesCheckpoints:
+        """What signs that a request was taken."""
 
 
 class HasHeads(Protocol):

@@ -18,7 +18,7 @@ from flows.adapters.permissions import as_owner_only
 from flows.adapters.s3 import S3Blobs, is_bucket
 from flows.budget import Budget
 from flows.settings import CONFIG_NAME, prepare_environment, read_settings
-from flows.workspace.layout import Layout
+from flows.workspace.layout import HANDED, Layout
 from flows.workspace.pinned import Pinned
 from flows.workspace.signing import Signing
 from s3t_core.config import Config, parse_config
@@ -61,10 +61,19 @@ class Workspace(Layout):
         (flows.use_cases.migrating)."""
         self._checkpoints = checkpoints
         super().__init__(root)
+        self._refuse_intake()
         self._moving = config is not None
         self._ledger_from = ledger_from or self
         self.config: Config = config or parse_config(read_settings(root / CONFIG_NAME))
         self.pinned = Pinned(self.config, self.refuse_migration)
+
+    def _refuse_intake(self) -> None:
+        if (self.state_dir / HANDED).exists():
+            raise WorkspaceError(
+                "expected the directory of a workspace, got that of a host which takes requests "
+                "for one: here are `s3t api`, `s3t token` and `s3t intake`; run this command where "
+                "the workspace is"
+            )
 
     # --- places
 

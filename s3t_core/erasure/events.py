@@ -19,6 +19,7 @@ from s3t_core.erasure.vocabulary import (
     ClosingKind,
     Event,
     HoldState,
+    IntakeState,
     MoveState,
     ReleaseCause,
     RetrainState,
@@ -150,6 +151,31 @@ class KeyReplaced(LedgerEvent):
     lost: bool
     old_public: str
     vouched: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class IntakeAdded(LedgerEvent):
+    """A host apart may take requests from now on. `key`: the id of the key by which
+    it signs checkpoints of what it took, and nothing else; `public` that key, raw; `seals_to` the
+    X25519 key, raw, to which it seals ids as given; `called`: how people call it."""
+
+    type = "intake"
+    state: IntakeState = "added"
+    key: str
+    public: str
+    seals_to: str
+    called: str
+    by: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class IntakeRemoved(LedgerEvent):
+    """The host with that key may take no more."""
+
+    type = "intake"
+    state: IntakeState = "removed"
+    key: str
+    by: str
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -673,7 +699,7 @@ _READERS: dict[type, Callable[[Any], Any]] = {
     Score: score_from_json,
     StageRecord: stage_from_json,
 }
-_DISCRIMINATORS = {"step": "step", "hold": "state", "moving": "state"}
+_DISCRIMINATORS = {"step": "step", "hold": "state", "moving": "state", "intake": "state"}
 """The member that says which class it is, of kinds that have several."""
 
 

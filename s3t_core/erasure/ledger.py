@@ -29,6 +29,7 @@ has its `time`; one that was written under a lease, its `lease`.
 | hold | a subject's erasure is stopped for a legal reason (`set`), or no more (`released`) |
 | closed | a request ended without an erasure: withdrawal or rejection |
 | key | another key signs from now on; the old one, which is in it, signed its id, unless it was lost |
+| intake | a host apart may take requests, and signs what it took with this key; or may no more |
 | exported | a checkpoint of the release that serves was put there, for whoever runs it elsewhere; its files' digests |
 | replayed | live stages were trained again from their recorded inputs: which gave the same bytes, which did not |
 | lifted | a subject or record left the suppression list: the person returned |
@@ -59,6 +60,7 @@ from s3t_core.erasure.rules import KINDS, check
 from s3t_core.erasure.state import (
     ExperimentRecord,
     ExportRecord,
+    IntakeRecord,
     KeyChange,
     RequestRecord,
     State,
@@ -471,6 +473,15 @@ def _key(state: State, event: events.KeyReplaced) -> None:
     state.signing = event.new
 
 
+def _intake(state: State, event: events.IntakeAdded | events.IntakeRemoved) -> None:
+    if isinstance(event, events.IntakeAdded):
+        state.intakes[event.key] = IntakeRecord(
+            event.called, event.public, event.seals_to, state.size
+        )
+    else:
+        state.intakes[event.key] = replace(state.intakes[event.key], until=state.size)
+
+
 def _lifted(state: State, event: events.SuppressionLifted) -> None:
     state.suppressed.pop(event.suppression)
 
@@ -597,6 +608,7 @@ _HANDLERS: dict[str, Callable[[State, Any], None]] = {
     "replayed": _ignore,
     "exported": _exported,
     "key": _key,
+    "intake": _intake,
     "healed": _ignore,
     "approved": _approved,
     "extended": _extended,

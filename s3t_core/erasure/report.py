@@ -288,6 +288,10 @@ class _Seen:
         old, new = event.old[:16], event.new[:16]
         self._acted(event, kind, f"{old} to {new}")
 
+    def _intake(self, event: events.IntakeAdded | events.IntakeRemoved) -> None:
+        called = f", {event.called}" if isinstance(event, events.IntakeAdded) else ""
+        self._acted(event, f"intake host {event.state}", f"{event.key[:16]}{called}")
+
     def _checkpoints(self, event: events.CheckpointsPlaced) -> None:
         kind = "checkpoints lost" if event.lost else "checkpoints kept elsewhere"
         self._acted(

@@ -215,6 +215,8 @@ class Act(Part):
         "suppression lifted",
         "signing key changed",
         "signing key lost",
+        "intake host added",
+        "intake host removed",
         "checkpoints kept elsewhere",
         "checkpoints lost",
         "retrain wanted",

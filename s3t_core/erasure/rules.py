@@ -29,6 +29,7 @@ than was trained.
 | hold | set: none of the subject's requests is being carried out; released: it was set |
 | closed | the request is open and not being carried out |
 | key | it replaces the key that signs, which vouches for it unless it was lost; no erasure is open |
+| intake | added: its key is a new one, and signs nothing else; removed: it was added, and not removed |
 | replayed | its version was registered |
 | exported | no erasure or move is open; it is new, of the release that serves, and has files; what it replaces is known |
 | lifted | the digest is on the suppression list, no request for it is open, no erasure is |
@@ -72,6 +73,7 @@ from s3t_core.erasure.vocabulary import (
 from s3t_core.identity import HASHES
 from s3t_core.times import CLOCK_TOLERANCE, months_later, parse_time
 
+_X25519_BYTES = 32
 MOST_MONTHS = 2
 """So many months may a request's time be extended by, once (GDPR article 12(3))."""
 _TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ")
@@ -389,7 +391,8 @@ def _key(state: State, event: events.KeyReplaced) -> None:
     old, new = event.old, event.new
     want(state.signing in ("", old), "the key that signs as the one that is replaced")
     want(
-        DIGEST.fullmatch(new) is not None and new not in {old, *(c.old for c in state.key_changes)},
+        DIGEST.fullmatch(new) is not None
+        and new not in {old, *(c.old for c in state.key_changes), *state.intakes},
         "a new key",
     )
     public = Ed25519PublicKey.from_public_bytes(bytes.fromhex(event.old_public))
@@ -402,6 +405,21 @@ def _key(state: State, event: events.KeyReplaced) -> None:
         KeyReplaced(old, new, event.time, event.vouched).check(public)
     except NotValid as error:
         raise NotAllowed(str(error)) from None
+
+
+def _intake(state: State, event: events.IntakeAdded | events.IntakeRemoved) -> None:
+    if isinstance(event, events.IntakeRemoved):
+        known = state.intakes.get(event.key)
+        want(known is not None and known.until is None, "an intake host that takes requests")
+        return
+    public = Ed25519PublicKey.from_public_bytes(bytes.fromhex(event.public))
+    want(key_id(public) == event.key, "the public part of the intake host's key")
+    want(
+        event.key not in {*state.intakes, *state.signed_by},
+        "a key that no intake host had, and that signs nothing else",
+    )
+    want(len(bytes.fromhex(event.seals_to)) == _X25519_BYTES, "the key that ids are sealed to")
+    want(bool(event.called), "what the host is called")
 
 
 def _replayed(state: State, event: events.Replayed) -> None:
@@ -485,6 +503,7 @@ _RULES: dict[str, Callable[[State, Any], None]] = {
     "hold": _hold,
     "closed": _closed,
     "key": _key,
+    "intake": _intake,
     "replayed": _replayed,
     "exported": _exported,
     "lifted": _lifted,

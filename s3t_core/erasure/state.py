@@ -3,6 +3,7 @@ builds."""
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
+from datetime import datetime
 from typing import Any, TypeVar
 
 from s3t_core.domain import Combine, DatasetVersion, Release, Score, SliceId, StageRecord
@@ -15,7 +16,7 @@ from s3t_core.erasure.events import (
 )
 from s3t_core.erasure.outcome import ErasureOutcome
 from s3t_core.erasure.vocabulary import ExportStanding, Scope
-from s3t_core.times import later, parse_time, rfc3339
+from s3t_core.times import later, months_later, parse_time, rfc3339
 
 Done = TypeVar("Done", bound=StepDone)
 
@@ -113,18 +114,25 @@ class RequestRecord:
     was_overdue: bool = False
 
     def received_at(self, now: str) -> "RequestRecord":
-        """Returns the request as if it had come then, with as much time as it had: every moment of
-        it moves alike."""
-        by = parse_time(now) - parse_time(self.received)
-
-        def moved(moment: str) -> str:
-            return rfc3339(later(parse_time(moment), seconds=by.total_seconds())) if moment else ""
-
+        """Returns the request as if it had come then, with as much time as it had. What was a month
+        at most is one again, whichever month it is now (s3t_core.times.due_after); so are the
+        months that it was extended by."""
+        received = parse_time(now)
+        at_first = self.extended_from or self.due
+        due = _moved(parse_time(at_first), parse_time(self.received), received)
+        more = [
+            n
+            for n in (1, 2)
+            if self.extended_from and months_later(parse_time(at_first), n) == parse_time(self.due)
+        ]
+        extended = months_later(due, more[0]) if more else due
+        if self.extended_from and not more:
+            extended = _moved(parse_time(self.due), parse_time(self.received), received)
         return replace(
             self,
             received=now,
-            due=moved(self.due),
-            extended_from=moved(self.extended_from),
+            due=rfc3339(extended),
+            extended_from=rfc3339(due) if self.extended_from else "",
         )
 
     @property
@@ -136,6 +144,13 @@ class RequestRecord:
     def scope(self) -> Scope:
         """Whether it asks for one record or for the whole subject."""
         return "record" if self.record else "subject"
+
+
+def _moved(moment: datetime, before: datetime, now: datetime) -> datetime:
+    """A due time, by as much as the time at which its request came."""
+    moved = later(now, seconds=(moment - before).total_seconds())
+    is_a_month = moment <= months_later(before, 1)
+    return min(moved, months_later(now, 1)) if is_a_month else moved
 
 
 @dataclass(frozen=True)
@@ -150,6 +165,19 @@ class KeyChange:
     time: str
     vouched: str
     old_public: str
+
+
+@dataclass(frozen=True)
+class IntakeRecord:
+    """A host apart that takes requests. `public`: the raw key by which it signs checkpoints, hex;
+    `seals_to` the raw key that ids as given are sealed to, hex; from ledger entry `since` on, until
+    entry `until`, None while it may."""
+
+    name: str
+    public: str
+    seals_to: str
+    since: int
+    until: int | None = None
 
 
 @dataclass(frozen=True)
@@ -241,6 +269,8 @@ class State:
     settled: dict[str, str] | None = None
     signing: str = ""
     key_changes: list[KeyChange] = field(default_factory=list)
+    intakes: dict[str, IntakeRecord] = field(default_factory=dict)
+    """Hosts apart that take requests, or took them, by the id of the key of each."""
     corrected: int = 0
     corrected_before_plan: int = 0
 

@@ -12,6 +12,7 @@ ClosingKind = Literal["withdrawal", "rejection"]
 RetrainState = Literal["wanted", "triggered", "failed", "finished"]
 HoldState = Literal["set", "released"]
 MoveState = Literal["begun", "undone"]
+IntakeState = Literal["added", "removed"]
 Scope = Literal["subject", "record"]
 ExportStanding = Literal["serves", "superseded", "stale", "replaced", "destroyed"]
 """What has become of a checkpoint that was exported: it is of the version that serves, or of an

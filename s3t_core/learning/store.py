@@ -20,7 +20,7 @@ from typing import Protocol
 
 from s3t_core.canonical import canonical_json, sha256_hex
 from s3t_core.errors import ArtifactError, StorageError
-from s3t_core.files import read_regular, remove_file, write_atomically
+from s3t_core.files import read_regular, remove_file, write_atomically, write_new
 from s3t_core.keys import keyed_digest
 
 _ARTIFACT, _SIDECAR = ".safetensors", ".json"
@@ -36,6 +36,10 @@ class Blobs(Protocol):
 
     def write(self, name: str, data: bytes) -> None:
         """Durable when this returns; whoever reads sees all of it or what was there before."""
+
+    def write_new(self, name: str, data: bytes) -> bool:
+        """The same where there is nothing of that name, whoever else writes at this moment; False,
+        and nothing written, where there is."""
 
     def remove(self, name: str) -> None:
         """Gone when this returns, every version of it. Idempotent."""
@@ -68,6 +72,10 @@ class LocalBlobs:
     def write(self, name: str, data: bytes) -> None:
         """Write the file."""
         write_atomically(self.root / name, data)
+
+    def write_new(self, name: str, data: bytes) -> bool:
+        """Write the file, unless there is one."""
+        return write_new(self.root / name, data)
 
     def remove(self, name: str) -> None:
         """Remove the file, or what else has its name."""

@@ -402,6 +402,20 @@ def test_who_comes_between_a_request_by_hash_and_its_erasure_is_found(
     assert _found(Workspace(place.root), "eve@example.org")[0] == "nobody"
 
 
+def test_where_each_spelling_is_another_person_a_hash_keeps_nobody_else_out(
+    make_place: Make, tmp_path: Path
+) -> None:
+    place = make_place(data={"id_rule": ["exact"]})
+    source = _source(tmp_path, "Bob", "bob", ANN)
+    _ingest(place, source)
+    digest = hashlib.sha256(b"Bob").hexdigest()
+    take_hashed(Workspace(place.root), [f"sha256:{digest}"])
+    assert [c["rows"] for c in _erase(place)["certificates"]] == [2]
+    again = _ingest(place, source, anyway=True)
+    assert (again["suppressed"], again["nearly"]) == (2, 0)
+    assert _found(Workspace(place.root), "bob")[0] == "in the data"
+
+
 def test_who_is_quarantined_is_found_by_hash(place: Workspace, tmp_path: Path) -> None:
     source = Path(_source(tmp_path, ANN, BOB, NUMBER))
     source.write_text(

@@ -1,6 +1,6 @@
 """Mutants of the HTTP door: who is let in, what they are told, when "accepted" is said."""
 
-from tests.mutants.mutant import Mutant
+from tests.mutants.mutant import Mutant, TextMutant
 
 _CHAT = "tests/flows/test_chat.py"
 _REQUESTS = "tests/unit/api/test_requests.py"
@@ -532,5 +532,124 @@ MUTANTS = [
         takes="self._own and hmac.compare_digest(sent, self._own)",
         puts="hmac.compare_digest(sent, self._own)",
         fails=f"{_PROBLEMS}::no_command_has_a_secret",
+    ),
+    Mutant(
+        name="intake: its key is one that signs closing documents",
+        where="s3t_core/erasure/rules.py::_intake",
+        takes="event.key not in {*state.intakes, *state.signed_by}",
+        puts="True",
+        fails="tests/unit/erasure/test_rules.py::intake and signs or intake and twice",
+    ),
+    Mutant(
+        name="intake: its key comes to sign closing documents",
+        where="s3t_core/erasure/rules.py::_key",
+        takes="{old, *(c.old for c in state.key_changes), *state.intakes}",
+        puts="{old, *(c.old for c in state.key_changes)}",
+        fails="tests/unit/erasure/test_rules.py::intake and sign",
+    ),
+    Mutant(
+        name="intake: one that was removed is removed again",
+        where="s3t_core/erasure/rules.py::_intake",
+        takes="known is not None and known.until is None",
+        puts="True",
+        fails="tests/unit/erasure/test_rules.py::intake and removed",
+    ),
+    Mutant(
+        name="intake: a sealed row passes for another request's",
+        where="flows/adapters/sealed_ids.py",
+        takes="'s3t ids as given of %s'",
+        puts="'%.0s'",
+        fails="tests/unit/adapters/test_sealed_ids.py::own_request_alone",
+    ),
+    Mutant(
+        name="intake: what was sealed is looked for whatever it is",
+        where="flows/adapters/sealed_ids.py::SealedIds.take",
+        takes="kept.digest_of(row.request, i) in wanted[row.request]",
+        puts="True",
+        fails="tests/unit/adapters/test_sealed_ids.py::nothing_else",
+    ),
+    Mutant(
+        name="intake: what was not accepted is written with the next",
+        where="flows/adapters/sealed_ids.py::SealingIds.accepting",
+        takes="self._waiting.clear()",
+        puts="pass",
+        fails="tests/unit/adapters/test_sealed_ids.py::not_accepted",
+    ),
+    Mutant(
+        name="intake: a host that was removed goes on",
+        where="flows/workspace/intake.py::IntakeHost._write_sealed",
+        takes="self.check_added(self.database.caught_up(connection).state)",
+        puts="pass",
+        fails="tests/flows/test_intake.py::takes_nothing_more",
+    ),
+    Mutant(
+        name="intake: an erasure does not open what was sealed",
+        where="flows/use_cases/erasing.py::erase_pending",
+        takes="open_sealed(workspace)",
+        puts="",
+        fails="tests/flows/test_intake.py::nowhere_until_then",
+    ),
+    Mutant(
+        name="intake: the key that opens outlives its host",
+        where="flows/use_cases/intakes.py::remove_intake",
+        takes="forget_unsealing_key(workspace.keys_dir, host)",
+        puts="",
+        fails="tests/flows/test_intake.py::takes_nothing_more",
+    ),
+    Mutant(
+        name="intake: a sealed id outlives its request",
+        where="flows/adapters/book.py::SqlRequestBook.close",
+        takes="self._forget_sealed(connection, [c.request_id for c in closed])",
+        puts="",
+        fails="tests/flows/test_intake.py::takes_its_sealed_id_along",
+    ),
+    Mutant(
+        name="intake: its door decides and answers",
+        where="flows/api/app.py::make_app",
+        takes="isinstance(desk, IntakeDesk)",
+        puts="False",
+        fails="tests/flows/test_intake.py::for_nothing_else",
+    ),
+    Mutant(
+        name="intake: a token there is for anything",
+        where="flows/use_cases/tokens.py::make_token",
+        takes="_ROLES_APART if isinstance(workspace, IntakeHost) else ROLES",
+        puts="ROLES",
+        fails="tests/flows/test_intake.py::for_nothing_else",
+    ),
+    Mutant(
+        name="intake: its directory passes for a workspace",
+        where="flows/workspace/workspace.py::Workspace._refuse_intake",
+        takes="(self.state_dir / HANDED).exists()",
+        puts="False",
+        fails="tests/flows/test_intake.py::nothing_that_opens",
+    ),
+    Mutant(
+        name="intake: any database will do",
+        where="flows/use_cases/intakes.py::check_server",
+        takes="not url.startswith('postgresql://')",
+        puts="False",
+        fails="tests/flows/test_intake.py::no_file_of_a_database",
+    ),
+    Mutant(
+        name="intake: its ledger may be rolled back",
+        where="flows/workspace/intake.py::IntakeHost.ledger",
+        takes="self.heads.check(ledger)",
+        puts="",
+        fails="tests/flows/test_intake.py::rolled_back",
+    ),
+    TextMutant(
+        name="roles: who takes requests closes them",
+        where="infra/roles.sql",
+        takes="'request', 'repeated', 'spelt', 'clock'));",
+        puts="'request', 'repeated', 'spelt', 'clock', 'closed'));",
+        fails="tests/stack/test_roles.py::neither_read_nor_decide",
+    ),
+    TextMutant(
+        name="roles: who takes requests removes what was sealed",
+        where="infra/roles.sql",
+        takes="GRANT INSERT ON sealed_ids TO s3t_requests;",
+        puts="GRANT INSERT, DELETE ON sealed_ids TO s3t_requests;",
+        fails="tests/stack/test_roles.py::neither_read_nor_decide",
     ),
 ]

@@ -494,7 +494,7 @@ MUTANTS: tuple[Mutant, ...] = (
     Mutant(
         name="deadline: when it was due before stays ahead with the clock",
         where="s3t_core/erasure/state.py::RequestRecord.received_at",
-        takes="moved(self.extended_from)",
+        takes="rfc3339(due) if self.extended_from else ''",
         puts="self.extended_from",
         fails="tests/unit/erasure/test_rules.py::every_moment_of_a_request",
     ),

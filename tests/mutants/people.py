@@ -41,8 +41,8 @@ MUTANTS: tuple[Mutant, ...] = (
     Mutant(
         name="quarantine: an erased record's values come back",
         where="flows/use_cases/ingesting.py::_quarantined",
-        takes="builder.is_suppressed(subject, record, given)",
-        puts="builder.is_suppressed(subject, 'x', values[GIVEN])",
+        takes="builder.is_suppressed(subject, record, given, str(values[GIVEN_RECORD]))",
+        puts="builder.is_suppressed(subject, 'x', given, 'x')",
         fails="tests/flows/test_walk.py::others_stay_there",
     ),
     Mutant(
@@ -201,7 +201,7 @@ MUTANTS: tuple[Mutant, ...] = (
     Mutant(
         name="needles: the ledger is not told of another spelling",
         where="flows/use_cases/taking.py::_fill_in",
-        takes="workspace.ledger.append(*entries)",
+        takes="workspace.requests.spell(entries)",
         puts="pass",
         fails="tests/faults/test_beside_the_ledger.py::that_a_restore_lost_counts",
     ),
@@ -397,7 +397,7 @@ MUTANTS: tuple[Mutant, ...] = (
     ),
     Mutant(
         name="check: who was erased counts as taken",
-        where="flows/use_cases/checking.py::_Seen._without_erased",
+        where="flows/use_cases/checking.py::_Seen._left",
         takes="admitted[~np.array(out, dtype=bool)]",
         puts="admitted",
         fails="tests/flows/test_check_beside.py::leaves_out",

@@ -502,7 +502,7 @@ MUTANTS: tuple[Mutant, ...] = (
     Mutant(
         name="words: a reason that somebody typed counts as ours",
         where="flows/adapters/baseline.py",
-        takes="frozenset({'by', 'reason', 'detail', 'approver', 'problem'})",
+        takes="frozenset({'by', 'reason', 'detail', 'approver', 'problem', 'called'})",
         puts="frozenset({'by', 'detail', 'approver', 'problem'})",
         fails="tests/unit/adapters/test_baseline.py::decided_for_every_member",
     ),

@@ -368,7 +368,7 @@ MUTANTS: tuple[Mutant, ...] = (
     Mutant(
         name="checkpoint: whatever lies beside the keys signs",
         where="flows/adapters/checkpoints.py::_check_signer",
-        takes="signer not in state.signed_by",
+        takes="signer not in named",
         puts="False",
         fails="tests/faults/test_checkpoints.py::beside_the_keys",
     ),

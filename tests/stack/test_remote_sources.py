@@ -184,3 +184,42 @@ def test_who_was_erased_by_a_time_stays_out_in_another_time_zone(
     monkeypatch.setenv("PGTZ", "Europe/Berlin")
     found = run_ingest(place, [reviews], False, 20_000, False)
     assert found.suppressed == 1 and found.records + found.held_out == sum(counts[:2]) - 1
+
+
+def test_a_query_means_the_same_whatever_shell_database_and_role_say(
+    reviews: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What it reads, and from which server."""
+    name = urlsplit(reviews).path.strip("/")
+    query = """SELECT ('2026-01-01 00:00 IST')::timestamptz AS "at",
+        'reviews'::regclass::text AS it, (1 = null) IS NULL AS unknown, count(*) AS rows
+        FROM reviews"""
+    read = []
+    for number, oddly in enumerate((False, True)):
+        if oddly:
+            monkeypatch.setenv(
+                "PGOPTIONS", "-c timezone_abbreviations=India -c transform_null_equals=on"
+            )
+            monkeypatch.setenv("PGHOSTADDR", "127.0.0.9")
+            with psycopg.connect(reviews, autocommit=True, hostaddr="") as connection:
+                connection.execute("CREATE SCHEMA old")
+                connection.execute(
+                    "CREATE TABLE old.reviews AS SELECT * FROM public.reviews LIMIT 1"
+                )
+                connection.execute(f'ALTER DATABASE "{name}" SET search_path = old, public')
+        with brought([reviews], tmp_path / str(number), query) as found:
+            read.append(pq.read_table(found[0]).to_pylist())
+    assert read[0] == read[1] and read[0][0]["rows"] == len(people())
+
+
+def test_a_query_runs_no_program(
+    reviews: str, make_place: Callable[..., Workspace], tmp_path: Path
+) -> None:
+    """Though the account might."""
+    ran = tmp_path / "ran"
+    place = make_place(query=f"COPY (SELECT 1) TO PROGRAM 'touch {ran}'")
+    name = urlsplit(reviews)
+    owner = reviews.replace(f"//{name.username}@", "//postgres@") if name.username else reviews
+    with pytest.raises(DataError, match="nothing was changed"):
+        _ingested(place, owner)
+    assert not ran.exists()

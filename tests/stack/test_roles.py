@@ -5,15 +5,20 @@ import contextlib
 import json
 import os
 import re
+import shutil
+import socket
+import socketserver
 import subprocess
 import sys
+import tempfile
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+import httpx
 import psycopg
 import pytest
 
@@ -22,6 +27,8 @@ from flows.adapters.database import Database, seal_of
 from flows.adapters.tables import METADATA
 from flows.prefect_flows.ingest import ingest
 from flows.prefect_flows.train import train
+from flows.use_cases.intakes import add_intake, install_intake, make_intake_key
+from flows.use_cases.tokens import make_token
 from flows.workspace import access
 from flows.workspace.composing import erase_policy, erase_ports
 from flows.workspace.creating import create_workspace
@@ -148,6 +155,7 @@ def test_a_request_that_only_looks_closed_stops_everything(
 
 
 OWN = {
+    "intake": {"request", "repeated", "spelt", "clock"},
     "clerk": {
         "request",
         "repeated",
@@ -190,6 +198,170 @@ def test_an_account_writes_its_own_kinds_of_entries_alone(
             pytest.raises(psycopg.Error),
         ):
             connection.execute("INSERT INTO ledger VALUES (1, %s, 'h', 's')", [leaf])
+
+
+NOBODY = 65534
+APART = """
+import contextlib, importlib, os, pkgutil, sys, threading
+from pathlib import Path
+for name in ("encodings", "email", "anyio", "h11", "uvicorn", "starlette", "fastapi", "psycopg",
+             "psycopg_binary", "sqlalchemy.dialects.postgresql", "alembic.command",
+             "alembic.runtime", "alembic.script", "alembic.ddl", "flows.api", "flows.workspace"):
+    package = importlib.import_module(name)  # this user may not read them any more soon
+    for each in pkgutil.walk_packages(getattr(package, "__path__", ()), name + ".", str):
+        with contextlib.suppress(BaseException):
+            "__main__" in each.name or importlib.import_module(each.name)
+from flows.adapters.doors import Door
+from flows.api.server import serve
+from flows.workspace.intake import IntakeHost
+if os.getuid() == 0:
+    os.setgroups([]), os.setgid(int(sys.argv[2])), os.setuid(int(sys.argv[2]))
+serve(IntakeHost(Path(sys.argv[1])), Door(), threading.Event(), lambda url: print(url, flush=True))
+"""
+
+
+class _Way(socketserver.BaseRequestHandler):
+    """From a port to PostgreSQL's socket, which lies where another user does not come."""
+
+    there: str
+
+    def handle(self) -> None:
+        with socket.socket(socket.AF_UNIX) as there:
+            there.connect(self.there)
+            back = threading.Thread(target=self._carry, args=(there, self.request), daemon=True)
+            back.start()
+            self._carry(self.request, there)
+
+    @staticmethod
+    def _carry(one: socket.socket, other: socket.socket) -> None:
+        with contextlib.suppress(OSError):
+            while data := one.recv(2**16):
+                other.sendall(data)
+            other.shutdown(socket.SHUT_WR)
+
+
+@pytest.fixture
+def way(stack: Stack) -> Iterator[int]:
+    """The port of one."""
+    [path] = (stack.folder / "postgres").glob(".s.PGSQL.*[0-9]")
+    handler = type("Way", (_Way,), {"there": str(path)})
+    with socketserver.ThreadingTCPServer(("127.0.0.1", 0), handler) as server:
+        server.daemon_threads = True
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        yield int(server.server_address[1])
+        server.shutdown()
+        thread.join()
+
+
+@pytest.fixture
+def apart(stack: Stack, place: Workspace, database: str, way: int) -> Iterator[tuple[Path, str]]:
+    """The door of a host apart, of another operating-system user where this one may choose, under
+    its own account: its directory and its address."""
+    with tempfile.TemporaryDirectory(prefix="s3t-apart-") as name:
+        folder = Path(name)
+        public = make_intake_key(folder)
+        url = f"postgresql://127.0.0.1:{way}{urlsplit(database).path}"
+        _, content = add_intake(Workspace(place.root), "web site", public, "officer", url)
+        (folder / "hand.json").write_bytes(content)
+        host = install_intake(folder, folder / "hand.json")
+        (folder / "hand.json").unlink()
+        token = make_token(host, "web site", ["asks"], 1)["token"]
+        shutil.copy(stack.passwords("intake"), folder / "passwords")
+        (folder / "passwords").chmod(0o600)
+        if os.getuid() == 0:
+            for path in (folder, *folder.rglob("*")):
+                os.chown(path, NOBODY, NOBODY)
+        env = {k: v for k, v in os.environ.items() if not k.startswith(("AWS_", "MLFLOW_", "PG"))}
+        env |= {
+            "PGUSER": "intake",
+            "PGPASSFILE": str(folder / "passwords"),
+            "PYTHONPATH": str(ROOT),
+        }
+        with subprocess.Popen(
+            [sys.executable, "-c", APART, name, str(NOBODY)],
+            env=env,
+            cwd=ROOT,
+            stdout=subprocess.PIPE,
+            stderr=(folder / "log").open("w"),
+            text=True,
+        ) as door:
+            assert door.stdout is not None
+            url = door.stdout.readline().strip()
+            assert url, (folder / "log").read_text()[-3000:]
+            yield folder, f"{url} {token}"
+            door.kill()
+
+
+def test_a_host_apart_takes_requests_and_can_neither_read_nor_decide(
+    stack: Stack, place: Workspace, database: str, apart: tuple[Path, str]
+) -> None:
+    folder, (url, token) = apart[0], apart[1].split()
+    headers = {"authorization": f"Bearer {token}"}
+    asked = httpx.post(
+        f"{url}/api/v1/requests", headers=headers, json={"subjects": [CANARY]}, timeout=60
+    )
+    assert asked.status_code == 201, asked.text
+    [request] = asked.json()["requests"]
+    held = b"".join(p.read_bytes() for p in folder.rglob("*") if p.is_file())
+    opens = [p.read_bytes().strip() for p in place.keys_dir.glob("unseal-*")]
+    assert len(opens) == 1 and opens[0] not in held and CANARY.encode() not in held
+    if os.getuid() == 0:
+        looks = f"import os; os.setuid({NOBODY}); open({str(place.keys_dir / 'signing.key')!r})"
+        done = subprocess.run(
+            [sys.executable, "-c", looks], capture_output=True, text=True, check=False
+        )
+        assert "PermissionError" in done.stderr
+
+    name = urlsplit(database).path.strip("/")
+    known = Workspace(place.root).database
+    with known.reading() as connection:
+        folded = known.folded(connection)
+    seals = json.loads((folder / ".s3t/intake.json").read_text())["keys"]["sealing"]
+    with psycopg.connect(stack.database(name, user="intake"), autocommit=True) as theirs:
+        sealed = theirs.execute("SELECT sealed FROM sealed_ids").fetchall()
+        assert len(sealed) == 1 and CANARY.encode() not in bytes(sealed[0][0])
+        for event in (
+            {
+                "type": "closed",
+                "request": request["id"],
+                "kind": "withdrawal",
+                "certificate": "0" * 64,
+            },
+            {"type": "approved", "request": request["id"], "by": "officer"},
+            {"type": "planned", "plan": {}},
+            {"type": "certified", "request": request["id"], "certificate": "0" * 64},
+            {"type": "intake", "state": "removed", "key": "0" * 64, "by": "officer"},
+        ):
+            leaf = leaf_of({**event, "time": place.now()})
+            seal = seal_of(bytes.fromhex(seals), folded.size, folded.seal, leaf_hash(leaf))
+            with pytest.raises(psycopg.errors.InsufficientPrivilege):
+                theirs.execute(
+                    "INSERT INTO ledger VALUES (%s, %s, %s, %s)",
+                    [folded.size, leaf, leaf_hash(leaf), seal],
+                )
+        for statement in (
+            "UPDATE requests SET certificate = 'x'",
+            "UPDATE sealed_ids SET sealed = 'x'",
+            "DELETE FROM sealed_ids",
+            "DELETE FROM requests",
+            "INSERT INTO suppression VALUES ('a', 'b', 'c', 'd')",
+            "INSERT INTO lease VALUES ('change', repeat('a', 32), repeat('b', 64), 1)",
+        ):
+            with pytest.raises(psycopg.errors.InsufficientPrivilege):
+                theirs.execute(statement)
+    with (
+        psycopg.connect(stack.database(name, user="auditor")) as looking,
+        pytest.raises(psycopg.errors.InsufficientPrivilege),
+    ):
+        looking.execute("SELECT * FROM sealed_ids")
+    for path in ("approve", "withdraw", "reject"):
+        refused = httpx.post(f"{url}/api/v1/requests/{request['id']}/{path}", headers=headers)
+        assert refused.status_code == 404
+    code, done = s3t(stack, place, "eraser", "erase")
+    assert code == 0 and [c["request"] for c in done["certificates"]] == [request["id"]]
+    later = httpx.get(f"{url}/api/v1/requests/{request['id']}", headers=headers, timeout=60)
+    assert later.json()["state"] == "closed"
 
 
 @pytest.mark.long

@@ -15,6 +15,7 @@ from s3t_core.domain import (
     DatasetVersion,
 )
 from s3t_core.errors import DataError, StorageError
+from s3t_core.identity import EXACT
 from s3t_core.identity_index import (
     IDENTITY_PATH,
     matching,
@@ -93,9 +94,16 @@ class IdentityIndexes:
         for subject, known in kept:
             if subject in of:
                 of[subject] |= known
+        if history and EXACT in history[-1].id_rule:  # each spelling is another person's
+            kept_out = {r: {s: of[s] & set(forms[r]) for s in each} for r, each in meant.items()}
+        else:
+            kept_out = {r: {s: of[s] for s in each} for r, each in meant.items()}
         return {
-            request: {s: tuple(sorted(form_digest(self._keys, f) for f in of[s])) for s in each}
-            for request, each in meant.items()
+            request: {
+                subject: tuple(sorted(form_digest(self._keys, f) for f in found))
+                for subject, found in each.items()
+            }
+            for request, each in kept_out.items()
         }
 
     def _indexes(self, history: list[DatasetVersion], destroyed: set[str]) -> Iterator[Path]:

@@ -19,6 +19,7 @@ NOT_TEXT = "is not UTF-8"
 CHAT = "a list of chat messages; one text a row is read: write there what the person said"
 
 ROW, MALFORMED, GIVEN = "\0row", "\0malformed", "\0given"
+GIVEN_RECORD = "\0given record"
 """Columns of a chunk that are the system's own: the number of the row, why it cannot be read, the
 subject as the source spells it. No column of a source has such a name: [data] and [tiers] take none
 with a NUL."""

@@ -5,14 +5,16 @@ person's whatever TimeZone, DateStyle or other setting of the database, its role
 environment (PGTZ, PGOPTIONS) writes a value by. What has no type of ours comes as PostgreSQL writes
 it, under settings that are pinned for the session.
 
-The query goes by the extended protocol, which takes exactly one statement, in a transaction that
-may only read.
+What the query itself means is also settled: every setting that an account may make, and that says
+how clients are served, has the value that PostgreSQL is built with, whatever role, database or
+environment (PGOPTIONS) say. Tables outside the schema `public` are named with theirs.
+
+The query is that of a cursor, which is one SELECT or VALUES, in a transaction that may only read.
 """
 
 import datetime
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -35,6 +37,15 @@ _PINNED = {
     "xmlbinary": "base64",
 }
 """Settings by which PostgreSQL writes values, and reads the text of a query."""
+_AS_BUILT = """
+    SELECT set_config(name, boot_val, false) FROM pg_settings
+    WHERE context = 'user' AND setting IS DISTINCT FROM boot_val
+        AND (category LIKE 'Client Connection Defaults%' OR category LIKE 'Version and Platform%')
+        AND name NOT IN ('client_encoding', 'TimeZone')
+        AND name !~ '^(default_)?transaction_|timeout'
+"""
+"""How a query is understood, as PostgreSQL is built to: other settings of these kinds are how long
+things may take, and what is pinned below."""
 _ROWS = 10_000
 _DIGITS = 76
 """Of a decimal256 (Arrow)."""
@@ -63,10 +74,10 @@ def write_answer(source: str, query: str, path: Path) -> None:
             "s3t[postgresql]"
         ) from None
     try:
-        with _connected(source) as connection, connection.cursor() as cursor:
-            chunked = psycopg.capabilities.has_stream_chunked()
-            rows = cursor.stream(query, size=_ROWS if chunked else 1)
-            _write(path, rows, lambda: _columns(cursor.description or ()))
+        with _connected(source) as connection, connection.cursor("answer") as cursor:
+            cursor.execute(query.encode())
+            columns = _columns(cursor.description or ())
+            _write(path, columns, lambda: cursor.fetchmany(_ROWS))
     except psycopg.OperationalError as error:
         raise StorageError(
             f"expected the database of the source to answer, got {type(error).__name__}; see that "
@@ -83,10 +94,15 @@ def write_answer(source: str, query: str, path: Path) -> None:
 def _connected(source: str) -> "psycopg.Connection[tuple[object, ...]]":
     """A connection under the pinned settings, whose transactions may only read."""
     import psycopg
+    from psycopg.conninfo import conninfo_to_dict
     from psycopg.types.string import TextLoader
 
-    connection = psycopg.connect(source, connect_timeout=30, client_encoding="utf8")
+    elsewhere = {} if "hostaddr" in conninfo_to_dict(source) else {"hostaddr": ""}  # PGHOSTADDR
+    connection = psycopg.connect(
+        source, connect_timeout=30, client_encoding="utf8", options="", **elsewhere
+    )
     try:
+        connection.execute(_AS_BUILT)
         for name, value in _PINNED.items():  # after what environment, role and database say
             connection.execute("SELECT set_config(%s, %s, false)", (name, value))
         connection.commit()
@@ -103,20 +119,18 @@ def _connected(source: str) -> "psycopg.Connection[tuple[object, ...]]":
 
 
 def _write(
-    path: Path, rows: Iterator[Sequence[object]], columns_of: Callable[[], list[_Column]]
+    path: Path, columns: list[_Column], more: Callable[[], list[tuple[object, ...]]]
 ) -> None:
+    """`more`: the next rows, none behind the last."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    some = list(islice(rows, _ROWS))
-    columns = columns_of()
     schema = pa.schema([pa.field(c.name, c.kind) for c in columns])
     with pq.ParquetWriter(path, schema) as file:
-        while some:
-            cells = zip(*some, strict=True)
+        while rows := more():
+            cells = zip(*rows, strict=True)
             arrays = [_array(c, given) for c, given in zip(columns, cells, strict=True)]
             file.write_batch(pa.RecordBatch.from_arrays(arrays, schema=schema))
-            some = list(islice(rows, _ROWS))
 
 
 def _array(column: _Column, cells: Iterable[object]) -> "pa.Array":

@@ -124,7 +124,7 @@ def _listed(value: str) -> list[str] | None:
         try:
             found = read(value)
             return list(map(_label, found)) if isinstance(found, list) else None
-        except (ValueError, SyntaxError, RecursionError, MemoryError, NotAnId):
+        except (ValueError, TypeError, SyntaxError, RecursionError, MemoryError, NotAnId):
             continue
     return None
 

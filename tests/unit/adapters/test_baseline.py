@@ -11,6 +11,7 @@ from s3t_core.erasure.events import LedgerEvent
 DIGESTS = {
     *("before", "certificate", "commitment", "digest", "dir", "document", "ids", "key_check"),
     *("left", "near", "new", "objects", "old", "old_public", "once", "record", "salt"),
+    *("key", "public", "seals_to"),
     *("signing_key", "stages", "subject", "suppression", "tokenizer_digest", "vouched"),
 }
 NUMBERS = {

@@ -48,6 +48,8 @@ BAD = {
     "nothing": [],
     "an object": {"role": "user"},
     "an unknown role": [{"role": "narrator", "content": "x"}, SAY],
+    "a role that is a list": [{"role": [], "content": "x"}, SAY],
+    "a role that is an object": [{"role": {}, "content": "x"}, SAY],
     "a tool": [ASK, {"role": "tool", "content": "x"}, SAY],
     "the assistant first": [SAY, ASK, SAY],
     "the user twice": [ASK, ASK, SAY],

@@ -1,6 +1,8 @@
 """Where versions are pushed, as DVC reads it: whatever the directory is called."""
 
+import os
 import tempfile
+import threading
 from pathlib import Path
 
 import pytest
@@ -10,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
+from flows.adapters import dvc_repository, s3
 from flows.adapters.dvc_repository import (
     DvcRepository,
     commit_files,
@@ -18,6 +21,7 @@ from flows.adapters.dvc_repository import (
 )
 from flows.adapters.git import run_git
 from flows.adapters.s3 import S3Blobs
+from flows.settings import prepare_environment
 from s3t_core.config.places import DvcConfig
 from s3t_core.errors import StorageError
 
@@ -184,3 +188,46 @@ def test_what_the_system_commits_names_nobody(
     log = run_git("-C", str(root), "log", "--format=%an %ae %cn %ce %B").stdout
     assert log.split() == ["s3t", "s3t@localhost", "s3t", "s3t@localhost", "Settings"]
     assert not [p for p in (root / ".git").rglob("*") if p.is_file() and b"anna" in p.read_bytes()]
+
+
+@pytest.mark.parametrize("how", ["a file of the user's", "a variable"])
+def test_what_tells_fsspec_of_another_server_counts_for_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, how: str
+) -> None:
+    """It stands beside DVC's own settings, and above AWS's."""
+    import fsspec.config
+
+    for name, value in (("KEY_ID", "a"), ("KEY", "b")):
+        monkeypatch.setenv(f"AWS_{'ACCESS' if name == 'KEY_ID' else 'SECRET_ACCESS'}_{name}", value)
+    monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9")
+    monkeypatch.setattr(s3, "_CLIENT", threading.local())
+    monkeypatch.setitem(fsspec.config.conf, "s3", {"endpoint_url": "http://127.0.0.1:1"})
+    if how == "a variable":
+        monkeypatch.setenv("FSSPEC_S3_ENDPOINT_URL", "http://127.0.0.1:1")
+    init_repositories(tmp_path, "s3://copies/main")
+    repository = DvcRepository(tmp_path, "s3://copies/main")
+    assert [b.url for b in repository.bucket_remotes()] == ["s3://copies/main"]
+    with repository.opened() as repo:
+        client = repo.cloud.get_remote_odb("s3t").fs.fs.s3
+        assert client.meta.endpoint_url == "http://127.0.0.1:9"
+    prepare_environment(tmp_path)
+    assert not [name for name in os.environ if name.startswith("FSSPEC_")]
+
+
+def test_a_remote_that_is_reached_elsewhere_all_the_same_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        monkeypatch.setenv(name, "x")
+    monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9")
+    init_repositories(tmp_path, "s3://copies/main")
+    monkeypatch.setattr(dvc_repository, "endpoint", lambda: "http://127.0.0.1:1")
+    with pytest.raises(StorageError, match="got another one"):
+        DvcRepository(tmp_path, "s3://copies/main").bucket_remotes()
+
+
+def test_a_cache_that_is_opened_to_a_group_is_refused(tmp_path: Path) -> None:
+    init_repositories(tmp_path, ".s3t/remote")
+    (tmp_path / ".dvc/config.local").write_text("[cache]\n    shared = group\n")
+    with pytest.raises(StorageError, match="its owner's alone"):
+        DvcRepository(tmp_path, ".s3t/remote").remotes()

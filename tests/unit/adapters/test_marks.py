@@ -1,6 +1,8 @@
 """A place serves one workspace, and lies neither within nor around another's (edges 19.8). Buckets:
 tests/stack."""
 
+import threading
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -69,3 +71,36 @@ def test_a_store_knows_nothing_of_what_lies_deeper(tmp_path: Path) -> None:
         and store.bindings() == {"key": mine}
         and inner.holds(theirs)
     )
+
+
+@pytest.mark.parametrize(("one", "other"), [("a", "a"), ("a", "a/b"), ("a/b/c", "a")])
+def test_of_two_that_claim_a_place_at_once_at_most_one_has_it(
+    tmp_path: Path, one: str, other: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Neither sees the other's mark before it writes its own."""
+    looked = threading.Barrier(2)
+    write_new = LocalBlobs.write_new
+
+    def late(blobs: LocalBlobs, name: str, data: bytes) -> bool:
+        looked.wait(10)
+        return write_new(blobs, name, data)
+
+    monkeypatch.setattr(LocalBlobs, "write_new", late)
+    have: list[str] = []
+
+    def claim(folder: str, owner: str) -> None:
+        with suppress(WorkspaceError):
+            _claim(tmp_path / folder, owner)
+            have.append(owner)
+
+    claims = [
+        threading.Thread(target=claim, args=(folder, owner))
+        for folder, owner in ((one, "mine"), (other, "theirs"))
+    ]
+    for each in claims:
+        each.start()
+    for each in claims:
+        each.join()
+    marks = {p.read_text() for p in tmp_path.rglob(OWNER)}
+    assert marks == set(have) and len(have) <= 1
+    assert one != other or len(have) == 1

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
-from hypothesis import given
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from flows.adapters.sources import read_chunks
@@ -210,3 +210,14 @@ def test_a_list_where_one_label_is_asked_for_says_which_task_takes_it(tmp_path: 
     lines.write_text(json.dumps({"text": "t", "subject": "s", "label": ["up"]}) + "\n")
     (frame,) = read_chunks(str(lines), DataConfig(labels=LABELS))
     assert "multilabel" in frame[MALFORMED].iloc[0]
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.text("[]{}()'\",:ab1.-", max_size=12))
+@example("[{[]}]")
+@example("[{{}}]")
+@example("{[]: 1}")
+def test_no_cell_whatever_it_holds_ends_more_than_its_row(written: str) -> None:
+    reading = LabelSets(LABELS)
+    [spelt] = reading.of([written])
+    assert isinstance(reading.problem(str(spelt)), str)

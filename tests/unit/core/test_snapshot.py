@@ -1,6 +1,7 @@
 """The data canon: slices are sets, digests are keyed, files hold no ids."""
 
 import random
+from itertools import product
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,7 @@ from hypothesis import strategies as st
 from flows.adapters.processes import mapping
 from s3t_core.domain import Part, SliceId, Tiers, Topology
 from s3t_core.errors import DataError, GuaranteeError, StorageError, WorkspaceError
+from s3t_core.identity import spelt_under
 from s3t_core.identity_index import IDENTITY_PATH
 from s3t_core.keys import WorkspaceKeys, keyed_digest
 from s3t_core.records import Row, slice_digest, subject_digest
@@ -30,6 +32,7 @@ from s3t_core.snapshot import (
     SnapshotBuilder,
     SourceRow,
     Suppressed,
+    near_digests,
     suppression_digest,
 )
 
@@ -323,3 +326,53 @@ def test_a_full_disk_under_the_spool_is_an_error_even_for_its_last_rows(tmp_path
         # before anything is read back: what reads first is the writing of slices, which begins so
         builder.close()
     builder.close()  # once more, as whoever cleans up does
+
+
+RULES: tuple[tuple[str, ...], ...] = (
+    (),
+    ("exact",),
+    ("case",),
+    ("trim",),
+    ("unicode",),
+    ("integer",),
+    ("trim", "unicode", "case", "integer"),
+)
+
+
+@pytest.mark.parametrize(("before", "after"), product(RULES, repeat=2))
+@pytest.mark.parametrize("record", ["", " R0-0", "17.0"])
+def test_what_was_erased_under_one_rule_stays_out_of_the_same_file_under_any_other(
+    tmp_path: Path, before: tuple[str, ...], after: tuple[str, ...], record: str
+) -> None:
+    """A person, or one record; with a readable id, or as a row of which nobody can say which record
+    it is."""
+    subject = "Bob@Example.org "
+    spelt, spelt_record = spelt_under(before, subject), spelt_under(before, record)
+    listed = suppression_digest(KEYS, spelt, spelt_record)
+    near = frozenset(near_digests(KEYS, subject, spelt, spelt_record, before))
+    partly = frozenset({subject_digest(KEYS, spelt)} if record else ())
+    suppressed = Suppressed(
+        frozenset() if record else frozenset({listed}),
+        frozenset({listed}) if record else frozenset(),
+        partly,
+        near,
+    )
+    builder = SnapshotBuilder(KEYS, TOPOLOGY, 0.3, tmp_path, suppressed, id_rule=after)
+    now, now_record = spelt_under(after, subject), spelt_under(after, record)
+    row = SourceRow(1, now, now_record, "text", "a", "c", None, subject, record)
+    other = row._replace(number=2, subject="ann", given="ann")
+    builder.add([row, other])
+    assert builder.counts.suppressed == 1
+    assert builder.is_suppressed(now, now_record, subject, record)
+    assert builder.is_suppressed(now, "", subject), "any of its records, for all anybody can say"
+    assert not builder.is_suppressed("ann", now_record, "ann", record)
+
+
+def test_a_row_that_is_left_out_says_nothing_of_tiers(tmp_path: Path) -> None:
+    gone = suppression_digest(KEYS, "s1")
+    tiers = Tiers("plan", (("a",), ("b",)), (1, 2))
+    builder = SnapshotBuilder(KEYS, TOPOLOGY, 0.3, tmp_path, Suppressed(frozenset({gone})), tiers)
+    builder.add(
+        [SourceRow(1, "s1", "", "t", "a", "c", 1), SourceRow(2, "s2", "", "t", "a", "c", 0)]
+    )
+    assert builder.tiers_seen == {0}

@@ -30,7 +30,9 @@ from s3t_core.release_json import release_to_json, stage_to_json
 from tests.faults.carried import OUTCOMES, plan_for
 
 NOW, EARLIER, DUE = "2026-01-02T00:00:00Z", "2026-01-01T00:00:00Z", "2026-02-01T00:00:00Z"
-OLD, NEW, THIRD = (Ed25519PrivateKey.from_private_bytes(bytes([n]) * 32) for n in (1, 2, 3))
+OLD, NEW, THIRD, APART, ELSEWHERE = (
+    Ed25519PrivateKey.from_private_bytes(bytes([n]) * 32) for n in range(1, 6)
+)
 A = StageRecord("key a", "digest a", 0, (0,), ("content 0",))
 B = StageRecord("key b", "digest b", 0, (1,), ("content 1",))
 C = StageRecord("key c", "digest c", 0, (0,), ("content 0 later",))
@@ -124,6 +126,25 @@ def _key(old: Ed25519PrivateKey, new: Ed25519PrivateKey, **changed: Any) -> Even
         "vouched": old.sign(VOUCHED + bytes.fromhex(ids[1])).hex(),
         **changed,
     }
+
+
+def _intake(private: Ed25519PrivateKey, **changed: Any) -> Event:
+    raw = private.public_key().public_bytes(Encoding.Raw, PublicFormat.Raw)
+    return {
+        "type": "intake",
+        "state": "added",
+        "key": key_id(private.public_key()),
+        "public": raw.hex(),
+        "seals_to": "0b" * 32,
+        "called": "web",
+        "by": "officer",
+        **changed,
+    }
+
+
+def _intake_removed(private: Ed25519PrivateKey) -> Event:
+    known = key_id(private.public_key())
+    return {"type": "intake", "state": "removed", "key": known, "by": "officer"}
 
 
 def _moving(state: str, move: str = "m") -> Event:
@@ -225,7 +246,7 @@ HISTORY: tuple[tuple[str, list[Event]], ...] = (
             {"type": "closed", "request": "q2", "kind": "withdrawal", "certificate": DOCUMENT},
         ],
     ),
-    ("rotated", [_key(OLD, NEW)]),
+    ("rotated", [_key(OLD, NEW), _intake(APART)]),
 )
 NAMES = [name for name, _ in HISTORY]
 
@@ -255,6 +276,15 @@ LEGAL: dict[str, tuple[Event, set[str]]] = {
     "another cache": ({"type": "cache", "dir": "/c", "shared": True}, DATA),
     "a cache without a name": ({"type": "cache", "dir": "", "shared": True}, set()),
     "a cache that nobody says who shares": ({"type": "cache", "dir": "/c", "shared": None}, set()),
+    "an intake host": (_intake(ELSEWHERE), _states("begun", "rotated")),
+    "an intake host whose key signs closing documents": (_intake(OLD), set()),
+    "an intake host with another's key": (_intake(ELSEWHERE, key="0" * 64), set()),
+    "an intake host that seals to nobody": (_intake(ELSEWHERE, seals_to="0b"), set()),
+    "an intake host without a name": (_intake(ELSEWHERE, called=""), set()),
+    "an intake host twice": (_intake(APART), _states("begun", "closed")),
+    "an intake host, removed": (_intake_removed(APART), {"rotated"}),
+    "an intake host that never was, removed": (_intake_removed(ELSEWHERE), set()),
+    "the key of an intake host, to sign closing documents": (_key(NEW, APART), set()),
     "an experiment": (_experiment(), DATA),
     "an experiment at no place": (_experiment(location=""), set()),
     "an experiment that nobody knows when it was made": (_experiment(created="1"), set()),
@@ -895,11 +925,36 @@ def test_every_moment_of_a_request_moves_when_the_clock_is_put_right() -> None:
     back = {"type": "clock", "time": "2025-12-03T00:00:00Z", "before": state.time}
     asked = fold([back], state, state.size).requests["q1"]
     assert asked.clock_corrected and asked.received == "2025-12-03T00:00:00Z"
-    assert (asked.extended_from, asked.due) == ("2026-01-02T00:00:00Z", "2026-01-30T00:00:00Z")
+    assert (asked.extended_from, asked.due) == ("2026-01-02T00:00:00Z", "2026-02-02T00:00:00Z")
     times = {
         f.name for f in fields(asked) if re.fullmatch(r"\d{4}-.*Z", str(getattr(asked, f.name)))
     }
     assert times == {"received", "due", "extended_from"}  # another one has to move as well
+
+
+@pytest.mark.parametrize(
+    ("due", "extended", "now", "expected"),
+    [
+        ("2028-08-09T00:00:00Z", "", "2027-01-31T00:00:00Z", ("2027-02-28T00:00:00Z", "")),
+        (
+            "2028-08-09T00:00:00Z",
+            "2028-10-09T00:00:00Z",
+            "2027-01-31T00:00:00Z",
+            ("2027-04-28T00:00:00Z", "2027-02-28T00:00:00Z"),
+        ),
+        ("2028-08-24T00:00:00Z", "", "2027-01-31T00:00:00Z", ("2027-03-17T00:00:00Z", "")),
+        ("2028-07-15T00:00:00Z", "", "2027-01-31T00:00:00Z", ("2027-02-05T00:00:00Z", "")),
+    ],
+)
+def test_what_was_a_month_is_one_again_where_the_clock_is_put_right(
+    due: str, extended: str, now: str, expected: tuple[str, str]
+) -> None:
+    """A request of 2028-07-10, by a clock that ran ahead."""
+    came = "2028-07-10T00:00:00Z"
+    asked = fold([*_history("asked")]).requests["q1"]
+    ahead = replace(asked, received=came, due=extended or due, extended_from=extended and due)
+    moved = ahead.received_at(now)
+    assert (moved.due, moved.extended_from) == expected
 
 
 def test_more_time_is_given_once() -> None:
