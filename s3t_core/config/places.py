@@ -57,10 +57,10 @@ _ODD_IN_BUCKET = frozenset('#?@%\\*[]{}^`"<>|')
 
 
 def is_plain_bucket(url: str) -> bool:
-    """Whether a URL s3://BUCKET/PREFIX is the same place to whoever reads it: a bucket and a prefix
-    of names, none of them empty, "." or "..", without signs that a URL gives a meaning."""
-    bucket, _, prefix = url.removeprefix("s3://").partition("/")
-    names = [bucket, *prefix.removesuffix("/").split("/")]
+    """Whether a URL s3://BUCKET/PREFIX, or s3://BUCKET, is the same place to whoever reads it: a
+    bucket and a prefix of names, none of them empty, "." or "..", without signs that a URL gives a
+    meaning."""
+    names = url.removeprefix("s3://").removesuffix("/").split("/")
     return (
         url.startswith("s3://")
         and not any(name in ("", ".", "..") for name in names)
@@ -79,7 +79,8 @@ def _place(value: str) -> str:
         raise ValueError(
             f"expected a directory or s3://BUCKET/PREFIX, got {value.partition('://')[0]}://..."
         )
-    if value.startswith("s3://") and not is_plain_bucket(value):
+    has_prefix = "/" in value.removeprefix("s3://").removesuffix("/")
+    if value.startswith("s3://") and not (has_prefix and is_plain_bucket(value)):
         raise ValueError(
             "expected s3://BUCKET/PREFIX in plain names, without keys in it, which come from the "
             "environment or from AWS's own files, without empty parts, and without # ? % and the "

@@ -146,6 +146,17 @@ def test_a_bucket_that_is_read_as_two_places_is_refused_wherever_it_is_named(
         DvcRepository(tmp_path, ".s3t/remote").remotes()
 
 
+def test_a_whole_bucket_may_be_a_second_remote(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(dvc_repository, "_check_reached", lambda _: None)
+    init_repositories(tmp_path, ".s3t/remote")
+    (tmp_path / ".dvc/config").open("a").write("['remote \"second\"']\n    url = s3://copies\n")
+    assert [b.url for b in DvcRepository(tmp_path, ".s3t/remote").bucket_remotes()] == [
+        "s3://copies"
+    ]
+
+
 @settings(max_examples=200, deadline=None)
 @given(st.text("ab/.#?%@ é-", min_size=1, max_size=12))
 def test_a_place_in_a_bucket_that_the_settings_take_is_the_same_one_to_dvc(prefix: str) -> None:
