@@ -107,7 +107,9 @@ def test_a_column_may_have_any_name(
         json.loads((p.state_dir / QUARANTINE).read_text()) for p in (place, other)
     )
     assert {names.get(c, c): v for c, v in line["values"].items()} == renamed_line["values"]
-    assert line | {"values": {}, "seal": ""} == renamed_line | {"values": {}, "seal": ""}
+    assert names.get(line["label"], line["label"]) == renamed_line["label"]
+    named = {"values": {}, "seal": "", "label": ""}
+    assert line | named == renamed_line | named
 
 
 @pytest.mark.parametrize("lost", ["records", "subjects"])

@@ -39,6 +39,7 @@ ELSEWHERE = {
     "deferred",
     "uncertified",
     "resumed",
+    "intake",
 }
 """Kinds of events that this walk does not come to; their bytes are kept in golden/events.jsonl."""
 OF_ONE_RUN = {
