@@ -2,6 +2,7 @@
 
 import os
 import tempfile
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -58,14 +59,18 @@ def pytest_configure(config: pytest.Config) -> None:
 
 @pytest.hookimpl(tryfirst=True)  # before -m chooses
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """All variants of a test that is `long_but_first`, save its first one, are `long`."""
-    begun: set[str] = set()
+    """All variants of a test that is `long_but_first`, save its first one, are `long`; with
+    `every=N`, all save every N-th."""
+    seen: Counter[str] = Counter()
     for item in items:
-        if item.get_closest_marker("long_but_first"):
-            test = item.nodeid.partition("[")[0]
-            if test in begun:
-                item.add_marker(pytest.mark.long)
-            begun.add(test)
+        marker = item.get_closest_marker("long_but_first")
+        if marker is None:
+            continue
+        test = item.nodeid.partition("[")[0]
+        every = marker.kwargs.get("every")
+        if seen[test] % every if every else seen[test]:
+            item.add_marker(pytest.mark.long)
+        seen[test] += 1
 
 
 @pytest.fixture(scope="session")

@@ -22,6 +22,7 @@ def full(tiny_backbone: Path, request: pytest.FixtureRequest) -> TinySystem:
     return system
 
 
+@pytest.mark.long_but_first(every=4)
 @pytest.mark.parametrize("shard", range(SHARDS))
 @pytest.mark.parametrize("index", range(SLICES))
 def test_each_replica_after_deactivation_equals_the_same_stages_trained_without_the_slice(

@@ -88,6 +88,7 @@ CASES = [
 ]
 
 
+@pytest.mark.long_but_first
 @pytest.mark.parametrize(("kind", "precision"), CASES)
 def test_what_is_left_after_an_erasure_equals_what_never_saw_the_row(
     writer: Path, tmp_path: Path, kind: str, precision: str

@@ -133,6 +133,7 @@ def test_exactly_the_adapter_of_the_block_and_a_head_train_and_a_fresh_one_chang
     }
 
 
+@pytest.mark.long_but_first(every=5)
 @pytest.mark.parametrize(("backbone", "kind"), CASES)
 def test_a_deeper_stage_leaves_the_earlier_ones_as_they_were(
     trained: Callable[[str, str], TinySystem], backbone: str, kind: str
@@ -162,6 +163,7 @@ def test_a_deeper_stage_leaves_the_earlier_ones_as_they_were(
     )  # each does something
 
 
+@pytest.mark.long_but_first(every=5)
 @pytest.mark.parametrize(("backbone", "kind"), CASES)
 def test_after_a_deactivation_every_live_stage_equals_one_that_never_saw_the_slice(
     trained: Callable[[str, str], TinySystem],
@@ -210,6 +212,7 @@ def test_after_a_deactivation_every_live_stage_equals_one_that_never_saw_the_sli
     )
 
 
+@pytest.mark.long_but_first(every=5)
 @pytest.mark.parametrize(("backbone", "kind"), CASES)
 def test_shards_answer_together_as_they_do_one_by_one(
     trained: Callable[[str, str], TinySystem], backbone: str, kind: str

@@ -73,6 +73,7 @@ def _cut(release: Release, shard: int, depth: int) -> Release:
     )
 
 
+@pytest.mark.long_but_first(every=5)
 @pytest.mark.parametrize(("backbone", "kind"), CASES)
 def test_of_one_live_shard_it_answers_as_that_does(
     trained: Trained, precision: str, backbone: str, kind: str
@@ -114,6 +115,7 @@ def test_every_weight_is_the_backbones_and_the_mean_update_of_the_live_shards(
     assert unlike  # the shallow one adds nothing to what the others do
 
 
+@pytest.mark.long_but_first(every=5)
 @pytest.mark.parametrize(("backbone", "kind"), CASES)
 def test_after_a_deactivation_every_byte_equals_one_that_never_saw_the_record(
     trained: Trained, folders: dict[str, Path], backbone: str, kind: str

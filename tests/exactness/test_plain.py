@@ -59,6 +59,7 @@ def _merged(system: TinySystem, release: Release) -> Ensemble:
     )
 
 
+@pytest.mark.long_but_first(every=5)
 @pytest.mark.parametrize("kind", ADAPTER_KINDS)
 @pytest.mark.parametrize("tied", [True, False])
 def test_a_language_model_is_written_as_one_that_never_saw_what_was_erased(

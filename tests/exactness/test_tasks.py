@@ -111,6 +111,7 @@ def _kept(path: Path, remaining: Slices) -> Activations:
     return Activations(store)
 
 
+@pytest.mark.long_but_first(every=5)
 @pytest.mark.parametrize(("task", "backbone", "kind", "precision"), CASES)
 def test_what_is_left_after_an_erasure_equals_what_never_saw_the_row(
     folders: dict[str, Path], tmp_path: Path, task: str, backbone: str, kind: str, precision: str

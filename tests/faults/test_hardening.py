@@ -63,6 +63,7 @@ def _run(
     )
 
 
+@pytest.mark.long_but_first
 @pytest.mark.parametrize("path", ["{root}:", ":{root}", "{root}::", "{root}:.", "{root}:sub"])
 def test_an_entry_too_many_in_pythonpath_is_no_way_in(
     tmp_path: Path, tiny_backbone: Path, path: str

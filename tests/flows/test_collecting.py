@@ -36,6 +36,7 @@ def _database(place: Workspace) -> Iterator[sqlite3.Connection]:
     forget_connections()
 
 
+@pytest.mark.long_but_first(every=3)
 @pytest.mark.parametrize("row", PLACES)
 @pytest.mark.parametrize("whose", ["a stranger's", "the workspace's keys"])
 def test_an_erasure_removes_nothing_that_a_row_of_the_registry_merely_names(

@@ -287,6 +287,7 @@ def _elsewhere(place: Path) -> None:
     place.rename(place.parent / "weights")
 
 
+@pytest.mark.long_but_first
 @pytest.mark.parametrize("done", [_hidden, _linked, _apart, _elsewhere])
 def test_nobody_says_destroyed_of_weights_that_are_somewhere(
     place: Workspace, tmp_path: Path, done: Callable[[Path], None]

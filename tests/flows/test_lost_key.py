@@ -53,6 +53,7 @@ def test_an_erasure_without_the_key_begins_nothing(trained: Callable[..., Worksp
     _is_erased_by_another_key(place, asked.request_id)
 
 
+@pytest.mark.long_but_first
 @pytest.mark.parametrize("step", [STEPS[0], STEPS[2], STEPS[-1], "certified, not closed"])
 def test_a_key_lost_while_an_erasure_is_open_is_replaced_and_that_ends_it(
     trained: Callable[..., Workspace], monkeypatch: pytest.MonkeyPatch, step: str

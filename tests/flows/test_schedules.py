@@ -52,6 +52,7 @@ def _times(client: SyncPrefectClient, name: str) -> list[datetime]:
     return [run.expected_start_time for run in planned if run.expected_start_time]
 
 
+@pytest.mark.long_but_first(every=3)
 @pytest.mark.parametrize("ahead", [3, 29, 700])
 @pytest.mark.parametrize("name", [ERASE, AUDIT])
 def test_runs_that_were_planned_under_a_clock_that_was_ahead_are_taken_out(

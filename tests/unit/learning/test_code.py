@@ -69,6 +69,7 @@ def test_another_release_does_not_train_it(job: StageJob, how: str) -> None:
         train(others)
 
 
+@pytest.mark.long_but_first
 @pytest.mark.parametrize(
     ("module", "old", "new"),
     [
