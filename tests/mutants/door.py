@@ -552,7 +552,7 @@ MUTANTS = [
         where="s3t_core/erasure/rules.py::_intake",
         takes="known is not None and known.until is None",
         puts="True",
-        fails="tests/unit/erasure/test_rules.py::intake and removed",
+        fails="tests/unit/erasure/test_rules.py::removed_once",
     ),
     Mutant(
         name="intake: a sealed row passes for another request's",

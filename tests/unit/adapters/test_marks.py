@@ -1,15 +1,14 @@
 """A place serves one workspace, and lies neither within nor around another's (edges 19.8). Buckets:
 tests/stack."""
 
-import threading
-from contextlib import suppress
 from pathlib import Path
 
 import pytest
 
+from flows.adapters import marks
 from flows.adapters.marks import OWNER, claim_place
 from s3t_core.errors import WorkspaceError
-from s3t_core.learning.store import LocalBlobs, StageStore
+from s3t_core.learning.store import Blobs, LocalBlobs, StageStore
 
 KEYS = Path(".s3t") / "keys"
 
@@ -73,34 +72,20 @@ def test_a_store_knows_nothing_of_what_lies_deeper(tmp_path: Path) -> None:
     )
 
 
-@pytest.mark.parametrize(("one", "other"), [("a", "a"), ("a", "a/b"), ("a/b/c", "a")])
+@pytest.mark.parametrize(("first", "second"), [("a", "a"), ("a", "a/b"), ("a/b/c", "a")])
 def test_of_two_that_claim_a_place_at_once_at_most_one_has_it(
-    tmp_path: Path, one: str, other: str, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, first: str, second: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Neither sees the other's mark before it writes its own."""
-    looked = threading.Barrier(2)
-    write_new = LocalBlobs.write_new
+    """The second has looked, and found nothing, when the first claims it."""
+    look, looked = marks._is_beside, list[bool]()
 
-    def late(blobs: LocalBlobs, name: str, data: bytes) -> bool:
-        looked.wait(10)
-        return write_new(blobs, name, data)
+    def late(blobs: Blobs, is_workspace: Path) -> bool:
+        looked.append(look(blobs, is_workspace))
+        if len(looked) == 1:
+            _claim(tmp_path / first, "theirs")
+        return looked[0] if len(looked) == 1 else look(blobs, is_workspace)
 
-    monkeypatch.setattr(LocalBlobs, "write_new", late)
-    have: list[str] = []
-
-    def claim(folder: str, owner: str) -> None:
-        with suppress(WorkspaceError):
-            _claim(tmp_path / folder, owner)
-            have.append(owner)
-
-    claims = [
-        threading.Thread(target=claim, args=(folder, owner))
-        for folder, owner in ((one, "mine"), (other, "theirs"))
-    ]
-    for each in claims:
-        each.start()
-    for each in claims:
-        each.join()
-    marks = {p.read_text() for p in tmp_path.rglob(OWNER)}
-    assert marks == set(have) and len(have) <= 1
-    assert one != other or len(have) == 1
+    monkeypatch.setattr(marks, "_is_beside", late)
+    with pytest.raises(WorkspaceError, match="another"):
+        _claim(tmp_path / second, "mine")
+    assert [p.read_text() for p in tmp_path.rglob(OWNER)] == ["theirs"]

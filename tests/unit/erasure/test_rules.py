@@ -932,6 +932,14 @@ def test_every_moment_of_a_request_moves_when_the_clock_is_put_right() -> None:
     assert times == {"received", "due", "extended_from"}  # another one has to move as well
 
 
+def test_an_intake_host_is_removed_once() -> None:
+    removed = {"time": NOW, **_intake_removed(APART)}
+    state = fold([*_history("rotated"), removed])
+    assert not _takes(state, removed)
+    known = state.intakes[removed["key"]]
+    assert known.until == state.size - 1 and known.since < known.until
+
+
 @pytest.mark.parametrize(
     ("due", "extended", "now", "expected"),
     [
