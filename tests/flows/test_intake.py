@@ -91,6 +91,8 @@ def test_what_it_took_is_erased_and_its_id_lies_nowhere_until_then(
     assert verify_path(path, [place.keys_dir / "signing.pub"])["valid"]
     assert not any(CANARY_TEXT.encode() in found for found in _files(place.root / "data"))
     assert place.ledger.state().outcomes[request.request_id][0] == "erased"
+    [scan] = [e for e in place.ledger.events() if e.get("step") == "scan"]
+    assert scan["ids_lost"] == [], "its id was looked for"
 
 
 def test_another_spelling_is_sealed_too_and_what_was_known_is_not_again(
