@@ -1,6 +1,6 @@
 -- Least privileges on the workspace's database (docs/operations.md). Run it in that database as a superuser, or as its
 -- owner where that may make roles; then give a role of these to whoever needs it: CREATE ROLE ann LOGIN IN ROLE s3t_requests.
--- Run it again after an upgrade.
+-- Run it again after an upgrade, once the owner has run a command of the new release.
 --
 --   s3t_requests   takes requests, and nothing else: for the door of a host apart (docs/http.md)
 --   s3t_decides    takes and answers requests; cannot erase, nor write in the ledger what only an erasure, a training or an

@@ -4,7 +4,7 @@ transaction, and every row is held against the ledger when it is read (check_req
 when a command begins (s3t_core.erasure.closing.check_book).
 """
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 
 from sqlalchemy import Connection, bindparam, delete, insert, select, update
 
@@ -34,7 +34,7 @@ class SqlRequestBook:
     def __init__(
         self,
         database: Database,
-        beside: Callable[[Connection, Iterable[str]], None] = lambda *_: None,
+        beside: Callable[[Connection, Iterable[str]], None] | None = None,
     ) -> None:
         """`beside`: what else is written, in the same transaction, of requests that are accepted,
         or of which other spellings are told."""
@@ -60,16 +60,32 @@ class SqlRequestBook:
                 ],
             )
             accepted = [r for (r, event), n in zip(taken, new, strict=True) if event is n.event]
-            self._beside(connection, [r.request_id for r in accepted])
+            self._put_beside(connection, [r.request_id for r in accepted])
             self._database.append(connection, [event for _, event in taken if event is not None])
         return [request for request, _ in taken]
+
+    def _put_beside(self, connection: Connection, request_ids: Iterable[str]) -> None:
+        if self._beside is not None:
+            self._beside(connection, request_ids)
+
+    def keep_again(self, request_ids: Collection[str]) -> None:
+        """Write what is kept beside requests again, of which nothing new is told: one that was lost
+        comes back so. Not of those whose erasure has begun."""
+        if self._beside is None or not request_ids:
+            return
+        with self._database.transaction() as connection:
+            state = self._database.caught_up(connection).state
+            begun = {*state.begun}
+            self._beside(
+                connection, [r for r in request_ids if state.is_open(r) and r not in begun]
+            )
 
     def spell(self, entries: Iterable[RequestSpelt]) -> None:
         """Tell of other spellings that open requests were asked with, in one transaction. Raises
         LedgerError for one whose erasure has begun."""
         told = list(entries)
         with self._database.transaction() as connection:
-            self._beside(connection, [event.request for event in told])
+            self._put_beside(connection, [event.request for event in told])
             self._database.append(connection, told)
 
     def pending(self, at: State) -> list[DeletionRequest]:

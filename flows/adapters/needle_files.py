@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import re
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
@@ -14,9 +15,13 @@ from s3t_core.files import (
     remove_tree,
     sync_directory,
     write_atomically,
+    write_new,
 )
 from s3t_core.keys import is_sealed, keyed_digest, seal_over
 from s3t_core.ports import NeedlesFound
+
+_OURS = re.compile(r"req-[0-9A-Za-z-]+")
+"""Names of requests that a file of ids may bear."""
 
 
 class NeedleFiles:
@@ -24,27 +29,32 @@ class NeedleFiles:
     for something else would find nothing. One that somebody without the key changed, or put in
     another's place, counts as lost, and the certificate says so. Fills the port `Needles`."""
 
-    def __init__(self, folder: Path, key: bytes) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        key: bytes,
+    ) -> None:
         self.folder = folder
         self._key = key
 
-    def keep_ids(self, ids: Mapping[str, list[str]]) -> None:
+    def keep_ids(
+        self,
+        ids: Mapping[str, list[str]],
+    ) -> None:
         """Keep the ids as given, by request, in one file, before any of the requests is
         acknowledged."""
-        if ids:
-            path = self.folder / f"{min(ids)}.json"
-            path = (
-                path
-                if not path.exists()
-                else path.with_name(f"{min(ids)}-{uuid.uuid4().hex[:8]}.json")
-            )
-            write_atomically(
-                path,
-                self._sealed("ids", dict(ids)),
-                0o600,
-            )
+        if not ids:
+            return
+        first, data = min(ids), self._sealed("ids", dict(ids))
+        named = self.folder / f"{first if _OURS.fullmatch(first) else _another()}.json"
+        while not write_new(named, data, 0o600):  # another process keeps some of the same request
+            named = self.folder / f"{_another()}.json"
 
-    def gather(self, plan_id: str, texts: Mapping[str, Iterable[str]]) -> None:
+    def gather(
+        self,
+        plan_id: str,
+        texts: Mapping[str, Iterable[str]],
+    ) -> None:
         """Keep the texts that the scan will look for, by request."""
         kept = {request: sorted(set(of)) for request, of in texts.items()}
         write_atomically(
@@ -53,7 +63,11 @@ class NeedleFiles:
             0o600,
         )
 
-    def read(self, plan_id: str, recorded: Mapping[str, Iterable[str]]) -> NeedlesFound:
+    def read(
+        self,
+        plan_id: str,
+        recorded: Mapping[str, Iterable[str]],
+    ) -> NeedlesFound:
         """What to look for, and what is lost of it. `recorded`: digests of the ids as given, by
         request, as the ledger knows them."""
         given = self._given()
@@ -70,7 +84,10 @@ class NeedleFiles:
             texts_of=wanted,
         )
 
-    def _gathered(self, plan_id: str) -> dict[str, list[str]] | None:
+    def _gathered(
+        self,
+        plan_id: str,
+    ) -> dict[str, list[str]] | None:
         """What was gathered for a plan, by request; under "" by an earlier build, which did not
         tell whose texts are whose. None where it is lost."""
         kept = self._kept(self.folder / f"{plan_id}.json", plan_id)
@@ -79,12 +96,19 @@ class NeedleFiles:
         whole = {request: of for request, of in texts.items() if of is not None}
         return whole if len(whole) == len(texts) else None
 
-    def digest_of(self, request_id: str, given: str) -> str:
+    def digest_of(
+        self,
+        request_id: str,
+        given: str,
+    ) -> str:
         """By what the ledger knows an id as given of one request: it says nothing of another's, nor
         without the key."""
         return digest_of_id(self._key, request_id, given)
 
-    def ids_of(self, request_id: str) -> list[str]:
+    def ids_of(
+        self,
+        request_id: str,
+    ) -> list[str]:
         """The ids as given of one request, [] when there are none any more."""
         return self._given().get(request_id, [])
 
@@ -96,7 +120,11 @@ class NeedleFiles:
                 given.setdefault(request, {}).update(dict.fromkeys(ids))
         return {request: list(ids) for request, ids in given.items()}
 
-    def destroy(self, plan_id: str, request_ids: Iterable[str]) -> None:
+    def destroy(
+        self,
+        plan_id: str,
+        request_ids: Iterable[str],
+    ) -> None:
         """Remove them. Idempotent."""
         gone = set(request_ids)
         self._keep_only(lambda request_id: request_id not in gone)
@@ -104,14 +132,22 @@ class NeedleFiles:
             texts = self._gathered(plan_id) or {}
             self._keep_gathered(plan_id, {r: of for r, of in texts.items() if r and r not in gone})
 
-    def _keep_gathered(self, plan_id: str, texts: Mapping[str, list[str]]) -> None:
+    def _keep_gathered(
+        self,
+        plan_id: str,
+        texts: Mapping[str, list[str]],
+    ) -> None:
         """Nothing is written again but what gets less: a run that was cut off may come twice."""
         if not texts:
             remove_file(self.folder / f"{plan_id}.json")
         elif texts != self._gathered(plan_id):
             self.gather(plan_id, texts)
 
-    def forget(self, plan_id: str, request_ids: Iterable[str]) -> None:
+    def forget(
+        self,
+        plan_id: str,
+        request_ids: Iterable[str],
+    ) -> None:
         """Remove the ids of requests that are closed, and what a plan gathered for them, once no
         request is being accepted. Idempotent."""
         with self.accepting():
@@ -124,7 +160,10 @@ class NeedleFiles:
         with locked(self.folder.with_name("accepting.lock")):
             yield
 
-    def prune(self, keep: Callable[[], Iterable[str]]) -> None:
+    def prune(
+        self,
+        keep: Callable[[], Iterable[str]],
+    ) -> None:
         """Remove what a crash or a refused request left, however new it looks: everything but what
         `keep` returns."""
         with self.accepting():
@@ -138,7 +177,10 @@ class NeedleFiles:
                 wanted = {r: of for r, of in texts.items() if not r or r in kept}
                 self._keep_gathered(path.stem, wanted)
 
-    def files_of(self, keep: Callable[[], Iterable[str]]) -> list[Path]:
+    def files_of(
+        self,
+        keep: Callable[[], Iterable[str]],
+    ) -> list[Path]:
         """The files that hold nothing but what belongs to the plans and requests that `keep`
         returns: a scan passes over them, and over no other."""
         with self.accepting():
@@ -146,11 +188,18 @@ class NeedleFiles:
             plans = [p for p in self.folder.glob("plan-*.json") if self._is_of(p.stem, kept)]
             return plans + [p for p, asked in self._asked() if asked and asked.keys() <= kept]
 
-    def _is_of(self, plan_id: str, kept: set[str]) -> bool:
+    def _is_of(
+        self,
+        plan_id: str,
+        kept: set[str],
+    ) -> bool:
         texts = self._gathered(plan_id) if plan_id in kept else None
         return texts is not None and texts.keys() <= {"", *kept}
 
-    def _keep_only(self, wanted: Callable[[str], bool]) -> None:
+    def _keep_only(
+        self,
+        wanted: Callable[[str], bool],
+    ) -> None:
         """Drop the ids of every request that is not `wanted`. One process at a time: what one
         dropped, another must not write again."""
         if not self.folder.is_dir():
@@ -185,10 +234,18 @@ class NeedleFiles:
                 },
             )
 
-    def _sealed(self, what: str, kept: object) -> bytes:
+    def _sealed(
+        self,
+        what: str,
+        kept: object,
+    ) -> bytes:
         return canonical_json({"kept": kept, "seal": seal_over(self._key, f"needles {what}", kept)})
 
-    def _kept(self, path: Path, what: str) -> object:
+    def _kept(
+        self,
+        path: Path,
+        what: str,
+    ) -> object:
         """What was kept in a file, None where there is nothing that can be read under our seal."""
         try:
             found = json.loads(read_regular(path))
@@ -198,7 +255,15 @@ class NeedleFiles:
         return found["kept"] if genuine else None
 
 
-def digest_of_id(key: bytes, request_id: str, given: str) -> str:
+def _another() -> str:
+    return f"req-{uuid.uuid4().hex}"
+
+
+def digest_of_id(
+    key: bytes,
+    request_id: str,
+    given: str,
+) -> str:
     """The digest of an id as given of one request, hex (NeedleFiles.digest_of)."""
     return keyed_digest(
         key,

@@ -30,7 +30,11 @@ class OwnDoor:
     """A door that commands find. `secret` is "" and `socket` None where another one of this
     workspace is found, or none can be."""
 
-    def __init__(self, state_dir: Path, bound: socket.socket | None = None) -> None:
+    def __init__(
+        self,
+        state_dir: Path,
+        bound: socket.socket | None = None,
+    ) -> None:
         self._place, self.socket = state_dir / DOOR, bound
         self.secret = new_secret() if bound else ""
 
@@ -43,7 +47,10 @@ class OwnDoor:
         remove_file(self._place)
         remove_file(self._place.with_name(DOOR_SOCKET))
 
-    def say(self, port: int) -> None:
+    def say(
+        self,
+        port: int,
+    ) -> None:
         """It answers from now on, to whom asks for this port of the loopback address."""
         if self.secret:
             document = {"host": f"127.0.0.1:{port}", "secret": self.secret}
@@ -51,7 +58,10 @@ class OwnDoor:
 
 
 @contextlib.contextmanager
-def own_door(state_dir: Path, says: bool) -> Iterator[OwnDoor]:
+def own_door(
+    state_dir: Path,
+    says: bool,
+) -> Iterator[OwnDoor]:
     """One that is about to be opened; `says`: whether commands are to find it. When the block ends
     nobody is sent there any more."""
     with contextlib.ExitStack() as held:

@@ -117,7 +117,14 @@ def remove(
     opened = open_workspace(workspace)
     from flows.use_cases.intakes import remove_intake
 
-    show(as_json, remove_intake(opened, key_id, by), lambda found: [_render(found)])
+    show(
+        as_json,
+        remove_intake(opened, key_id, by),
+        lambda found: [
+            _render(found),
+            "Take its account away too: REVOKE s3t_requests FROM its role, or DROP ROLE.",
+        ],
+    )
 
 
 def _render(entry: "IntakeEntry") -> str:

@@ -222,7 +222,9 @@ class _Run:
         first = None
         if not draft.is_begun:
             first = train_first(self.workspace, self.held, self.problems, self.steps, draft.plan)
-        return self.eraser.begin(draft, first)
+        plan = self.eraser.begin(draft, first)
+        open_sealed(self.workspace)  # no other spelling of an id is taken from now on
+        return plan
 
 
 def what_waits(workspace: Carried, state: State) -> list[Waiting]:

@@ -6,17 +6,22 @@ workspace adds the public one and hands a file out (`add_intake`), the host inst
 (`install_intake`).
 """
 
-from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Protocol
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
+from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PublicKey
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict
 
-from flows.adapters.keys import read_signing_key
+from flows.adapters.keys import WORKSPACE_KEY, read_signing_key
 from flows.adapters.permissions import as_owner_only
-from flows.adapters.sealed_ids import SealedIds, forget_unsealing_key, new_unsealing_key
+from flows.adapters.sealed_ids import (
+    SealedIds,
+    Told,
+    forget_unsealing_key,
+    new_unsealing_key,
+)
 from flows.settings import CONFIG_NAME
 from flows.use_cases.documents import IntakeEntry
 from flows.use_cases.finding import Findable
@@ -54,6 +59,7 @@ def make_intake_key(root: Path) -> str:
     """On the host: make its key in a directory of its own, once; returns the public one, hex, for
     `add_intake`."""
     keys = root / ".s3t" / "keys"
+    _refuse_workspace(keys)
     if not (keys / INTAKE_KEY).exists():
         keys.mkdir(parents=True, exist_ok=True)
         as_owner_only(root / ".s3t")
@@ -61,7 +67,16 @@ def make_intake_key(root: Path) -> str:
         pem = private.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
         write_atomically(keys / INTAKE_KEY, pem, 0o600)
         keys.chmod(0o700)
-    return read_signing_key(keys, INTAKE_KEY).public_key().public_bytes_raw().hex()
+    public = read_signing_key(keys, INTAKE_KEY).public_key()
+    return public.public_bytes_raw().hex()
+
+
+def _refuse_workspace(keys: Path) -> None:
+    if (keys / WORKSPACE_KEY).exists():
+        raise UsageError(
+            "expected a directory of the host's own, got that of a workspace; name another: what "
+            "faces the network has none of its keys"
+        )
 
 
 def add_intake(
@@ -88,7 +103,7 @@ def add_intake(
             events.IntakeAdded(
                 time=workspace.now(),
                 key=host,
-                public=public,
+                public=key.public_bytes_raw().hex(),
                 seals_to=sealing,
                 called=called,
                 by=who,
@@ -125,7 +140,10 @@ def _public_key(text: str) -> Ed25519PublicKey:
         ) from None
 
 
-def _settings_of(config: Config, url: str) -> Config:
+def _settings_of(
+    config: Config,
+    url: str,
+) -> Config:
     """What the host needs of the settings: how ids are read, when requests are due, its door."""
     return Config(
         data=config.data,
@@ -136,25 +154,44 @@ def _settings_of(config: Config, url: str) -> Config:
     )
 
 
-def install_intake(root: Path, file: Path) -> IntakeHost:
+def install_intake(
+    root: Path,
+    file: Path,
+) -> IntakeHost:
     """On the host: install what the workspace handed out for its key. Raises UsageError for another
     file, or another host's."""
     try:
         found = _File.model_validate_json(read_regular(file, _MOST_BYTES))
         config = parse_config(found.settings.encode())
-    except (OSError, ValidationError):
+        X25519PublicKey.from_public_bytes(bytes.fromhex(found.handed.seals_to))
+    except (OSError, ValueError):
         raise UsageError(
             "expected the file that `s3t intake add` wrote, got another or none; carry it here "
             "anew, or have the host added again"
         ) from None
-    own = key_id(read_signing_key(root / ".s3t" / "keys", INTAKE_KEY).public_key())
+    _refuse_workspace(root / ".s3t" / "keys")
+    if not (root / ".s3t" / "keys" / INTAKE_KEY).exists():
+        raise UsageError(
+            "expected the directory in which `s3t intake key` made this host's key, got another; "
+            "nothing was changed"
+        )
+    private = read_signing_key(root / ".s3t" / "keys", INTAKE_KEY)
+    own = key_id(private.public_key())
     if own != found.handed.host:
         raise UsageError(
             "expected a file for the key of this directory, got another host's; install it there, "
             "or have this key added (`s3t intake key` prints it)"
         )
-    write_atomically(root / CONFIG_NAME, render_config(config).encode(), SHARED_MODE)
-    write_atomically(root / ".s3t" / HANDED, handed_bytes(found.handed), 0o600)
+    write_atomically(
+        root / CONFIG_NAME,
+        render_config(config).encode(),
+        SHARED_MODE,
+    )
+    write_atomically(
+        root / ".s3t" / HANDED,
+        handed_bytes(found.handed),
+        0o600,
+    )
     return IntakeHost(root)
 
 
@@ -163,7 +200,11 @@ def list_intakes(state: State) -> list[IntakeEntry]:
     return [_entry(key, record) for key, record in state.intakes.items()]
 
 
-def remove_intake(workspace: WithIntakes, key: str, by: str) -> IntakeEntry:
+def remove_intake(
+    workspace: WithIntakes,
+    key: str,
+    by: str,
+) -> IntakeEntry:
     """Let a host take no more requests; what it sealed is opened, and the key that opens it is
     destroyed. `key`: the id of its key, or how that begins. Raises UsageError for no such host."""
     who = name_to_keep(workspace, by)
@@ -178,21 +219,29 @@ def remove_intake(workspace: WithIntakes, key: str, by: str) -> IntakeEntry:
         [host] = found
         workspace.ledger.append(events.IntakeRemoved(time=workspace.now(), key=host, by=who))
         open_sealed(workspace)
-        forget_unsealing_key(workspace.keys_dir, host)
         workspace.signing.write_checkpoint()
         return _entry(host, workspace.ledger.state().intakes[host])
 
 
 def open_sealed(workspace: Findable) -> int:
     """Open the ids that hosts apart sealed, so that they can be looked for; of how many requests.
-    For who changes the workspace. Raises WorkspaceError where a key is lost."""
+    What opens those of hosts that were removed is destroyed then. For who changes the workspace.
+    Raises WorkspaceError where a key is lost."""
 
-    def told() -> Mapping[str, Iterable[str]]:
+    def told() -> Told:
         state = workspace.ledger.state()
-        return {i: r.ids for i, r in state.requests.items() if state.is_open(i)}
+        digests = {i: frozenset(r.ids) for i, r in state.requests.items() if state.is_open(i)}
+        return Told(digests, {k for k, r in state.intakes.items() if r.until is None})
 
-    return SealedIds(workspace.database, workspace.keys_dir).take(workspace.needles, told)
+    opened = SealedIds(workspace.database, workspace.keys_dir).take(workspace.needles, told)
+    for host, record in workspace.ledger.state_so_far().intakes.items():
+        if record.until is not None:
+            forget_unsealing_key(workspace.keys_dir, host)
+    return opened
 
 
-def _entry(key: str, record: IntakeRecord) -> IntakeEntry:
+def _entry(
+    key: str,
+    record: IntakeRecord,
+) -> IntakeEntry:
     return {"key": key, "name": record.name, "takes_requests": record.until is None}

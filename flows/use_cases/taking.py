@@ -484,6 +484,7 @@ def _fill_in(workspace: Taking, again: Sequence[tuple[_NewWithIds, DeletionReque
                 )
             )
     workspace.needles.keep_ids({r: ids for r, ids in kept.items() if ids})
+    workspace.requests.keep_again(kept.keys() - {e.request for e in entries})
     if entries:
         try:
             workspace.requests.spell(entries)

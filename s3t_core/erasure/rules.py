@@ -74,6 +74,7 @@ from s3t_core.identity import HASHES
 from s3t_core.times import CLOCK_TOLERANCE, months_later, parse_time
 
 _X25519_BYTES = 32
+_REQUEST_ID = re.compile(r"[0-9A-Za-z][0-9A-Za-z_-]{0,63}")
 MOST_MONTHS = 2
 """So many months may a request's time be extended by, once (GDPR article 12(3))."""
 _TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ")
@@ -307,6 +308,7 @@ def _is_possible(score: Score | None) -> bool:
 
 def _request(state: State, event: events.RequestTaken) -> None:
     want(event.request not in state.requests, "a request id that is new")
+    want(_REQUEST_ID.fullmatch(event.request) is not None, "a request id that can name a file")
     by = event.asked_by
     want(
         (by == "id") == (not event.forms),

@@ -6,6 +6,7 @@ import sqlite3
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
@@ -24,12 +25,13 @@ from flows.use_cases.intakes import (
     remove_intake,
 )
 from flows.use_cases.requests import approve, list_requests, withdraw
-from flows.use_cases.taking import Asked, Taken, take_each
+from flows.use_cases.taking import Asked, Taken, take_each, take_requests
 from flows.use_cases.tokens import make_token
 from flows.use_cases.verifying import verify_path
 from flows.workspace.intake import INTAKE_KEY, IntakeHost
 from flows.workspace.workspace import Workspace
 from s3t_core.erasure.checkpoint import Checkpoint, sign_checkpoint
+from s3t_core.erasure.executor import Eraser
 from s3t_core.erasure.ledger import head_of
 from s3t_core.errors import CertificateError, LedgerError, UsageError, WorkspaceError
 from tests.flows.conftest import CANARY, CANARY_TEXT
@@ -95,13 +97,13 @@ def test_what_it_took_is_erased_and_its_id_lies_nowhere_until_then(
     assert scan["ids_lost"] == [], "its id was looked for"
 
 
-def test_another_spelling_is_sealed_too_and_what_was_known_is_not_again(
+def test_who_asks_again_seals_again_and_who_is_refused_does_not(
     place: Workspace, host: IntakeHost
 ) -> None:
     first, again = _ask(host, CANARY), _ask(host, CANARY)
-    assert again.before == {first.requests[0].request_id} and len(_sealed(place)) == 1
+    assert again.before == {first.requests[0].request_id} and len(_sealed(place)) == 2
     [refused] = take_each(host, [Asked(("",))])
-    assert isinstance(refused, UsageError) and len(_sealed(place)) == 1
+    assert isinstance(refused, UsageError) and len(_sealed(place)) == 2
 
 
 def test_it_has_nothing_that_opens_reads_or_closes(place: Workspace, host: IntakeHost) -> None:
@@ -207,6 +209,64 @@ def test_an_id_that_is_not_the_one_that_was_sealed_is_looked_for_by_nobody(
     assert sorted(steps[-1]["ids_lost"]) == sorted(ids)
 
 
+def test_what_is_asked_while_an_erasure_runs_is_opened_for_the_plan_that_it_is_in(
+    place: Workspace, host: IntakeHost, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _ask(host, OTHER)
+    begin, asked = Eraser.begin, list[str]()
+
+    def meanwhile(eraser: Eraser, *given: Any) -> Any:
+        plan = begin(eraser, *given)
+        if not asked:
+            asked.append(_ask(host, CANARY).requests[0].request_id)
+        return plan
+
+    monkeypatch.setattr(Eraser, "begin", meanwhile)
+    assert len(erase(str(place.root))["certificates"]) == 2
+    scans = [e for e in place.ledger.events() if e.get("step") == "scan"]
+    assert [s["ids_lost"] for s in scans] == [[], []]
+
+
+def test_an_id_that_was_lost_comes_back_where_it_is_asked_again(
+    place: Workspace, host: IntakeHost
+) -> None:
+    [request] = _ask(host, CANARY).requests
+    with place.database.transaction() as connection:
+        connection.execute(SEALED_IDS.delete())
+    assert _ask(host, CANARY).before == {request.request_id} and len(_sealed(place)) == 1
+    assert erase(str(place.root))["certificates"]
+    [scan] = [e for e in place.ledger.events() if e.get("step") == "scan"]
+    assert scan["ids_lost"] == []
+
+
+def test_a_removal_that_was_cut_off_is_ended_by_the_next_erasure(
+    place: Workspace, host: IntakeHost, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _ask(host, CANARY)
+
+    def killed(_: object) -> int:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(intakes, "open_sealed", killed)
+        remove_intake(place, host.handed.host, "officer")
+    assert list(place.keys_dir.glob("unseal-*"))
+    assert erase(str(place.root))["certificates"]
+    assert not list(place.keys_dir.glob("unseal-*"))
+    [scan] = [e for e in place.ledger.events() if e.get("step") == "scan"]
+    assert scan["ids_lost"] == []
+
+
+def test_no_request_is_called_as_no_file_can_be(place: Workspace) -> None:
+    """Whoever may write in the ledger, and has its seal, chooses the name."""
+    [taken] = take_requests(place, [OTHER])
+    [entry] = [e for e in place.ledger.events() if e["type"] == "request"]
+    for name in ("../../evil", "/srv/evil", "evil.json", "", "a" * 65):
+        with pytest.raises(LedgerError):
+            place.ledger.append({**entry, "request": name, "time": place.now()})
+    assert place.requests.open_now() == [taken.request_id]
+
+
 def test_a_request_that_ends_otherwise_takes_its_sealed_id_along(
     place: Workspace, host: IntakeHost
 ) -> None:
@@ -267,6 +327,10 @@ def test_a_host_is_added_once_with_its_own_file_and_to_no_file_of_a_database(
         install_intake(tmp_path / "other", host.root.with_name("host.json"))
     with pytest.raises(UsageError, match="another or none"):
         install_intake(host.root, host.root / "s3t.toml")
+    with pytest.raises(UsageError, match="that of a workspace"):
+        make_intake_key(place.root)
+    with pytest.raises(UsageError, match="made this host's key"):
+        install_intake(tmp_path / "nowhere", host.root.with_name("host.json"))
     monkeypatch.undo()
     with pytest.raises(UsageError, match="s3t migrate"):
         add_intake(

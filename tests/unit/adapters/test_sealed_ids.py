@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from flows.adapters import sealed_ids
 from flows.adapters.database import Database
 from flows.adapters.needle_files import NeedleFiles
-from flows.adapters.sealed_ids import SealedIds, SealingIds, new_unsealing_key
+from flows.adapters.sealed_ids import SealedIds, SealingIds, Told, new_unsealing_key
 from s3t_core.errors import WorkspaceError
 
 KEY, HOST = b"\x07" * 32, "a" * 64
@@ -39,8 +39,9 @@ def _put(database: Database, host: SealingIds, ids: Mapping[str, list[str]]) -> 
 def _taken(database: Database, tmp_path: Path, told: Mapping[str, list[str]]) -> NeedleFiles:
     kept = NeedleFiles(tmp_path / "needles", KEY)
     digests = {r: [kept.digest_of(r, i) for i in ids] for r, ids in told.items()}
-    SealedIds(database, tmp_path).take(kept, lambda: digests)
-    assert SealedIds(database, tmp_path).take(kept, lambda: digests) == 0, "the rows are gone"
+    told_of = Told(digests, {HOST})
+    SealedIds(database, tmp_path).take(kept, lambda: told_of)
+    assert SealedIds(database, tmp_path).take(kept, lambda: told_of) == 0, "the rows are gone"
     return kept
 
 
@@ -107,3 +108,42 @@ def test_what_was_not_accepted_is_written_nowhere(database: Database, host: Seal
     with database.transaction() as connection:
         host.write(connection, ["req-1", "req-2"])
     assert SealedIds(database, Path())._rows() == []
+
+
+def _rows_of_a_hostile_host(private: sealed_ids.X25519PrivateKey) -> dict[str, dict[str, object]]:
+    public = private.public_key()
+    odd = sealed_ids._SUITE.encrypt(b'["\\ud800abc"]', public, info=b"s3t ids as given of req-1")
+    no_list = sealed_ids._SUITE.encrypt(b'{"a": 1}', public, info=b"s3t ids as given of req-1")
+    return {
+        "of nobody": {"host": "b" * 64, "sealed": b"x"},
+        "of a path": {"host": "../" * 20 + "abcd", "sealed": b"x"},
+        "of a name with a zero": {"host": "a\0b", "sealed": b"x"},
+        "half a character": {"host": HOST, "sealed": odd},
+        "no list": {"host": HOST, "sealed": no_list},
+        "empty": {"host": HOST, "sealed": b""},
+        "large": {"host": HOST, "sealed": bytes(2**20 + 1)},
+    }
+
+
+def test_no_row_that_a_host_may_write_stops_an_erasure_or_another_request(
+    database: Database, host: SealingIds, tmp_path: Path
+) -> None:
+    private = sealed_ids._unsealing_key(tmp_path, HOST)
+    with database.transaction() as connection:
+        for name, row in _rows_of_a_hostile_host(private).items():
+            connection.execute(
+                sealed_ids.SEALED_IDS.insert().values(id=name, request="req-1", **row)
+            )
+    _put(database, host, {"req-2": ["ann"], "../../evil": ["eve"]})
+    kept = _taken(database, tmp_path, {"req-1": ["bob"], "req-2": ["ann"], "../../evil": ["eve"]})
+    assert kept.ids_of("req-2") == ["ann"] and kept.ids_of("req-1") == []
+    written = {p.relative_to(tmp_path).parts[0] for p in tmp_path.rglob("*.json")}
+    assert written == {"needles"}, "and in no other place"
+    with database.reading() as connection:
+        assert connection.execute(sealed_ids.SEALED_IDS.select()).first() is None
+
+
+def test_who_asks_again_and_again_fills_no_table(database: Database, host: SealingIds) -> None:
+    for _ in range(20):
+        _put(database, host, {"req-1": ["ann"]})
+    assert len(SealedIds(database, Path())._rows()) == 8
