@@ -72,12 +72,9 @@ class DvcRepository:
     def bucket_remotes(self) -> list[S3Blobs]:
         """Buckets among this repository's own remotes. Raises StorageError for a remote of another
         kind, whoever configured it: no object can be searched or destroyed there."""
+        urls = self.remotes()
         strange = sorted(
-            {
-                url.partition("://")[0]
-                for url in self.remotes()
-                if "://" in url and not is_bucket(url)
-            }
+            {url.partition("://")[0] for url in urls if "://" in url and not is_bucket(url)}
         )
         if strange:
             raise StorageError(
@@ -85,7 +82,7 @@ class DvcRepository:
                 f"{', '.join(strange)}; the scan cannot search there: remove such a remote from "
                 ".dvc/config, or from the user's or system's DVC configuration"
             )
-        if any(map(is_bucket, self.remotes())):
+        if any(map(is_bucket, urls)):
             with self.opened() as repo:
                 _check_reached(repo)
         return [S3Blobs(url) for url in self.own_remotes() if is_bucket(url)]

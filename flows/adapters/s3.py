@@ -91,7 +91,9 @@ class S3Blobs:
             except ClientError as error:
                 if error.response["Error"]["Code"] in _TAKEN:
                     return False
-                raise
+                if error.response["Error"]["Code"] != "NotImplemented":
+                    raise
+                self.write(name, data)
         return True
 
     def remove(self, name: str) -> None:

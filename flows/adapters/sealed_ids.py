@@ -311,11 +311,9 @@ class SealedIds:
 
     def _remove_odd(self) -> None:
         too_large = func.length(SEALED_IDS.c.sealed) > _MOST_BYTES
+        asked = select(SEALED_IDS.c.id).where(too_large).limit(1)
         with self._database.reading() as connection:
-            if (
-                connection.execute(select(SEALED_IDS.c.id).where(too_large).limit(1)).first()
-                is None
-            ):
-                return
-        with self._database.transaction() as connection:
-            connection.execute(delete(SEALED_IDS).where(too_large))
+            found = connection.execute(asked).first()
+        if found is not None:
+            with self._database.transaction() as connection:
+                connection.execute(delete(SEALED_IDS).where(too_large))

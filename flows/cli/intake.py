@@ -64,7 +64,11 @@ def add(
             "nothing was changed"
         )
     host, content = add_intake(opened, name, public, by, database)
-    write_new(out, content, 0o600)
+    if not write_new(out, content, 0o600):
+        raise UsageError(
+            "expected a new file for --out, got one that came meanwhile: the host was added, and "
+            f"its file is lost. `s3t intake remove {host[:16]}`, then add another key of it"
+        )
     show(
         as_json,
         {"key": host, "file": str(out)},

@@ -87,7 +87,8 @@ def add_intake(
     where that is another. Raises UsageError for no key, one that was added before, and a database
     that is a file: whoever may write to that may write anything."""
     url = database or workspace.config.database.url
-    check_server(url)
+    for each in (workspace.config.database.url, url):
+        check_server(each)
     who, called = name_to_keep(workspace, by), name_to_keep(workspace, name)
     key = _public_key(public)
     with access.changing(workspace, _WAIT_SECONDS):

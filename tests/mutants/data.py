@@ -1115,7 +1115,7 @@ MUTANTS: tuple[Mutant, ...] = (
     Mutant(
         name="suppression: by a hash those who are spelt nearly so stay out under an exact rule",
         where="flows/adapters/datasets/people.py::IdentityIndexes.resolve",
-        takes="history and EXACT in history[-1].id_rule",
+        takes="bool(history) and EXACT in history[-1].id_rule",
         puts="False",
         fails="tests/flows/test_people.py::keeps_nobody_else_out",
     ),

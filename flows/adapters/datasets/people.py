@@ -94,16 +94,15 @@ class IdentityIndexes:
         for subject, known in kept:
             if subject in of:
                 of[subject] |= known
-        if history and EXACT in history[-1].id_rule:  # each spelling is another person's
-            kept_out = {r: {s: of[s] & set(forms[r]) for s in each} for r, each in meant.items()}
-        else:
-            kept_out = {r: {s: of[s] for s in each} for r, each in meant.items()}
+        exact = bool(history) and EXACT in history[-1].id_rule  # each spelling is another person's
+
+        def kept_out(request: str, subject: str) -> tuple[str, ...]:
+            found = of[subject] & set(forms[request]) if exact else of[subject]
+            return tuple(sorted(form_digest(self._keys, f) for f in found))
+
         return {
-            request: {
-                subject: tuple(sorted(form_digest(self._keys, f) for f in found))
-                for subject, found in each.items()
-            }
-            for request, each in kept_out.items()
+            request: {subject: kept_out(request, subject) for subject in each}
+            for request, each in meant.items()
         }
 
     def _indexes(self, history: list[DatasetVersion], destroyed: set[str]) -> Iterator[Path]:
