@@ -51,9 +51,11 @@ def _tables_of_mlflow() -> Iterator[None]:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """See tests/ordering.py."""
+    """See tests/ordering.py and tests/without_servers.py."""
     from tests.ordering import LongestFirst
+    from tests.without_servers import leave_out
 
+    leave_out(config)
     config.pluginmanager.register(LongestFirst(), "longest-first")
 
 

@@ -224,6 +224,12 @@ class DvcRepository:
                 _check_buckets(repo.config["remote"])
                 _check_cache(repo.config["cache"])
                 yield repo
+        except ImportError:
+            raise StorageError(
+                "expected remotes that DVC can reach here, got one whose package is not installed; "
+                "install s3t[s3] for a bucket, or take the remote out of DVC's configuration (of "
+                "the repository, this user or this machine), then run the command again"
+            ) from None
         except (DvcException, OSError, sqlite3.Error) as error:
             raise StorageError(
                 f"DVC could not do it ({type(error).__name__}); check .dvc/config, the remote and "

@@ -1005,7 +1005,7 @@ MUTANTS: tuple[Mutant, ...] = (
         where="flows/adapters/dvc_repository.py::_check_buckets",
         takes="sorted({o for o, value in options.items() if value} - _HARMLESS)",
         puts="[]",
-        fails="tests/unit/adapters/test_dvc_config.py::look_for_elsewhere",
+        fails="tests/stack/test_dvc_remotes.py::look_for_elsewhere",
     ),
     Mutant(
         name="dvc: a remote is at another place than the search",
@@ -1075,14 +1075,14 @@ MUTANTS: tuple[Mutant, ...] = (
         where="flows/adapters/dvc_repository.py::DvcRepository._repository",
         takes="conf.clear()",
         puts="",
-        fails="tests/unit/adapters/test_dvc_config.py::tells_fsspec",
+        fails="tests/stack/test_dvc_remotes.py::tells_fsspec",
     ),
     Mutant(
         name="dvc: another server than ours is asked",
         where="flows/adapters/dvc_repository.py::DvcRepository.bucket_remotes",
         takes="_check_reached(repo)",
         puts="pass",
-        fails="tests/unit/adapters/test_dvc_config.py::reached_elsewhere",
+        fails="tests/stack/test_dvc_remotes.py::reached_elsewhere",
     ),
     Mutant(
         name="dvc: a group comes into the cache",
