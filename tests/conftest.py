@@ -9,7 +9,9 @@ from pathlib import Path
 import pytest
 
 from s3t_core.learning.pins import pin
+from tests.without_servers import leave_out
 
+leave_out()
 _HOME = tempfile.mkdtemp(prefix="s3t-tests-")
 _ROOT = str(Path(__file__).parents[1])
 _PATH = [p for p in os.environ.get("PYTHONPATH", "").split(os.pathsep) if p]
@@ -51,11 +53,9 @@ def _tables_of_mlflow() -> Iterator[None]:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """See tests/ordering.py and tests/without_servers.py."""
+    """See tests/ordering.py."""
     from tests.ordering import LongestFirst
-    from tests.without_servers import leave_out
 
-    leave_out(config)
     config.pluginmanager.register(LongestFirst(), "longest-first")
 
 

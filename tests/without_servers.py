@@ -3,9 +3,10 @@
 Where `make install-stack` has run, the packages of requirements/servers.lock and stack.lock are
 there as well, and a test that needs one would pass here and fail wherever they are not. So they
 cannot be imported in this process, as if they were not installed, unless tests of tests/stack were
-asked for. A test that needs one belongs there.
+asked for by name. A test that needs one belongs there.
 """
 
+import os
 import sys
 from collections.abc import Iterable, Sequence
 from importlib.machinery import ModuleSpec, PathFinder
@@ -14,12 +15,12 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-import pytest
 from packaging.utils import canonicalize_name
 
 from infra.lock import ROOT, entries
 
 _STACK = ROOT / "tests" / "stack"
+_ASKED = "S3T_TEST_STACK_ASKED_FOR"
 
 
 class NotInstalled:
@@ -64,20 +65,23 @@ def _text(lock: str) -> str:
     return (ROOT / "requirements" / f"{lock}.lock").read_text()
 
 
-def wants_servers(config: pytest.Config) -> bool:
-    """Whether this run is asked for tests of tests/stack."""
-    return _asked(config.args, config.getoption("ignore") or [], Path.cwd())
+def asks_for_stack(arguments: Sequence[str], place: Path) -> bool:
+    """Whether pytest, called with these arguments in this directory, is asked for tests of
+    tests/stack."""
+    before = ["", *arguments]
+    named = [
+        a.partition("::")[0]
+        for option, a in zip(before, arguments, strict=False)
+        if option not in ("--ignore", "--deselect")
+    ]
+    return any((place / name).resolve().is_relative_to(_STACK) for name in named)
 
 
-def _asked(args: Sequence[str], ignored: Sequence[object], place: Path) -> bool:
-    if any(place / str(path) == _STACK for path in ignored):
-        return False
-    folders = [place / arg.partition("::")[0] for arg in args]
-    return any(f.is_relative_to(_STACK) or _STACK.is_relative_to(f) for f in folders)
-
-
-def leave_out(config: pytest.Config) -> None:
-    """See above; before any module of tests is imported."""
-    if not wants_servers(config):
+def leave_out() -> None:
+    """See above. Called as the first conftest is imported: the next ones import what they need.
+    Processes of pytest-xdist do as the one that started them."""
+    if "PYTEST_XDIST_WORKER" not in os.environ:
+        os.environ[_ASKED] = str(asks_for_stack(sys.argv[1:], Path.cwd()))
+    if os.environ[_ASKED] == "False":
         finder = NotInstalled(modules_of_servers())
         sys.meta_path[sys.meta_path.index(PathFinder)] = finder

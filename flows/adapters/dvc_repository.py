@@ -20,6 +20,7 @@ from s3t_core.errors import StorageError
 from s3t_core.files import SHARED_MODE, read_regular, write_atomically
 
 if TYPE_CHECKING:
+    from dvc.config import Config
     from dvc.repo import Repo
     from dvc_data.hashfile.db import HashFileDB
 
@@ -97,22 +98,21 @@ class DvcRepository:
     def remotes(self) -> list[str]:
         """Addresses of the configured remotes, also of those that a user's or the system's
         configuration adds."""
-        with self.opened() as repo:
-            return [str(remote["url"]) for remote in repo.config["remote"].values()]
+        return [str(remote["url"]) for remote in self.configured()["remote"].values()]
 
     def own_remotes(self) -> list[str]:
         """Addresses of the remotes that this repository's own configuration names. One that comes
         from a user's or the system's configuration is other projects' as well: nothing there is
         ours but the objects that we know by their md5 (`destroy`, `stored`)."""
-        with self.opened() as repo:
-            return list(
-                dict.fromkeys(
-                    str(remote["url"])
-                    for level in ("repo", "local")
-                    for remote in repo.config.load_one(level)["remote"].values()
-                    if "url" in remote
-                )
+        config = self.configured()
+        return list(
+            dict.fromkeys(
+                str(remote["url"])
+                for level in ("repo", "local")
+                for remote in config.load_one(level)["remote"].values()
+                if "url" in remote
             )
+        )
 
     @cached_property
     def cache(self) -> Path:
@@ -138,10 +138,8 @@ class DvcRepository:
         place, known = self.cache.parents[1], (DEFAULT_CACHE, *self._recorded())
         if place.resolve() in {(self.root / name).resolve() for name in known}:
             return None
-        with self.opened() as repo:
-            own = any(
-                "dir" in repo.config.load_one(level).get("cache", {}) for level in ("repo", "local")
-            )
+        config = self.configured()
+        own = any("dir" in config.load_one(level).get("cache", {}) for level in ("repo", "local"))
         within = place.resolve().is_relative_to(self.root.resolve())
         return place.resolve().relative_to(self.root.resolve()).as_posix() if within else str(
             place
@@ -157,16 +155,16 @@ class DvcRepository:
     def put_remote_right(self) -> None:
         """Name [dvc] remote in `.dvc/config`, where a restore of older files brought another back:
         who runs `dvc` would push there. The rest of that file stays."""
-        with self.opened() as repo:
-            named = repo.config.load_one("repo")
-            if (named["core"].get("remote"), named["remote"].get(_REMOTE, {}).get("url")) == (
-                _REMOTE,
-                self._remote_url,
-            ):
-                return
-            with repo.config.edit("repo") as config:
-                config["core"]["remote"] = _REMOTE
-                config["remote"].setdefault(_REMOTE, {})["url"] = self._remote_url
+        configured = self.configured()
+        named = configured.load_one("repo")
+        if (named["core"].get("remote"), named["remote"].get(_REMOTE, {}).get("url")) == (
+            _REMOTE,
+            self._remote_url,
+        ):
+            return
+        with configured.edit("repo") as config:
+            config["core"]["remote"] = _REMOTE
+            config["remote"].setdefault(_REMOTE, {})["url"] = self._remote_url
 
     @property
     def _remote_url(self) -> str:
@@ -211,46 +209,73 @@ class DvcRepository:
             else {}
         )
 
+    def configured(self) -> "Config":
+        """DVC's configuration of this repository, of every level: a few files, where opening the
+        repository opens its databases too. Raises StorageError as `opened` does."""
+        from dvc.config import Config
+
+        with _told():
+            with _parsed():
+                config = Config(str(self.root / ".dvc"), config=self._overriding())
+            _check(config)
+            return config
+
     @contextlib.contextmanager
     def opened(self) -> "Iterator[Repo]":
         """The repository as DVC opens it. Raises StorageError for whatever DVC cannot do."""
-        from dvc.exceptions import DvcException
+        from dvc.repo import Repo
         from dvc_data.hashfile.db.local import LocalHashFileDB
 
         LocalHashFileDB.CACHE_MODE = OBJECT_MODE
         close_site()
-        try:
-            with quiet(), self._repository() as repo:
-                _check_buckets(repo.config["remote"])
-                _check_cache(repo.config["cache"])
+        with _told(), quiet():
+            with _parsed():
+                opened = Repo(str(self.root), config=self._overriding())
+            with opened as repo:
+                _check(repo.config)
                 yield repo
-        except ImportError:
-            raise StorageError(
-                "expected remotes that DVC can reach here, got one whose package is not installed; "
-                "install s3t[s3] for a bucket, or take the remote out of DVC's configuration (of "
-                "the repository, this user or this machine), then run the command again"
-            ) from None
-        except (DvcException, OSError, sqlite3.Error) as error:
-            raise StorageError(
-                f"DVC could not do it ({type(error).__name__}); check .dvc/config, the remote and "
-                "free space, then run the command again"
-            ) from error
 
-    def _repository(self) -> "Repo":
-        """Raises StorageError for configuration that DVC cannot take: it lets the errors of its
-        parser through."""
-        from dvc.repo import Repo
-        from fsspec.config import conf
 
-        conf.clear()  # of files of this user: where a bucket is, and who asks
-        try:
-            return Repo(str(self.root), config=self._overriding())
-        except (TypeError, ValueError, LookupError, SyntaxError) as error:
-            raise StorageError(
-                f"expected configuration that DVC can read, got {type(error).__name__}; see "
-                ".dvc/config, .dvc/config.local and DVC's files of this user and machine, then run "
-                "the command again"
-            ) from None
+@contextlib.contextmanager
+def _told() -> Iterator[None]:
+    """Tells what DVC cannot do as a StorageError."""
+    from dvc.exceptions import DvcException
+
+    try:
+        yield
+    except ImportError:
+        raise StorageError(
+            "expected remotes that DVC can reach here, got one whose package is not installed; "
+            "install s3t[s3] for a bucket, or take the remote out of DVC's configuration (of the "
+            "repository, this user or this machine), then run the command again"
+        ) from None
+    except (DvcException, OSError, sqlite3.Error) as error:
+        raise StorageError(
+            f"DVC could not do it ({type(error).__name__}); check .dvc/config, the remote and free "
+            "space, then run the command again"
+        ) from error
+
+
+@contextlib.contextmanager
+def _parsed() -> Iterator[None]:
+    """What DVC reads here is its own configuration, and no other tool's. Raises StorageError for
+    one that it cannot take: it lets the errors of its parser through."""
+    from fsspec.config import conf
+
+    conf.clear()  # of files of this user: where a bucket is, and who asks
+    try:
+        yield
+    except (TypeError, ValueError, LookupError, SyntaxError) as error:
+        raise StorageError(
+            f"expected configuration that DVC can read, got {type(error).__name__}; see "
+            ".dvc/config, .dvc/config.local and DVC's files of this user and machine, then run the "
+            "command again"
+        ) from None
+
+
+def _check(config: "Config") -> None:
+    _check_buckets(config["remote"])
+    _check_cache(config["cache"])
 
 
 def _check_buckets(remotes: Mapping[str, Mapping[str, object]]) -> None:

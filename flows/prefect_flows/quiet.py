@@ -22,7 +22,9 @@ from typing import Any, cast
 
 from prefect import Flow, Task
 from prefect.cache_policies import NO_CACHE
+from prefect.settings import PREFECT_FLOWS_HEARTBEAT_FREQUENCY, temporary_settings
 
+from flows.settings import operators_server
 from s3t_core.errors import ConfigError, ResidueFound, S3TError, UsageError, WorkspaceError
 
 KEPT = "(kept from Prefect)"
@@ -65,10 +67,13 @@ class QuietFlow(Flow[..., Any]):
         return dict(super().serialize_parameters(plain))
 
     def __call__(self, *arguments: Any, **named: Any) -> Any:
-        """Run it. Raises what it raised."""
+        """Run it. Raises what it raised. On a server of the workspace's own it has no heartbeat:
+        nobody there listens to it, and Prefect waits for its thread for up to a second."""
         answered = _ANSWERED.set(True)
+        beating = {} if operators_server() else {PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None}
         try:
-            return _opened(super().__call__(*arguments, **named))
+            with temporary_settings(beating):
+                return _opened(super().__call__(*arguments, **named))
         except KeptFromPrefect as kept:
             error = kept.error
         finally:

@@ -19,7 +19,7 @@ MUTANTS: tuple[Mutant, ...] = (
     ),
     Mutant(
         name="places: versions go where DVC's configuration says",
-        where="flows/adapters/dvc_repository.py::DvcRepository._repository",
+        where="flows/adapters/dvc_repository.py::DvcRepository.opened",
         takes="self._overriding()",
         puts="{}",
         fails="tests/flows/test_dvcs_places.py::settings_say",
@@ -1072,7 +1072,7 @@ MUTANTS: tuple[Mutant, ...] = (
     ),
     Mutant(
         name="dvc: fsspec says which server is asked",
-        where="flows/adapters/dvc_repository.py::DvcRepository._repository",
+        where="flows/adapters/dvc_repository.py::_parsed",
         takes="conf.clear()",
         puts="",
         fails="tests/stack/test_dvc_remotes.py::tells_fsspec",

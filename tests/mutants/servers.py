@@ -19,7 +19,7 @@ MUTANTS: tuple[Mutant, ...] = (
     ),
     Mutant(
         name="dvc: an error of its parser is a traceback",
-        where="flows/adapters/dvc_repository.py::DvcRepository._repository",
+        where="flows/adapters/dvc_repository.py::_parsed",
         takes="(TypeError, ValueError, LookupError, SyntaxError)",
         puts="RecursionError",
         fails="tests/unit/adapters/test_dvc_config.py::told_in_a_sentence",

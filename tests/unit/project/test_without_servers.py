@@ -5,7 +5,7 @@ from importlib.util import find_spec
 import pytest
 
 from infra.lock import ROOT
-from tests.without_servers import _asked, modules_of_servers
+from tests.without_servers import asks_for_stack, modules_of_servers
 
 
 @pytest.mark.parametrize("module", ["boto3", "dvc_s3", "s3fs", "psycopg", "distributed"])
@@ -18,17 +18,19 @@ def test_no_package_that_every_install_brings_is_left_out() -> None:
 
 
 @pytest.mark.parametrize(
-    ("args", "ignored", "asked"),
+    ("arguments", "asked"),
     [
-        (["tests/stack"], [], True),
-        (["tests/stack/test_s3.py::test_x"], [], True),
-        (["tests"], [], True),
-        (["tests"], ["tests/stack"], False),
-        (["tests/unit", "tests/flows"], [], False),
-        ([str(ROOT / "tests/stack")], [], True),
+        (["-m", "not long", "tests/stack"], True),
+        (["tests/stack/test_s3.py::test_x"], True),
+        (["tests/unit", "tests/stack/test_s3.py"], True),
+        ([str(ROOT / "tests/stack")], True),
+        (["-m", "not long", "--ignore", "tests/stack"], False),
+        (["--ignore=tests/stack"], False),
+        (["tests/unit", "tests/flows"], False),
+        ([], False),
     ],
 )
 def test_they_are_there_where_tests_of_the_stack_are_asked_for(
-    args: list[str], ignored: list[str], asked: bool
+    arguments: list[str], asked: bool
 ) -> None:
-    assert _asked(args, ignored, ROOT) is asked
+    assert asks_for_stack(arguments, ROOT) is asked
