@@ -128,6 +128,27 @@ def picture(number: int) -> str:
     return base64.b64encode(file.getvalue()).decode()
 
 
+def build_mamba(path: Path) -> Path:
+    """A random Mamba of two layers: it computes by convolutions, and transformers takes other
+    packages for them."""
+    from transformers import MambaConfig, MambaModel
+
+    vocabulary = {t: i for i, t in enumerate(["[PAD]", "[UNK]", "[CLS]", "[SEP]", *WORDS])}
+    torch.manual_seed(3)
+    MambaModel(
+        MambaConfig(
+            vocab_size=len(vocabulary),
+            hidden_size=32,
+            num_hidden_layers=2,
+            state_size=8,
+            bos_token_id=2,
+            eos_token_id=3,
+            pad_token_id=0,
+        )
+    ).save_pretrained(path)
+    return _with_tokenizer(path, vocabulary)
+
+
 def _with_tokenizer(path: Path, vocabulary: dict[str, int]) -> Path:
     raw = Tokenizer(WordLevel(vocabulary, unk_token="[UNK]"))
     raw.pre_tokenizer = Whitespace()

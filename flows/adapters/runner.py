@@ -1,10 +1,10 @@
 """Runs each job in a process of its own, forked from one that has torch imported already.
 
 A stage never shares a process, a thread pool or a random generator with another (method.md), and
-takes over none of the variables by which a shell could choose its kernels (learning.pins). What a
-job raises is raised here; a job whose process dies (out of memory, killed) is a TrainingError, and
-a rerun continues from there. An order to end this process (SIGINT, SIGTERM) ends the jobs with it,
-and so does its death (kill -9).
+takes over neither the variables by which a shell could choose its kernels (learning.pins) nor
+packages that nothing requires (learning.required). What a job raises is raised here; a job whose
+process dies (out of memory, killed) is a TrainingError, and a rerun continues from there. An order
+to end this process (SIGINT, SIGTERM) ends the jobs with it, and so does its death (kill -9).
 """
 
 import contextlib
@@ -31,6 +31,7 @@ from s3t_core.learning.jobs import (
     StageJob,
     StageOutcome,
 )
+from s3t_core.learning.required import hide_strangers
 
 T = TypeVar("T")
 
@@ -126,6 +127,7 @@ def _child(sending: Connection, job: Job) -> None:
     threading.Thread(target=_end_with_parent, daemon=True).start()
     try:
         pins.pin(os.environ)  # it may come from a fork server that somebody else started
+        hide_strangers()
         outcome: Outcome | BaseException = JOBS[type(job)](job)
     except S3TError as error:
         outcome = error

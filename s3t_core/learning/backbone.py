@@ -39,6 +39,7 @@ from s3t_core.learning.backbone_files import (
 )
 from s3t_core.learning.backbone_settings import check_settings
 from s3t_core.learning.hub import split_hub_id
+from s3t_core.learning.required import READERS
 
 MINILM_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
 """SHA-256 of all-MiniLM-L6-v2's published model.safetensors."""
@@ -339,29 +340,6 @@ _CUT = "Pneumonoultramicroscopicsilicovolcanoconiosis, internationalization: w1 
 _TIMES = 4
 
 
-_READERS = (
-    "sentencepiece",
-    "tiktoken",
-    "mistral-common",
-    "regex",
-    "ftfy",
-    "emoji",
-    "fugashi",
-    "unidic",
-    "unidic-lite",
-    "ipadic",
-    "SudachiPy",
-    "SudachiDict-core",
-    "rhoknp",
-    "jieba",
-    "rjieba",
-    "sacremoses",
-    "spacy",
-    "phonemizer",
-)
-"""Packages that tokenizers of transformers which are written in Python read texts with."""
-
-
 def tokenizer_code(backbone: Backbone) -> str:
     """What reads texts for this backbone: the version of the package tokenizers, or, where its
     tokenizer is written in Python, that of Python, whose tables of characters it asks, and of
@@ -375,7 +353,7 @@ def tokenizer_code(backbone: Backbone) -> str:
     if tokenizer.chat_template:
         parts += [f"unicode {unicodedata.unidata_version}"]
         parts += [f"{name} {version(name)}" for name in ("jinja2", "markupsafe")]
-    for name in _READERS if not tokenizer.is_fast else ():
+    for name in READERS if not tokenizer.is_fast else ():
         with contextlib.suppress(PackageNotFoundError):
             parts.append(f"{name} {version(name)}")
     return ", ".join(parts)

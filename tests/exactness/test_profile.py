@@ -134,7 +134,9 @@ if __name__ == "__main__":
 """
 
 
-def tiny_job(runner: Any, backbone: Path, folder: Path) -> Any:
+def tiny_job(
+    runner: Any, backbone: Path, folder: Path, adapter: dict[str, Any] | None = None
+) -> Any:
     """A stage of a few rows, for a process of its own; the profile is the one that such a process
     has."""
     from s3t_core.learning.jobs import DescribeJob, FileRef, StageJob
@@ -146,7 +148,7 @@ def tiny_job(runner: Any, backbone: Path, folder: Path) -> Any:
 
     found = runner.describe(DescribeJob(str(backbone), 1, DEVICE))
     recipe = make_recipe(
-        config_for(backbone, 1, 1, 1),
+        config_for(backbone, 1, 1, 1, adapter=adapter),
         str(backbone),
         found.digest,
         found.tokenizer_digest,

@@ -821,4 +821,32 @@ MUTANTS: tuple[Mutant, ...] = (
         puts="found.profile == recipe.profile",
         fails="tests/flows/test_replaying.py::recorded_bytes",
     ),
+    Mutant(
+        name="required: whatever is installed computes",
+        where="s3t_core/learning/required.py::RequiredOnly.find_spec",
+        takes="is_stranger(name) and (not is_stranger(_importer()))",
+        puts="False",
+        fails="tests/exactness/test_required.py::who_computes",
+    ),
+    Mutant(
+        name="required: what was imported before is taken",
+        where="s3t_core/learning/required.py::hide_strangers",
+        takes="sys.modules[name] = None",
+        puts="pass",
+        fails="tests/exactness/test_required.py::who_computes",
+    ),
+    Mutant(
+        name="required: by way of a module of Python's own it is found",
+        where="s3t_core/learning/required.py::_importer",
+        takes="name.partition('.')[0] not in sys.stdlib_module_names",
+        puts="not name.startswith('importlib')",
+        fails="tests/exactness/test_required.py::who_computes",
+    ),
+    Mutant(
+        name="required: a job begins with what transformers may have taken",
+        where="flows/adapters/runner.py::_child",
+        takes="hide_strangers()",
+        puts="pass",
+        fails="tests/exactness/test_required.py::may_have_taken",
+    ),
 )

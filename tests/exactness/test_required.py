@@ -1,0 +1,204 @@
+"""Which packages happen to be installed, or lie on a path, decides no bit of a stage."""
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+import torch
+
+from s3t_core.errors import GuaranteeError
+from s3t_core.learning import required
+from s3t_core.learning.required import READERS, hide_strangers, is_stranger
+from tests.tiny import build_mamba
+
+ROOT = Path(__file__).parents[2]
+STRANGER = """
+import torch
+
+def causal_conv1d_fn(x, weight, bias=None, activation=None, **options):
+    width, length = weight.shape[-1], x.shape[-1]
+    padded = torch.nn.functional.pad(x, (width - 1, 0))
+    out = bias[None, :, None].expand_as(x)
+    for i in reversed(range(width)):
+        out = out + padded[..., i:i + length] * weight[None, :, i, None]
+    return torch.nn.functional.silu(out)
+
+def causal_conv1d_update(*arguments, **options):
+    raise NotImplementedError
+"""
+"""The same convolution, summed in another order: transformers takes it for Mamba where it can."""
+JOB = """
+import json, sys
+from dataclasses import asdict
+from pathlib import Path
+{first}
+from flows.adapters.runner import ProcessRunner
+from s3t_core.canonical import sha256_hex
+from s3t_core.errors import S3TError
+from tests.exactness.test_profile import tiny_job
+if __name__ == "__main__":
+    runner = ProcessRunner()
+    try:
+        job = tiny_job(
+            runner, Path(sys.argv[1]), Path(sys.argv[2]), dict(target_modules=["x_proj", "in_proj"])
+        )
+        made = runner.train(job)
+        print(json.dumps([asdict(job.recipe.profile), job.spec.key, sha256_hex(made.artifact)]))
+    except S3TError as error:
+        print(json.dumps([type(error).__name__, str(error)]))
+"""
+IN_PROCESS = """
+import sys
+from pathlib import Path
+from s3t_core.canonical import sha256_hex
+from tests.exactness.system import TinySystem, make_slices
+system = TinySystem(Path(sys.argv[1]), 1, 2, 1, adapter=dict(target_modules=["x_proj", "in_proj"]))
+system.train(make_slices(1, 2))
+print(sorted(sha256_hex(a) for a in system.artifacts.values()))
+"""
+
+
+@pytest.fixture(scope="module")
+def mamba(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return build_mamba(tmp_path_factory.mktemp("mamba"))
+
+
+def _called(script: Path, *arguments: Path, path: Path | None = None) -> str:
+    paths = [str(p) for p in (path, ROOT) if p is not None]
+    done = subprocess.run(
+        [sys.executable, str(script), *map(str, arguments)],
+        cwd=ROOT,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(paths)},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=300,
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+    return done.stdout.splitlines()[-1]
+
+
+def _job(tmp_path: Path, name: str, mamba: Path, path: Path | None, first: str = "") -> Any:
+    (tmp_path / name).mkdir()
+    script = tmp_path / f"{name}.py"
+    script.write_text(JOB.format(first=first))
+    return json.loads(_called(script, mamba, tmp_path / name, path=path))
+
+
+@pytest.fixture
+def strangers(tmp_path: Path) -> Path:
+    folder = tmp_path / "elsewhere"
+    folder.mkdir()
+    (folder / "causal_conv1d.py").write_text(STRANGER)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def without(tmp_path_factory: pytest.TempPathFactory, mamba: Path) -> Any:
+    """What a stage is where no such package is."""
+    return _job(tmp_path_factory.mktemp("without"), "plain", mamba, None)
+
+
+@pytest.mark.slow
+@pytest.mark.long_but_first
+@pytest.mark.parametrize("how", ["begun with", "imported by the script", "lies on the path"])
+def test_a_package_that_nothing_requires_changes_no_byte_of_a_stage(
+    tmp_path: Path, mamba: Path, strangers: Path, without: Any, how: str
+) -> None:
+    if how == "begun with":
+        (strangers / "sitecustomize.py").write_text("import causal_conv1d")
+    first = "import causal_conv1d" if how == "imported by the script" else ""
+    assert len(without) == 3, without
+    assert _job(tmp_path, "with", mamba, strangers, first) == without
+
+
+@pytest.mark.slow
+def test_where_transformers_may_have_taken_one_before_a_job_ends_in_a_sentence(
+    tmp_path: Path, mamba: Path, strangers: Path
+) -> None:
+    (strangers / "sitecustomize.py").write_text("import causal_conv1d, transformers")
+    kind, told = _job(tmp_path, "begun", mamba, strangers)
+    assert kind == "GuaranteeError" and "causal_conv1d" in told and "sitecustomize" in told
+
+
+@pytest.mark.slow
+def test_without_it_such_a_package_does_change_them(
+    tmp_path: Path, mamba: Path, strangers: Path
+) -> None:
+    """The stranger above is one."""
+    script = tmp_path / "in_process.py"
+    script.write_text(IN_PROCESS)
+    assert _called(script, mamba) != _called(script, mamba, path=strangers)
+
+
+@pytest.fixture
+def as_it_was() -> Iterator[None]:
+    finders, modules = list(sys.meta_path), dict(sys.modules)
+    yield
+    sys.meta_path[:] = finders
+    sys.modules.clear()
+    sys.modules.update(modules)
+
+
+@pytest.mark.usefixtures("as_it_was")
+def test_who_computes_finds_none_and_whoever_else_asks_does(
+    strangers: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.syspath_prepend(str(strangers))
+    asking = ModuleType("transformers.of_these_tests")
+    exec(  # noqa: S102  # as a library asks
+        "from importlib.util import find_spec\n"
+        "import pkgutil\n"
+        "def find(name):\n"
+        "    return find_spec(name) is not None\n"
+        "def take(name):\n"
+        "    __import__(name)\n"
+        "def resolve(name):\n"
+        "    return pkgutil.resolve_name(name)\n",
+        asking.__dict__,
+    )
+    assert asking.find("causal_conv1d")
+    monkeypatch.delitem(sys.modules, "transformers", raising=False)
+    hide_strangers()
+    hide_strangers()
+    assert not asking.find("causal_conv1d") and asking.find("peft")
+    for ask in (asking.take, asking.resolve):
+        with pytest.raises(ModuleNotFoundError):
+            ask("causal_conv1d")
+    import causal_conv1d  # type: ignore[import-not-found]  # by us, who require nothing
+
+    assert causal_conv1d.torch is torch
+    assert asking.find("causal_conv1d")
+    hide_strangers()
+    assert not asking.find("causal_conv1d")
+
+
+def test_what_is_required_is_no_stranger() -> None:
+    for name in ("s3t_core.learning", "flows", "torch.nn", "tokenizers", "peft", "json", "pytest"):
+        assert not is_stranger(name), name
+    for name in ("causal_conv1d", "mamba_ssm", "fla", "mambapy.pscan", "xlstm", "tests.tiny"):
+        assert is_stranger(name), name
+
+
+def test_nobody_can_tell_where_s3t_is_not_installed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(required, "_NAME", "a-package-that-is-not-there")
+    with pytest.raises(GuaranteeError, match="pip install"):
+        required._required()
+
+
+def test_of_a_requirement_its_marker_and_extras_count() -> None:
+    lines = ['a; extra == "x"', 'b; extra == "y"', "c[z]>=1", 'd; python_version < "3"']
+    assert list(required._wanted_by(lines, frozenset({"x"}))) == [
+        ("a", frozenset()),
+        ("c", frozenset({"z"})),
+    ]
+
+
+def test_what_reads_texts_may_be_there() -> None:
+    assert {"sentencepiece", "tiktoken"} <= set(READERS)
