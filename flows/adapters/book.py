@@ -34,10 +34,10 @@ class SqlRequestBook:
     def __init__(
         self,
         database: Database,
-        beside: Callable[[Connection, Iterable[str]], None] | None = None,
+        beside: Callable[[Connection, Iterable[str], bool], None] | None = None,
     ) -> None:
         """`beside`: what else is written, in the same transaction, of requests that are accepted,
-        or of which other spellings are told."""
+        or of which other spellings are told; True: of what was written before, again."""
         self._database, self._beside = database, beside
 
     def accept(self, new: Iterable[NewRequest]) -> list[DeletionRequest]:
@@ -66,7 +66,7 @@ class SqlRequestBook:
 
     def _put_beside(self, connection: Connection, request_ids: Iterable[str]) -> None:
         if self._beside is not None:
-            self._beside(connection, request_ids)
+            self._beside(connection, request_ids, False)
 
     def keep_again(self, request_ids: Collection[str]) -> None:
         """Write what is kept beside requests again, of which nothing new is told: one that was lost
@@ -77,7 +77,7 @@ class SqlRequestBook:
             state = self._database.caught_up(connection).state
             begun = {*state.begun}
             self._beside(
-                connection, [r for r in request_ids if state.is_open(r) and r not in begun]
+                connection, [r for r in request_ids if state.is_open(r) and r not in begun], True
             )
 
     def spell(self, entries: Iterable[RequestSpelt]) -> None:

@@ -18,8 +18,9 @@ import contextlib
 import hmac
 import json
 import struct
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from importlib.util import find_spec
 from itertools import zip_longest
 from pathlib import Path
@@ -52,7 +53,7 @@ from flows.adapters.tables import (
     check_types,
 )
 from flows.migrations import HEAD, VERSION_TABLE, revision_of, upgrade
-from s3t_core.erasure.events import LedgerEvent, as_json, from_json
+from s3t_core.erasure.events import ClockCorrected, LedgerEvent, as_json, from_json
 from s3t_core.erasure.ledger import (
     Inclusion,
     TreeHead,
@@ -67,6 +68,7 @@ from s3t_core.erasure.state import State
 from s3t_core.erasure.vocabulary import Event
 from s3t_core.errors import LedgerError, StorageError, WorkspaceError
 from s3t_core.files import remove_file
+from s3t_core.times import CLOCK_TOLERANCE, parse_time
 
 _SQLITE = "sqlite:///"
 _MAKING = 0x53335400
@@ -110,9 +112,14 @@ class Database:
         self.lease = ""
         """The token of the lease that is held: it stands in every entry that is written under
         it."""
+        self.now: Callable[[], datetime] | None = None
+        """What tells, as an entry is written, whether a clock was put right."""
         self.tells = True
         """False: whoever is worked for may not be told who is in the data, whatever account this
         is."""
+        self.permits: Callable[[], object] | None = None
+        """Asked before the lease is taken and before anything is told to the ledger: whoever is
+        worked for may have been refused since they asked. It raises what refuses them."""
         self._known = Folded(0, b"", State())
         self._leaves: list[bytes] = []
         """Leaf hashes of the entries that `_known` is made of."""
@@ -209,8 +216,10 @@ class Database:
     ) -> None:
         """Append within a transaction that holds the write lock. Raises LedgerError for what the
         ledger's rules do not allow in its present state; then nothing is appended."""
+        self.check_permitted()
         before = self.caught_up(connection)
         stamped = corrected((self._stamped(as_json(e)) for e in entries), before.state.time)
+        self._refuse_late(stamped, before.state.time)
         leaves = [leaf_of(e) for e in stamped]
         fold((json.loads(leaf) for leaf in leaves), before.state, before.size)
         rows, seal = [], before.seal
@@ -228,6 +237,31 @@ class Database:
                     "changed. Find out who made it do so (a trigger, a rule, a constraint), and "
                     "take that away"
                 )
+
+    def check_permitted(self) -> None:
+        """That whoever is worked for may still have it done. Raises what refuses them."""
+        if self.permits is not None:
+            self.permits()
+
+    def _refuse_late(
+        self,
+        stamped: Sequence[Event],
+        newest: str,
+    ) -> None:
+        """A time behind the newest entry's is a clock that was put right only where the clock says
+        so now. Else whoever took the time stood still since, or waited, and a correction would be
+        a lie that excuses missed deadlines. Raises StorageError: what is done again has a time of
+        its own."""
+        if self.now is None or not any(e["type"] == ClockCorrected.type for e in stamped):
+            return
+        behind = parse_time(newest) - self.now()
+        if behind <= CLOCK_TOLERANCE:
+            raise StorageError(
+                "expected to write to the ledger soon after the time of what it is told was taken, "
+                f"got a time of more than {CLOCK_TOLERANCE.seconds} s before its newest entry, and "
+                "no clock that was set back: this process stood still meanwhile, or waited. "
+                "Nothing of it was written; run the command again"
+            )
 
     def folded(self, connection: Connection) -> "Folded":
         """Returns the ledger, read whole: every entry held against its hash and its seal, then

@@ -126,6 +126,7 @@ class Lease:
                     and time.monotonic() - began > self._patience
                 )
                 if row is None or row.place == self._place or still:
+                    self._database.check_permitted()
                     connection.execute(delete(LEASE).where(LEASE.c.name == self._name))
                     connection.execute(
                         insert(LEASE).values(

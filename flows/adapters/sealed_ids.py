@@ -36,7 +36,7 @@ _MOST_BYTES = 2**20
 """Of a row: more than any ids of one request have."""
 _TOGETHER = 500
 _MOST_ROWS = 8
-"""That one request may have at a time: whoever asks again seals its ids again."""
+"""That ids which the ledger knows are sealed beside: whoever asks again seals them again."""
 
 
 def new_unsealing_key(
@@ -169,8 +169,10 @@ class SealingIds:
         self,
         connection: Connection,
         request_ids: Iterable[str],
+        again: bool = False,
     ) -> None:
-        """Write those of requests that are being accepted."""
+        """Write those of requests that are being accepted. `again`: the ledger was told of them
+        before, so that they were written before; they are once more, where few lie there."""
         rows = [
             {
                 "id": secrets.token_hex(16),
@@ -179,7 +181,8 @@ class SealingIds:
                 "sealed": _seal(self._public, request_id, dict.fromkeys(ids)),
             }
             for request_id in request_ids
-            if (ids := self._waiting.pop(request_id, [])) and not _has_many(connection, request_id)
+            if (ids := self._waiting.pop(request_id, []))
+            and not (again and _has_many(connection, request_id))
         ]
         if rows:
             connection.execute(insert(SEALED_IDS), rows)

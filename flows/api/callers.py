@@ -9,6 +9,7 @@ from fastapi import Depends, Request
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 
 from flows.adapters.tokens import Role, Token, TokenBook
+from flows.api.desk import STILL_MAY
 from flows.api.limits import Rate
 from flows.api.problems import Refused
 from s3t_core.ports import Clock
@@ -101,6 +102,7 @@ def whoever(*roles: Role, learns: bool = False) -> Callable[..., Awaitable[Token
                 "expected a token that may erase, or none that may ask, got one that asks: what "
                 "erasures came to says who was in the data. Ask with another",
             )
+        STILL_MAY.set(partial(callers.check, token))
         return token
 
     return found

@@ -12,7 +12,9 @@ import time
 from abc import abstractmethod
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from concurrent.futures import Future
-from contextlib import closing, suppress
+from contextlib import closing, contextmanager, suppress
+from contextvars import ContextVar
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
@@ -35,8 +37,30 @@ _CHECK_SECONDS, _CHECK_SHARE = 5.0, 20
 """Ledger and book are read whole so often at most, and for a twentieth of the time."""
 _WAITING = 2000
 """So many wait at most for each thread: who comes then is told to come again."""
-_Job = tuple[Any, "Future[Any]"]
-"""What is asked for, an act unless a seat knows otherwise, and its answer."""
+STILL_MAY: ContextVar[Callable[[], object]] = ContextVar("still_may", default=lambda: None)
+"""Of whoever asks at the door: raises Refused once they may ask no more. It is asked again when
+their turn comes, when something is told to the ledger for them, and before they are answered."""
+
+
+@dataclass(frozen=True)
+class _Job:
+    """What is asked for, an act unless a seat knows otherwise; its answer; whether whoever asked
+    still may."""
+
+    asked: Any
+    answer: "Future[Any]" = field(default_factory=Future)
+    may: Callable[[], object] = field(default_factory=STILL_MAY.get)
+
+    def begins(self) -> bool:
+        """Whether it is to be done now: somebody waits for it who still may ask."""
+        if not self.answer.set_running_or_notify_cancel():
+            return False
+        try:
+            self.may()
+        except Exception as refused:
+            self.answer.set_exception(refused)
+            return False
+        return True
 
 
 class Desk:
@@ -71,7 +95,7 @@ class Desk:
         tells: bool = False,
     ) -> T:
         """What it finds. `tells`: for somebody who may be told who is in the data."""
-        return await self._wait((self._reads if tells else self._reads_closed).put(act))
+        return await self._read((self._reads if tells else self._reads_closed).put(act))
 
     async def decide(
         self,
@@ -86,7 +110,7 @@ class Desk:
         act: Callable[[Workspace], T],
     ) -> T:
         """What takes its time and changes nothing."""
-        return await self._wait(self._plans.put(act))
+        return await self._read(self._plans.put(act))
 
     async def take(
         self,
@@ -136,6 +160,11 @@ class Desk:
         for seat in self._seats:
             seat.close()
 
+    async def _read(self, answer: "Future[T]") -> T:
+        found = await self._wait(answer)
+        STILL_MAY.get()()
+        return found
+
     async def _wait(self, answer: "Future[T]") -> T:
         return await self._in_time(asyncio.wrap_future(answer))
 
@@ -183,11 +212,11 @@ class _Seat:
         asked: object,
     ) -> "Future[Any]":
         """Have it done. Raises Refused where too many wait."""
-        answer: Future[Any] = Future()
+        job = _Job(asked)
         if self._jobs.full():
             self._drop_cancelled()
         try:
-            self._jobs.put_nowait((asked, answer))
+            self._jobs.put_nowait(job)
         except queue.Full:
             raise Refused(
                 503,
@@ -195,12 +224,12 @@ class _Seat:
                 "expected fewer who wait at once, got more. Ask again in a while",
                 {"retry-after": "10"},
             ) from None
-        return answer
+        return job.answer
 
     def _drop_cancelled(self) -> None:
         """Take out what nobody waits for any more."""
         with self._jobs.mutex:
-            kept = [j for j in self._jobs.queue if j is None or not j[1].cancelled()]
+            kept = [j for j in self._jobs.queue if j is None or not j.answer.cancelled()]
             self._jobs.queue.clear()
             self._jobs.queue.extend(kept)
 
@@ -218,13 +247,28 @@ class _Seat:
         self,
         jobs: list[_Job],
     ) -> None:
-        for act, answer in jobs:
-            if answer.set_running_or_notify_cancel():
-                try:
-                    answer.set_result(act(self._workspace()))
-                except BaseException as error:
-                    answer.set_exception(error)
-                    self._forget_after(error)
+        for job in (j for j in jobs if j.begins()):
+            try:
+                with self._for([job]) as workspace:
+                    job.answer.set_result(job.asked(workspace))
+            except BaseException as error:
+                job.answer.set_exception(error)
+                self._forget_after(error)
+
+    @contextmanager
+    def _for(self, jobs: Sequence[_Job]) -> Iterator[Any]:
+        """The workspace, while something is done for whoever asked these."""
+
+        def permits() -> None:
+            for job in jobs:
+                job.may()
+
+        workspace = self._workspace()
+        workspace.database.permits = permits
+        try:
+            yield workspace
+        finally:
+            workspace.database.permits = None
 
     def _forget_after(
         self,
@@ -258,7 +302,7 @@ class _Together(_Seat, Generic[Q, A]):
 
     def _run(self) -> None:
         while (job := self._jobs.get()) is not None:
-            jobs: list[_Job] = [job]
+            jobs = [job]
             with suppress(queue.Empty):
                 while len(jobs) < _MOST_TOGETHER:
                     another = self._jobs.get_nowait()
@@ -269,20 +313,21 @@ class _Together(_Seat, Generic[Q, A]):
             self._do(jobs)
 
     def _do(self, jobs: list[_Job]) -> None:
-        self._answer_all([job for job in jobs if job[1].set_running_or_notify_cancel()])
+        self._answer_all([job for job in jobs if job.begins()])
 
     def _answer_all(self, jobs: list[_Job]) -> None:
         """Each is answered as soon as it can be. What nobody foresaw is an answer to whoever's
         question brings it about: the others are asked again, each alone."""
         rest = dict(enumerate(jobs))
         try:
-            for number, result in self._answer(self._workspace(), [asked for asked, _ in jobs]):
-                rest.pop(number)[1].set_result(result)
+            with self._for(jobs) as workspace:
+                for number, result in self._answer(workspace, [job.asked for job in jobs]):
+                    rest.pop(number).answer.set_result(result)
         except BaseException as error:
             self._forget_after(error)
             if isinstance(error, S3TError) or len(jobs) == 1:
-                for _, answer in rest.values():
-                    answer.set_exception(error)
+                for job in rest.values():
+                    job.answer.set_exception(error)
             else:
                 for job in rest.values():
                     self._answer_all([job])
@@ -352,12 +397,11 @@ class _Answering(_Together[Question, Answered]):
         return self._answers.to(workspace, asked)
 
     def _do(self, jobs: list[_Job]) -> None:
-        streams = [job for job in jobs if isinstance(job[0], _Stream)]
+        streams = [job for job in jobs if isinstance(job.asked, _Stream)]
         if others := [job for job in jobs if job not in streams]:
             super()._do(others)
-        for stream, answer in streams:
-            if answer.set_running_or_notify_cancel():
-                self._write(stream, answer)
+        for job in (j for j in streams if j.begins()):
+            self._write(job.asked, job.answer)
 
     def _write(self, stream: _Stream, answer: "Future[str]") -> None:
         """The version that writes is the answer; the pieces come through the stream."""

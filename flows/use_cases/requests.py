@@ -12,6 +12,7 @@ from flows.use_cases.documents import (
     RequestsDocument,
 )
 from flows.use_cases.finding import look_alikes, rule_of, spelt
+from flows.use_cases.intakes import open_sealed
 from flows.use_cases.quoting import check_quotes_nobody, name_to_keep
 from flows.use_cases.taking import Asking, check_ids
 from flows.workspace import access
@@ -394,18 +395,24 @@ def _clean(workspace: Asking, reason: str, ids: Collection[str]) -> str:
 
 
 def _ids_asked_with(workspace: Asking, request_id: str, then: str) -> list[str]:
-    """The ids as given of a request, against which a reason is held. Raises UsageError where a
-    restore lost some of an open one's; `then`: what to do once they are there again."""
-    ids, state = workspace.needles.ids_of(request_id), workspace.ledger.state()
-    asked = state.requests.get(request_id)
-    if (
-        asked is not None
-        and state.is_open(request_id)
-        and not set(asked.ids) <= {workspace.needles.digest_of(request_id, i) for i in ids}
-    ):
+    """The ids as given of a request, against which a reason is held; those that a host apart sealed
+    are opened for it. Raises UsageError where a restore lost some of an open one's; `then`: what to
+    do once they are there again."""
+    state = workspace.ledger.state()
+    if state.intakes and _lacks_ids(workspace, state, request_id):
+        with _changing(workspace):
+            open_sealed(workspace)
+    if _lacks_ids(workspace, state, request_id):
         raise UsageError(
             "expected the ids that this request was asked with, got fewer: a restore lost them, "
             "and nobody can say whether the reason quotes them; ask again with the same ids, then "
             f"{then}; nothing was changed"
         )
-    return ids
+    return workspace.needles.ids_of(request_id)
+
+
+def _lacks_ids(workspace: Asking, state: State, request_id: str) -> bool:
+    """Whether the ledger was told of an id of an open request that is not there."""
+    asked, ids = state.requests.get(request_id), workspace.needles.ids_of(request_id)
+    known = {workspace.needles.digest_of(request_id, i) for i in ids}
+    return asked is not None and state.is_open(request_id) and not set(asked.ids) <= known

@@ -51,6 +51,7 @@ from s3t_core.times import due_after, rfc3339
 _ENDS = frozenset({*get_args(ErasureOutcome), *get_args(ClosingKind)})
 _BATCH = 500
 """Requests that are accepted in one transaction."""
+_NONE = "Nothing was accepted"
 
 
 class Asking(Findable, Lockable, HasSigning, HasHeads, HasCertificates, HasFolders, Protocol):
@@ -293,11 +294,16 @@ def _take_all(workspace: Taking, new: list["_NewWithIds"]) -> list[DeletionReque
 def _taken_in_parts(workspace: Taking, new: "list[_NewWithIds]") -> list[DeletionRequest]:
     if len(new) > _BATCH:
         _check_not_begun(workspace, new)
-    return [
-        request
-        for begin in range(0, len(new), _BATCH)
-        for request in _take(workspace, new[begin : begin + _BATCH])
-    ]
+    taken: list[DeletionRequest] = []
+    for begin in range(0, len(new), _BATCH):
+        others = f"The first {begin} were accepted, and no others" if begin else _NONE
+        try:
+            taken += _take(workspace, new[begin : begin + _BATCH], others)
+        except S3TError:
+            if begin:  # these are durable: whoever asked is told so
+                workspace.signing.write_checkpoint()
+            raise
+    return taken
 
 
 def states_of(workspace: Taking, requests: Iterable[DeletionRequest]) -> dict[str, str]:
@@ -433,13 +439,14 @@ def _new(
     return _NewWithIds(NewRequest(request, salt, event), ids)
 
 
-def _take(workspace: Taking, new: list[_NewWithIds]) -> list[DeletionRequest]:
+def _take(workspace: Taking, new: list[_NewWithIds], others: str) -> list[DeletionRequest]:
     """The ids as given are on disk before the requests are; those of a request that was there
-    already go again, and so do all of them where none was accepted."""
+    already go again, and so do all of them where none was accepted. `others`: what became of those
+    that were asked for beside them."""
     with workspace.needles.accepting():
         try:
             workspace.needles.keep_ids({n.request_id: n.ids for n in new})
-            _check_not_begun(workspace, new)
+            _check_not_begun(workspace, new, others)
             accepted = workspace.requests.accept([n.new for n in new])
         except BaseException:
             _forget(workspace, [n.request_id for n in new])
@@ -504,9 +511,7 @@ def _new_spellings(
     ]
 
 
-def _check_not_begun(
-    workspace: Taking, new: Iterable[_NewWithIds], others: str = "Nothing was accepted"
-) -> None:
+def _check_not_begun(workspace: Taking, new: Iterable[_NewWithIds], others: str = _NONE) -> None:
     """Raises UsageError for another spelling of an id whose erasure has begun: what it searches for
     is settled."""
     state = workspace.ledger.state_so_far()

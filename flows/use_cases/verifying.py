@@ -1,7 +1,6 @@
 """Verify evidence offline: no torch, no Prefect, no MLflow, no network. The public key comes from
 the auditor."""
 
-import contextlib
 import errno
 import re
 from collections.abc import Iterable, Mapping, Sequence
@@ -25,6 +24,7 @@ from s3t_core.files import read_regular
 
 _MOST_BYTES = 64 * 2**20
 _MOST_LEDGER_BYTES = 4 * 2**30
+_LEDGER = ".jsonl"
 _REQUEST = re.compile(r"req-[0-9a-z]")
 
 
@@ -46,9 +46,9 @@ def verify_path(
             f"{path.name}"
         )
     keys = [read_key(p) for p in ([public_key] if isinstance(public_key, Path) else public_key)]
-    if earlier is not None and path.suffix != ".zip":
+    if earlier is not None and not _is_bundle(path):
         raise UsageError("expected a bundle (.zip) with --checkpoint, got another kind of file")
-    if path.suffix == ".zip":
+    if _is_bundle(path):
         return {"undecided": [], **_verify_bundle(path, keys, earlier)}
     try:
         given = GivenKeys(keys)
@@ -56,9 +56,14 @@ def verify_path(
         return _found(keys, problems=[str(error)])
     return (
         _verify_ledger(path, keys, given)
-        if path.suffix == ".jsonl"
+        if path.suffix == _LEDGER
         else _verify_files(path, keys, given)
     )
+
+
+def _is_bundle(path: Path) -> bool:
+    """Also one that was unpacked, into a directory of such a name."""
+    return path.suffix == ".zip"
 
 
 def verify_paths(
@@ -73,18 +78,18 @@ def verify_paths(
     found = [
         {
             "path": str(p),
-            **verify_path(p, public_key, earlier if len(once) == 1 or p.suffix == ".zip" else None),
+            **verify_path(p, public_key, earlier if len(once) == 1 or _is_bundle(p) else None),
         }
         for p in once
     ]
-    if earlier is not None and len(once) > 1 and not any(p.suffix == ".zip" for p in once):
+    if earlier is not None and len(once) > 1 and not any(map(_is_bundle, once)):
         raise UsageError("expected a bundle (.zip) with --checkpoint, got other kinds of files")
     if len(found) == 1:
         return {k: v for k, v in found[0].items() if k != "path"}
     requests = [
         c["request"]
         for p, each in zip(once, found, strict=True)
-        if p.suffix != ".zip"
+        if not _is_bundle(p)
         for c in each["certificates"]
     ]
     between = [
@@ -92,8 +97,13 @@ def verify_paths(
         for r in sorted(set(requests))
         if requests.count(r) > 1
     ]
-    shown = _all_shown(once, keys)
+    shown, silent = _all_shown(once, keys)
     between += _contradictions(shown)
+    between += [
+        f"expected {p.name} to show what it is of, got nothing that can be held against the others"
+        for p, each in zip(once, found, strict=True)
+        if p in silent and each["valid"]
+    ]
     recorded = _recorded(once, found, shown)
     found = [_settled(each, recorded) for each in found]
     joined = {
@@ -133,14 +143,20 @@ class _Shown:
         return self.size > size and is_open
 
 
-def _all_shown(paths: Sequence[Path], public_keys: Sequence[Path]) -> list[_Shown]:
-    """What each file shows. What is not valid by itself shows nothing."""
-    keys, shown = [read_key(p) for p in public_keys], []
+def _all_shown(
+    paths: Sequence[Path], public_keys: Sequence[Path]
+) -> tuple[list[_Shown], set[Path]]:
+    """What each piece of evidence shows, and those that show nothing: what is valid by itself
+    shows something."""
+    keys, shown, silent = [read_key(p) for p in public_keys], [], set()
     for path in paths:
-        for file in sorted(path.glob("*.json")) if path.is_dir() else [path]:
-            with contextlib.suppress(GuaranteeError, NotValid, OSError, KeyError):
+        is_folder = path.is_dir() and not _is_bundle(path) and path.suffix != _LEDGER
+        for file in sorted(path.glob("*.json")) if is_folder else [path]:
+            try:
                 shown.append(_shown_by(file, keys))
-    return shown
+            except (GuaranteeError, NotValid, OSError, KeyError):
+                silent.add(path)
+    return shown, silent
 
 
 def _recorded(
@@ -205,7 +221,7 @@ def _unrecorded(shown: Sequence[_Shown]) -> list[str]:
 
 def _shown_by(file: Path, keys: list[KeyFile]) -> _Shown:
     publics = GivenKeys(keys).by_id.values()
-    if file.suffix == ".zip":
+    if _is_bundle(file):
         files = read_files(file)
         signed, _ = verify_signed(files["checkpoint.json"], *publics)
         documents = {
@@ -215,7 +231,7 @@ def _shown_by(file: Path, keys: list[KeyFile]) -> _Shown:
         }
         size = checkpoint_of(signed).head.size
         return _Shown(file.name, documents, size=size, has_all=True)
-    if file.suffix == ".jsonl":
+    if file.suffix == _LEDGER:
         checkpoint, events, _ = read_export(_content(file, _MOST_LEDGER_BYTES), *publics)
         state = fold(events)
         return _Shown(file.name, state.documents, size=checkpoint.head.size, has_all=True)

@@ -89,7 +89,7 @@ class IntakeHost(Layout):
     def database(self) -> Database:
         """Requests and ledger, by this host's account, which is told nothing of who is there."""
         database = Database(self.config.database.url, self.root, self.keys.sealing)
-        database.tells = False
+        database.tells, database.now = False, self.clock.now
         if not database.exists():
             raise WorkspaceError(
                 "expected the workspace's database, got none; see [database] url in s3t.toml, and "
@@ -145,10 +145,12 @@ class IntakeHost(Layout):
         self.ledger  # noqa: B018  # this host may take them
         return SqlRequestBook(self.database, self._write_sealed)
 
-    def _write_sealed(self, connection: Connection, request_ids: Iterable[str]) -> None:
+    def _write_sealed(
+        self, connection: Connection, request_ids: Iterable[str], again: bool
+    ) -> None:
         """With the requests, unless the host was removed by then: nobody could open them."""
         self.check_added(self.database.caught_up(connection).state)
-        self.needles.write(connection, request_ids)
+        self.needles.write(connection, request_ids, again)
 
     @cached_property
     def clock(self) -> SystemClock:

@@ -147,6 +147,7 @@ class Workspace(Layout):
         """Requests, ledger, suppression list. Raises WorkspaceError when it is not there: an empty
         one in its place would forget every acknowledged request."""
         database = Database(self.config.database.url, self.root, self.keys.sealing)
+        database.now = lambda: self.clock.now()  # noqa: PLW0108  # which may be another by then
         if not database.exists():
             self.refuse_migration()
             raise WorkspaceError(

@@ -8,11 +8,13 @@ import sqlite3
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, get_args
+from zipfile import ZipFile
 
 import pytest
 
 from flows.adapters.database import Database, SqlLedger, seal_of
 from flows.metrics import text_of
+from flows.use_cases import taking, verifying
 from flows.use_cases.erasing import why_erase_now
 from flows.use_cases.evidence import write_bundle, write_ledger
 from flows.use_cases.reporting import report_of, write_report
@@ -26,12 +28,13 @@ from flows.workspace.workspace import Workspace
 from s3t_core.canonical import sha256_hex
 from s3t_core.config import Config
 from s3t_core.erasure import events
+from s3t_core.erasure.checkpoint import read_checkpoint
 from s3t_core.erasure.dsse import sign, statement_of
 from s3t_core.erasure.ledger import leaf_of
 from s3t_core.erasure.merkle import leaf_hash
 from s3t_core.erasure.offline import key_id
 from s3t_core.erasure.vocabulary import STEPS, ClosingKind
-from s3t_core.errors import LedgerError, S3TError, StorageError, UsageError, WorkspaceError
+from s3t_core.errors import LedgerError, NotNow, S3TError, StorageError, UsageError, WorkspaceError
 from s3t_core.times import rfc3339
 from tests.faults.carried import carry_out, plan_for, step
 
@@ -558,6 +561,30 @@ def test_a_request_is_acknowledged_only_by_what_the_ledger_has(place: Workspace)
 # --- 8: idempotency, left-over and renamed documents
 
 
+def test_of_many_that_are_asked_for_it_is_said_how_many_were_accepted(
+    place: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They go in parts; what keeps a later part out says nothing of the first."""
+    monkeypatch.setattr(taking, "_BATCH", 2)
+    check, asked = taking._check_not_begun, [0]
+
+    def begun(workspace: Workspace, new: Any, others: str = "") -> None:
+        asked[0] += 1
+        if asked[0] == 3:  # the eraser began between two parts
+            raise NotNow(f"expected the id as before, got another. {others}")
+        check(workspace, new, others)
+
+    monkeypatch.setattr(taking, "_check_not_begun", begun)
+    with pytest.raises(NotNow, match="The first 2 were accepted, and no others"):
+        take_requests(place, ["person 1", "person 2", "person 3"])
+    opened = _again(place)
+    assert len(opened.requests.open_now()) == 2
+    signed = read_checkpoint(
+        (place.state_dir / "checkpoint.json").read_bytes(), *place.signing.public_keys()
+    )
+    assert signed.head == opened.ledger.head(), "whoever is told so has it signed"
+
+
 def test_a_key_of_a_withdrawn_request_is_told_as_that(place: Workspace) -> None:
     first = take_requests(place, ["person 1"], key="ticket 9")[0]
     withdraw(place, first.request_id)
@@ -610,7 +637,10 @@ def test_documents_that_other_evidence_contradicts_are_not_valid_beside_it(
     write_ledger(place, tmp_path / "l.jsonl")
     report = Path(write_report(place, None, tmp_path / "report")["json"])
     public = place.keys_dir / "signing.pub"
-    true = [tmp_path / "b.zip", tmp_path / "l.jsonl", report]
+    unpacked = tmp_path / "unpacked" / "b.zip"
+    with ZipFile(tmp_path / "b.zip") as bundle:
+        bundle.extractall(unpacked)
+    true = [tmp_path / "b.zip", tmp_path / "l.jsonl", report, unpacked]
     assert verify_paths(true, public)["valid"] and verify_paths([*true, path], public)["valid"]
     for other in true:
         for document in (kept / path.name, kept):
@@ -619,6 +649,10 @@ def test_documents_that_other_evidence_contradicts_are_not_valid_beside_it(
             assert not found["valid"] and any("closing document" in p for p in found["problems"]), (
                 other
             )
+    with monkeypatch.context() as blind:  # whatever kind of evidence comes one day
+        blind.setattr(verifying, "_shown_by", lambda *_: (_ for _ in ()).throw(KeyError()))
+        found = verify_paths(true, public)
+    assert not found["valid"] and len(found["between"]) == len(true)
 
 
 def test_an_act_that_was_cut_off_and_is_done_again_has_a_document_of_its_own(
@@ -723,6 +757,32 @@ def test_a_clock_that_is_set_back_gives_no_overdue_request_more_time(
         withdraw(_with(place, clock), request.request_id)
     met = {r.id: r.met for r in report_of(_with(place, clock), None, clock.now()).requests}
     assert met[asked.request_id] is (None if told else True) and met[later.request_id] is True
+
+
+def test_a_process_that_stood_still_is_no_clock_that_was_put_right(
+    place: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It took the time of what it tells, and was stopped, or waited for a lock, before it told it:
+    a correction on the record would excuse a deadline that is missed."""
+    slow, clock = _Clock(), _Clock()
+    opened, real = _with(place, slow), taking._taken_in_parts
+
+    def stands_still(workspace: Workspace, new: list[Any]) -> object:
+        slow.at += timedelta(seconds=400)
+        clock.at = slow.at
+        with monkeypatch.context() as other:
+            other.setattr(taking, "_taken_in_parts", real)
+            take_requests(_with(place, clock), ["person 1"])
+        return real(workspace, new)
+
+    with monkeypatch.context() as once, pytest.raises(StorageError, match="stood still"):
+        once.setattr(taking, "_taken_in_parts", stands_still)
+        take_requests(opened, ["person 2"])
+    assert [r["state"] for r in list_requests(opened)] == ["pending"], "nothing of it was written"
+    assert "clock" not in {e["type"] for e in opened.ledger.events()}
+    asked = take_requests(opened, ["person 2"])[0]  # again
+    assert asked.received == rfc3339(slow.at)
+    assert "clock" not in {e["type"] for e in _again(place).ledger.events()}
 
 
 def test_a_clock_that_ran_700_days_ahead_buys_no_time(place: Workspace) -> None:

@@ -22,15 +22,17 @@ from flows.use_cases.intakes import (
     install_intake,
     list_intakes,
     make_intake_key,
+    open_sealed,
     remove_intake,
 )
-from flows.use_cases.requests import approve, list_requests, withdraw
+from flows.use_cases.requests import approve, extend, list_requests, reject, withdraw
 from flows.use_cases.taking import Asked, Taken, take_each, take_requests
 from flows.use_cases.tokens import make_token
 from flows.use_cases.verifying import verify_path
 from flows.workspace.intake import INTAKE_KEY, IntakeHost
 from flows.workspace.workspace import Workspace
 from s3t_core.erasure.checkpoint import Checkpoint, sign_checkpoint
+from s3t_core.erasure.events import RequestSpelt
 from s3t_core.erasure.executor import Eraser
 from s3t_core.erasure.ledger import head_of
 from s3t_core.errors import CertificateError, LedgerError, UsageError, WorkspaceError
@@ -104,6 +106,44 @@ def test_who_asks_again_seals_again_and_who_is_refused_does_not(
     assert again.before == {first.requests[0].request_id} and len(_sealed(place)) == 2
     [refused] = take_each(host, [Asked(("",))])
     assert isinstance(refused, UsageError) and len(_sealed(place)) == 2
+
+
+def test_however_often_somebody_asked_what_is_new_is_sealed(
+    place: Workspace, host: IntakeHost
+) -> None:
+    """A retry is sealed again a few times; another spelling of the id always."""
+    taken = {_ask(host, OTHER).requests[0].request_id for _ in range(12)}
+    assert len(taken) == 1 and len(_sealed(place)) == 8
+    with place.database.transaction() as connection:
+        spelt = RequestSpelt(
+            time=place.now(),
+            request=min(taken),
+            ids=(host.needles.digest_of(min(taken), "Person-003"),),
+            near=(),
+        )
+        host.needles.keep_ids({min(taken): ["Person-003"]})
+        host.needles.write(connection, [min(taken)])
+        place.database.append(connection, [spelt])
+    assert len(_sealed(place)) == 9
+    open_sealed(place)
+    assert {OTHER, "Person-003"} <= set(place.needles.ids_of(min(taken)))
+
+
+@pytest.mark.parametrize("how", ["extend", "reject"])
+def test_what_it_took_can_be_decided_on_at_the_workspace(
+    place: Workspace, host: IntakeHost, how: str
+) -> None:
+    """The reason is held against the id as given, which only the workspace can open."""
+    [request] = _ask(host, OTHER).requests
+    with pytest.raises(UsageError, match="without the person's id"):
+        reject(place, request.request_id, "12(5)", f"{OTHER} asks every day", "officer")
+    assert list_requests(place)[0]["state"] == "pending"
+    [other] = _ask(host, CANARY).requests
+    if how == "extend":
+        extend(place, other.request_id, "many requests this month", "officer")
+    else:
+        reject(place, other.request_id, "12(5)", "manifestly unfounded", "officer")
+    assert _sealed(place) == []
 
 
 def test_it_has_nothing_that_opens_reads_or_closes(place: Workspace, host: IntakeHost) -> None:

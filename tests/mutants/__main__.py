@@ -129,9 +129,9 @@ def _try(test: str, copy: Path, told: Path, ready: dict[str, str]) -> None:
     import pytest
 
     file, _, expression = test.partition("::")
-    code = int(
-        pytest.main(["-x", "-q", "--no-header", "-p", "no:cacheprovider", file, "-k", expression])
-    )
+    arguments = ["-x", "-q", "--no-header", "-p", "no:cacheprovider", file, "-k", expression]
+    sys.argv[1:] = arguments  # tests/without_servers.py asks what is run
+    code = int(pytest.main(arguments))
     sys.stdout.flush()
     os._exit(code)
 

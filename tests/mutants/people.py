@@ -180,11 +180,8 @@ MUTANTS: tuple[Mutant, ...] = (
     ),
     Mutant(
         name="words: a request is rejected whose ids are lost",
-        where="flows/use_cases/requests.py::_ids_asked_with",
-        takes=(
-            "asked is not None and state.is_open(request_id) and (not "
-            "set(asked.ids) <= {workspace.needles.digest_of(request_id, i) for i in ids})"
-        ),
+        where="flows/use_cases/requests.py::_lacks_ids",
+        takes="not set(asked.ids) <= known",
         puts=(
             "False and (not set(asked.ids) <= {workspace.needles.digest_of(request_id, i) for "
             "i in ids})"

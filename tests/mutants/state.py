@@ -886,4 +886,25 @@ MUTANTS: tuple[Mutant, ...] = (
         puts="models",
         fails="tests/stack/test_strangers.py::renames_deletes",
     ),
+    Mutant(
+        name="verify: a bundle that was unpacked shows nothing",
+        where="flows/use_cases/verifying.py::_all_shown",
+        takes="path.is_dir() and (not _is_bundle(path)) and (path.suffix != _LEDGER)",
+        puts="path.is_dir()",
+        fails="tests/faults/test_beside_the_ledger.py::other_evidence_contradicts",
+    ),
+    Mutant(
+        name="verify: evidence that shows nothing is believed beside the others",
+        where="flows/use_cases/verifying.py::_all_shown",
+        takes="silent.add(path)",
+        puts="pass",
+        fails="tests/faults/test_beside_the_ledger.py::other_evidence_contradicts",
+    ),
+    Mutant(
+        name="clock: who stood still has the clock put right",
+        where="flows/adapters/database.py::Database.append",
+        takes="self._refuse_late(stamped, before.state.time)",
+        puts="",
+        fails="tests/faults/test_beside_the_ledger.py::stood_still",
+    ),
 )

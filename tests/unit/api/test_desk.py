@@ -42,9 +42,9 @@ def doubling(tmp_path: Path) -> Iterator[Doubling]:
 
 def _asked(seat: Doubling, numbers: list[int]) -> list[int | BaseException]:
     """What each gets who waits while somebody else is answered."""
-    jobs: list[desk._Job] = [(n, desk.Future()) for n in numbers]
+    jobs = [desk._Job(n) for n in numbers]
     seat._do(jobs)
-    return [job.exception(0) or job.result(0) for _, job in jobs]
+    return [job.answer.exception(0) or job.answer.result(0) for job in jobs]
 
 
 @pytest.mark.parametrize("place", range(4))
