@@ -6,7 +6,7 @@ raw ids.
 """
 
 import io
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Iterator
 from itertools import repeat
 from pathlib import Path
 
@@ -22,6 +22,7 @@ from s3t_core.parquet import read_columns
 from s3t_core.records import Row, slice_digest
 
 ROW_GROUP_ROWS = 1024
+_BATCH_ROWS = 10_000
 SCHEMA = pa.schema([(name, pa.string()) for name in ("record", "subject", "text", "label")])
 
 
@@ -77,6 +78,12 @@ def read_digests(path: Path, subjects: Collection[str] | None = None) -> list[tu
             strict=True,
         )
     )
+
+
+def texts_of(path: Path) -> Iterator[tuple[str, str]]:
+    """(subject digest, text) of each row. Raises DataError."""
+    for batch in _read(path, ["subject", "text"], None).to_batches(max_chunksize=_BATCH_ROWS):
+        yield from zip(*(column.to_pylist() for column in batch.columns), strict=True)
 
 
 def count_subjects(paths: Iterable[Path]) -> int:

@@ -25,5 +25,8 @@ class NoScope:
     def needle_files(self) -> list[Path]:
         return []
 
+    def kept(self) -> list[tuple[str, str]]:
+        return []
+
     def known(self) -> Callable[[str], bool]:
         return lambda _: False

@@ -2,7 +2,7 @@
 lies in files that must hold it, whose rows are kept, and whether all it would have to read can be
 read here."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,6 +13,7 @@ from s3t_core.erasure.needles import NeedleSet, make_needles
 from s3t_core.erasure.plan import ErasurePlan
 from s3t_core.erasure.state import State
 from s3t_core.ports import Ledger, RequestBook
+from s3t_core.slicefile import texts_of
 
 if TYPE_CHECKING:
     from flows.adapters.datasets import DvcDatasets
@@ -57,6 +58,12 @@ class ScanScope:
         state = self._ledger.state()
         plans = [plan.plan_id for plan in _begun(state)]
         return [*plans, *state.begun, *self._requests.open_now()]
+
+    def kept(self) -> Iterator[tuple[str, str]]:
+        """Subject (digest) and text of each row of the recorded data: what is being erased is in
+        none by now."""
+        for path in self._datasets.files.recorded_row_files(self._ledger.state().datasets):
+            yield from texts_of(path)
 
     def known(self) -> Callable[[str], bool]:
         """What says, for one scan, whether a subject (digest) is somebody whose rows are kept."""

@@ -39,6 +39,9 @@ class Scope(Protocol):
     def needle_files(self) -> list[Path]:
         """The files of what is being erased, which are left out."""
 
+    def kept(self) -> Iterable[tuple[str, str]]:
+        """The rows of people who stay: subject (digest) and text of each."""
+
     def known(self) -> Callable[[str], bool]:
         """Says whether a subject (digest) is somebody whose rows are kept."""
 
@@ -105,7 +108,7 @@ class WorkspaceResidue:
         """Search everything the system wrote, the needles of open requests themselves left out."""
         self._scope.check_away()
         skip = self._scope.needle_files()
-        wanted = make_needles(ids, texts, self._baseline)
+        wanted = make_needles(ids, texts, self._baseline, self._scope.kept())
         as_owner_only(self._temporary)
         report = scan(
             self._root,

@@ -1,23 +1,28 @@
 """What the residue scan looks for: the ids as given, and windows of the erased texts.
 
 1. A window is the start, the middle or the end of a text (all of it when it is short), so that a
-   cut-off log line or a text split over database pages is found too.
+   cut-off log line or a text split over database pages is found too. Of a picture they are of what
+   it shows, as a file and in base64: what stands before that is the same in many.
 2. A needle has few forms, because a search gets slower with every one: as it is, and as JSON
    without its backslashes (s3t_core.erasure.spellings turns the haystack likewise).
 3. Needles that cannot be told from chance are counted as unsearchable: short ones, plain words as
-   ids ("default"), and what the system writes anyway (a text that quotes a label, an id that is a
-   name in the ledger), however it is spelt there.
+   ids ("default"), what the system writes anyway (a text that quotes a label, an id that is a name
+   in the ledger), however it is spelt there, and what many people say whose rows are kept (the
+   first words of every chat).
 """
 
 import json
 import re
-from collections.abc import Collection, Iterable
+from collections import defaultdict
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property, lru_cache
 
 from ahocorasick_rs import BytesAhoCorasick, Implementation
 
+from s3t_core.conversations import texts_in
 from s3t_core.erasure.spellings import plain, read, spellings_of
+from s3t_core.images import file_in
 
 MIN_ID_BYTES = 6
 MIN_WORD_BYTES = 12
@@ -33,6 +38,8 @@ customer's."""
 _BEFORE_BYTES = 12
 _HEXADECIMAL = re.compile(rb"[0-9a-fA-F]+")
 _FRACTION_DIGITS = 9
+_MANY = 3
+"""What so many people say besides is nobody's in particular."""
 _FEW = 16
 """Up to so many needles are looked for one by one, which is faster."""
 
@@ -61,6 +68,16 @@ class NeedleSet:
             which >= len(self.ids) or self._is_id(data, begin, end)
             for which, begin, end in self._automaton.find_matches_as_indexes(data, overlapping=True)
         )
+
+    def windows_in(
+        self,
+        data: bytes,
+    ) -> set[bytes]:
+        """The windows that are in `data`, as they are."""
+        found = self._automaton.find_matches_as_indexes(data, overlapping=True)
+        return {
+            self.windows[which - len(self.ids)] for which, _, _ in found if which >= len(self.ids)
+        }
 
     def _has_word(self, word: bytes, data: bytes) -> bool:
         begin = data.find(word)
@@ -134,9 +151,11 @@ def make_needles(
     ids: list[str],
     texts: list[str],
     baseline: bytes | Iterable[bytes] = b"",
+    kept: Iterable[tuple[str, str]] = (),
 ) -> NeedleSet:
     """Needles for the ids as given and the texts of the erased rows. `baseline`: what the system
-    writes anyway, in parts of which no needle lies in two."""
+    writes anyway, in parts of which no needle lies in two; `kept`: the rows of people who stay,
+    each with its subject (digest) and its text."""
     words = [
         {
             f
@@ -145,15 +164,13 @@ def make_needles(
         }
         for given in ids
     ]
-    windows = [
-        {w for form in _forms(text) if len(form) >= MIN_TEXT_BYTES for w in _windows(form)}
-        for text in (t.strip() for t in texts)
-    ]
+    windows = [_windows_of(text.strip()) for text in texts]
     every_id = sorted(set().union(*words))
     every_window = sorted(set().union(*windows))
     every = NeedleSet(tuple(every_id), tuple(every_window), 0)
     parts = [baseline] if isinstance(baseline, bytes) else baseline
     usual_ids, usual_windows = every.which_in(parts)
+    usual_windows |= _said_by_many(every, kept)
     return NeedleSet(
         tuple(sorted(set(every.ids) - usual_ids)),
         tuple(sorted(set(every.windows) - usual_windows)),
@@ -173,7 +190,33 @@ def is_among(given: str, found: Collection[bytes]) -> bool:
 
 def is_text_among(text: str, found: Collection[bytes]) -> bool:
     """Whether a window of a text is among needles that were found."""
-    return any(w in found for form in _forms(text.strip()) for w in _windows(form))
+    return not _windows_of(text.strip()).isdisjoint(found)
+
+
+def _said_by_many(
+    needles: NeedleSet,
+    kept: Iterable[tuple[str, str]],
+) -> set[bytes]:
+    """The windows that texts of many people have."""
+    if not needles.windows:
+        return set()
+    people: Mapping[bytes, set[str]] = defaultdict(set)
+    for subject, text in kept:
+        if needles.windows_in(text.encode()):
+            for form in (form for part in texts_in(text) for form in _forms(part)):
+                for window in needles.windows_in(form):
+                    people[window].add(subject)
+    return {window for window, of in people.items() if len(of) >= _MANY}
+
+
+def _windows_of(text: str) -> set[bytes]:
+    """Of a text, in every form; none of one that is too short."""
+    picture, begin = file_in(text)
+    within = -(-begin // 3) * 4  # in base64
+    windows = {
+        w for form in _forms(text) if len(form) >= MIN_TEXT_BYTES for w in _windows(form, within)
+    }
+    return windows | set(_windows(picture, begin)) if picture else windows
 
 
 def _forms(text: str) -> set[bytes]:
@@ -183,16 +226,15 @@ def _forms(text: str) -> set[bytes]:
     return {raw, plain(raw), read(raw), *map(plain, inside)}
 
 
-def _windows(data: bytes) -> list[bytes]:
-    """Start, middle and end of a text: short enough to lie within one database page or log line."""
-    if len(data) <= WINDOW_BYTES:
-        return [data]
-    middle = (len(data) - WINDOW_BYTES) // 2
-    return [
-        data[:WINDOW_BYTES],
-        data[middle : middle + WINDOW_BYTES],
-        data[-WINDOW_BYTES:],
-    ]
+def _windows(
+    data: bytes,
+    begin: int = 0,
+) -> list[bytes]:
+    """Start (at `begin`), middle and end of a text: short enough to lie within one database page or
+    log line."""
+    last = max(len(data) - WINDOW_BYTES, 0)
+    first = min(begin, last)
+    return [data[at : at + WINDOW_BYTES] for at in (first, (first + last) // 2, last)]
 
 
 def _stands_alone(

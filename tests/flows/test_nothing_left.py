@@ -12,8 +12,11 @@ from typing import Any
 import pytest
 
 from flows.adapters import scan_scope
+from flows.adapters.dvc_repository import commit_files
+from flows.adapters.git import run_git
 from flows.adapters.loading import folder_in_use
 from flows.prefect_flows.erase import erase
+from flows.prefect_flows.ingest import ingest
 from flows.use_cases.reconciling import reconcile
 from flows.use_cases.taking import take_requests
 from flows.workspace.composing import erase_policy, erase_ports
@@ -21,7 +24,7 @@ from flows.workspace.workspace import Workspace
 from s3t_core.erasure.executor import ErasePorts, Eraser
 from s3t_core.errors import Busy, GuaranteeError, ResidueFound, S3TError, WorkspaceError
 from tests.crash.driver import Unmeasured
-from tests.flows.conftest import CANARY, CANARY_TEXT
+from tests.flows.conftest import CANARY, CANARY_TEXT, people, write_csv
 from tests.flows.prepared import Prepared
 from tests.held import HELD
 
@@ -285,3 +288,27 @@ def test_a_process_that_loads_what_is_destroyed_is_waited_for(
         assert list(place.certificates_dir.glob("*.json")) == []
     assert len(erase(str(place.root))["certificates"]) == 1
     assert list((place.state_dir / "loading").iterdir()) == []
+
+
+def test_what_everybody_writes_in_the_operators_own_repository_stops_no_certificate(
+    make_place: Callable[..., Workspace], tmp_path: Path
+) -> None:
+    """The words that each row begins with, in a file that somebody committed beside the data: for
+    good. What she alone wrote there does."""
+    opening = "Dear people of the harbour library, I write to you because"
+    place = make_place("w")
+    rows = people()
+    for row in rows:
+        row["what"] = f"{opening} {row['what']} of the year {row['id']} is what I should like"
+    hers = next(row["what"] for row in rows if row["who"] == "person-003")
+    ingest(str(place.root), str(write_csv(tmp_path / "letters.csv", rows)))
+    for name, text in (("form.txt", opening), ("letter.txt", hers)):
+        (place.root / name).write_text(f"{text}\n")
+        run_git("-C", str(place.root), "add", "-f", name)
+        commit_files(place.root, [name], "Ours")
+        take_requests(place, ["person-004" if name == "form.txt" else "person-003"])
+        if name == "form.txt":
+            assert len(erase(str(place.root))["certificates"]) == 1
+        else:
+            with pytest.raises(GuaranteeError, match="matches in 1 file"):
+                erase(str(place.root))

@@ -1,0 +1,92 @@
+"""Windows of a text that only its own rows have: not of what many people say, nor of how the file
+of a picture begins."""
+
+import base64
+import io
+from random import Random
+
+import pytest
+from PIL import Image
+
+from s3t_core.conversations import Turn, conversation_text
+from s3t_core.erasure.needles import NeedleSet, is_text_among, make_needles
+from s3t_core.images import FORMATS
+
+SYSTEM = "You are a helpful assistant of the Harbour Library."
+QUOTING = 'You answer "as the Harbour Library does", and say \\no more than\n that.'
+HERS = "When does the tide of the eleventh of May turn in the old harbour?"
+
+
+def _picture(kind: str, seed: int, size: int = 24) -> bytes:
+    drawn = Random(seed)  # pixels
+    image = Image.new("RGB", (size, size))
+    image.putdata([tuple(drawn.randbytes(3)) for _ in range(size * size)])
+    file = io.BytesIO()
+    image.save(file, kind)
+    return file.getvalue()
+
+
+def _text(picture: bytes) -> str:
+    return base64.b64encode(picture).decode()
+
+
+def _chat(system: str, asked: str) -> str:
+    return conversation_text([Turn("system", system), Turn("user", asked)])
+
+
+def _of_chats(system: str, others: int) -> NeedleSet:
+    hers = _chat(system, HERS)
+    kept = [(f"subject {n}", _chat(system, f"asked {n}")) for n in range(others)]
+    return make_needles([], [hers, system, "When does the tide turn?"], kept=kept)
+
+
+@pytest.mark.parametrize("system", [SYSTEM, QUOTING])
+def test_what_many_people_say_whose_rows_are_kept_is_no_trace_of_one(system: str) -> None:
+    for others, found in ((0, True), (2, True), (3, False), (40, False)):
+        needles = _of_chats(system, others)
+        assert needles.spelt_in(system.encode()) is found, others
+        assert needles.unsearchable == (0 if found else 1), others
+    assert needles.spelt_in(b"as she said: When does the tide turn?")
+    assert needles.spelt_in(_chat("another", HERS).encode())
+
+
+def test_one_person_who_says_it_often_is_not_many() -> None:
+    kept = [("subject 1", _chat(SYSTEM, f"asked {n}")) for n in range(40)]
+    assert make_needles([], [SYSTEM], kept=kept).spelt_in(SYSTEM.encode())
+
+
+@pytest.mark.parametrize("kind", FORMATS)
+def test_an_erased_picture_is_found_as_a_file_and_in_base64_and_another_is_not(kind: str) -> None:
+    hers, others = _picture(kind, 1), [_picture(kind, n) for n in range(2, 12)]
+    needles = make_needles([], [_text(hers)])
+    for left in (
+        hers,
+        _text(hers).encode(),
+        b"# ours\n![](data:;base64," + _text(hers).encode(),
+    ):
+        found = needles.which_spelt(left)
+        assert found and is_text_among(_text(hers), found)
+    for other in others:
+        assert not needles.spelt_in(other) and not needles.spelt_in(_text(other).encode()), kind
+
+
+@pytest.mark.parametrize("kind", FORMATS)
+def test_a_part_of_an_erased_picture_is_found(kind: str) -> None:
+    """A half of it, as a page of a database, or a cut-off file, has."""
+    hers = _picture(kind, 1, 64)
+    needles = make_needles([], [_text(hers)])
+    assert needles.spelt_in(hers[len(hers) // 2 - 40 :])
+    assert needles.spelt_in(hers[: len(hers) * 3 // 4])
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "/9j/ is how she begins every letter",
+        "iVBOR" * 20,
+        "/9j/" + "A" * 200,
+    ],
+)
+def test_what_only_looks_like_a_picture_is_a_text(text: str) -> None:
+    needles = make_needles([], [text])
+    assert needles.spelt_in(f"a log: {text}".encode()) is (len(text) > 16)
