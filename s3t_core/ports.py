@@ -363,7 +363,7 @@ class Certificates(Protocol):
 
     def issue(self, said: Mapping[str, Certificate], subject: Subject) -> dict[str, str]:
         """Sign and write one certificate per request id; returns the SHA-256 of each file.
-        One that a run which was cut off signed for the same erasure is kept."""
+        One that was signed for the same entry of the ledger, and not recorded, is kept."""
 
     def discard(self, request_ids: Iterable[str]) -> None:
         """Remove what a run that was cut off signed for these requests, which no ledger entry tells

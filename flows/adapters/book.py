@@ -37,7 +37,8 @@ class SqlRequestBook:
         beside: Callable[[Connection, Iterable[str], bool], None] | None = None,
     ) -> None:
         """`beside`: what else is written, in the same transaction, of requests that are accepted,
-        or of which other spellings are told; True: of what was written before, again."""
+        or of which other spellings are told (flows.workspace.intake fills it); its last argument
+        is True where what was written before is written again."""
         self._database, self._beside = database, beside
 
     def accept(self, new: Iterable[NewRequest]) -> list[DeletionRequest]:

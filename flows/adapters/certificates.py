@@ -47,8 +47,8 @@ class CertificateFiles:
         subject: Subject,
         kind: str = CERTIFICATE_TYPE,
     ) -> dict[str, str]:
-        """Sign and write one per request id; returns each file's SHA-256. A certificate that a
-        run before a crash signed for the same erasure is kept; a document of another act, which
+        """Sign and write one per request id; returns each file's SHA-256. One that was signed for
+        the same entry of the ledger, and not recorded, is kept; a document of another act, which
         never came to be, is written over."""
         self._heads.check(self._ledger)
         key = self._key()

@@ -153,7 +153,7 @@ class SealingIds:
         self,
         request_id: str,
     ) -> list[str]:
-        """None: nobody here can open what was sealed."""
+        """[]: nobody here can open what was sealed."""
         del request_id
         return []
 

@@ -2,7 +2,7 @@
 ones only warn.
 
 A row must never be refused because of another subject's row: that would be a trace of it
-(method.md, hazard 8). Results are asked for without values, so nothing of a row is written by Great
+(hazards.md, 8). Results are asked for without values, so nothing of a row is written by Great
 Expectations.
 """
 

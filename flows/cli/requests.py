@@ -28,7 +28,10 @@ ByOption = Annotated[
 ]
 RecordOption = Annotated[str, typer.Option("--record", help="Only this record of the subject.")]
 BasisOption = Annotated[
-    str, typer.Option("--basis", help="GDPR article: 12(5), 12(6), 17(3)(a) to (e), or other.")
+    str,
+    typer.Option(
+        "--basis", help="GDPR article: 12(2), (5), (6), 17(1), 17(3)(a) to (e), or other."
+    ),
 ]
 ReasonOption = Annotated[str, typer.Option("--reason", help="In a sentence that names nobody.")]
 RequestArgument = Annotated[
@@ -199,7 +202,8 @@ def extend(
     _done(
         as_json,
         {"request": request_id, "due": due},
-        f"{request_id} is due {due} now. Tell whoever asked, with the reason, before it was due.",
+        f"{request_id} is due {due} now. Tell whoever asked, with the reason, within a month of "
+        "when their request came.",
     )
 
 

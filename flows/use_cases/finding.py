@@ -1,6 +1,6 @@
 """Who a request is about: what its id is under the workspace's rule, whether somebody in the data
-has it, and whether somebody else's there is spelt nearly so: who is erased under one spelling stays
-under another.
+has it, and whether another id there is spelt nearly so. Who is in the data under two spellings is
+erased under the one that was asked for, and stays under the other.
 
 Whether somebody is in the data is told only to who may erase them: on a server, the role that
 may."""

@@ -96,9 +96,9 @@ class Healed:
 
 
 def reconcile(workspace: Reconcilable, held: Change) -> Healed:
-    """Hold everything against the ledger. What a step of an open erasure did is held against it
-    like the rest; what its next steps do is left to them. Before the first data there is nothing:
-    then nothing is done. Raises StorageError, WorkspaceError."""
+    """Hold everything against the ledger, and put right what differs. Of an open erasure that goes
+    for the steps which are done; what the next ones will do anyway is left to them. Before the
+    first data there is nothing, and nothing is done. Raises StorageError, WorkspaceError."""
     held.require()
     state = workspace.ledger.state()
     if state.settled is None:

@@ -60,7 +60,7 @@ def document_problems(workspace: Verifiable, whole: bool = False) -> DocumentPro
 def ending(workspace: Signed, request_id: str) -> Iterator[None]:
     """While a request is ended: signs its document, then records it. What is killed between the two
     leaves a mark, and is taken back by whoever changes the workspace next. The mark also says what
-    lay in the document's place before: that is another's."""
+    lay in the document's place before: that is of another act, and is not taken back."""
     mark, before = workspace.state_dir / ENDING, workspace.certificates.digest_of(request_id)
     write_atomically(mark, f"{request_id} {before}".encode())
     yield

@@ -1,5 +1,5 @@
-"""Placement: a subject goes to one shard and one slice by a keyed hash of its id alone (method.md,
-hazard 5).
+"""Placement: a subject goes to one shard and one slice by a keyed hash of its id alone (hazards.md,
+5).
 
 With tiers, the slice is one of those that the operator gave to the subject's tier: a literal of the
 config, and an attribute that the source gives with the subject. The shard stays the same.

@@ -2,7 +2,8 @@
 rejection.
 
 A request that is withdrawn or rejected ends in a signed document of its own, as an erased one ends
-in a certificate (GDPR article 12(4): the reasons, and that a complaint is possible).
+in a certificate. It says on what basis and why, which the controller's letter needs (GDPR article
+12(4)); the letter, which also names the complaint and the judicial remedy, is the controller's.
 """
 
 from collections.abc import Callable, Iterable, Mapping
@@ -27,6 +28,8 @@ from s3t_core.errors import CertificateError, LedgerError, UsageError
 from s3t_core.times import CLOCK_TOLERANCE, later, parse_time, rfc3339
 
 BASES = {
+    "17(1)": "none of the grounds of article 17(1) applies",
+    "12(2)": "the controller shows that it cannot tell whose data is meant (article 11(2))",
     "12(5)": "the request is manifestly unfounded or excessive",
     "12(6)": "the identity of who asks could not be confirmed",
     "17(3)(a)": "needed for freedom of expression and information",
@@ -46,9 +49,8 @@ _LEAST_ID = 4
 
 @dataclass(frozen=True)
 class RequestView:
-    """A request as it stands. `state`: an ErasureOutcome, withdrawal, rejection, erasing, held,
-    awaiting approval, or pending. `days_left` until it is due, negative when it is late, None once
-    it is closed. `rows` that were found by the erasure that closed it."""
+    """A request as it stands. `state`: one of STATES. `days_left` until it is due, negative when it
+    is late, None once it is closed. `rows` that were found by the erasure that closed it."""
 
     request: DeletionRequest
     state: str

@@ -17,9 +17,9 @@
              found any more. An id, or a hash, that no row has, anywhere, may be anything, a name of
              the system's own among it: a request by such an id is deferred, open as before. Where
              rows are found, or nobody can say what is in a file, the erasure stops there
-7. certify   one signed certificate per request, once no place keeps what was deleted from it, then
-             destroy the needles; where the scan was another run's, which was cut off, search again
-             first, on the record: files may have been put back since, and needles lost
+7. certify   one signed certificate per request, where no bucket keeps versions of what was deleted
+             from it, then destroy the needles; where the scan was another run's, which was cut off,
+             search again first, on the record: files may have been put back since, and needles lost
 
 Each step is idempotent and its completion is a ledger event, so a run that was killed continues at
 the step that was cut. Nothing tainted is reachable after step 2; nothing is certified before step 6
@@ -78,8 +78,7 @@ from s3t_core.ports import (
 from s3t_core.times import rfc3339
 
 _BATCH = 500
-"""Certificates that are signed before their requests are closed in one transaction; none is signed
-twice."""
+"""Certificates that are signed before their requests are closed in one transaction."""
 
 
 @dataclass(frozen=True)
@@ -147,11 +146,15 @@ class Eraser:
         self._sought_again: set[str] = set()
 
     def draft(self) -> Draft | None:
-        """What there is to do. The plan that a killed run left open, else a new one, of which
-        nothing is written yet, for all pending requests that are neither held nor wait for
-        approval, else one whose requests were set aside, and of whom nothing is found any more
-        (which is written: it goes on); None without any. Ids as given that no open request needs
-        are destroyed before."""
+        """What there is to do, the first of these that there is; None without any.
+
+        1. The plan that a killed run left open.
+        2. A new one for all pending requests that are neither held nor wait for approval; nothing
+           of it is written yet.
+        3. One whose requests were set aside, where nothing is found of them any more: that it goes
+           on is written to the ledger.
+
+        Ids as given that no open request needs are destroyed before."""
         state = self.ports.ledger.state()
         begun = state.plan.plan if state.plan is not None else None
         plans = [*state.uncertified, *([begun.plan_id] if begun else [])]
@@ -616,7 +619,8 @@ class Eraser:
         waiting: bool = False,
     ) -> None:
         """What was signed for them before, and is not on record, goes: nothing is certified.
-        `left`: what was found of them; `waiting`: nothing was, but of another request."""
+        `left`: what was found of them; `waiting`: nothing was found of these, but of another
+        request of the same person."""
         self.uncertified |= dict.fromkeys(requests, reason)
         if not waiting:
             self._sought_again.add(plan.plan_id)

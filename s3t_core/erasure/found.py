@@ -14,7 +14,7 @@ def found_of(
     found: NeedlesFound,
     requests: Iterable[str],
 ) -> list[str]:
-    """Those of the requests of which an id as given, or a text, is what was found. None where rows
+    """Those of the requests of which an id as given, or a text, is what was found. [] where rows
     were found: they are not there by chance, and somebody could train on them."""
     if report.rows_found:
         return []

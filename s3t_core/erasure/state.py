@@ -359,7 +359,8 @@ class State:
 
     @property
     def found_again(self) -> list[str]:
-        """Those of them of which something was found: the others wait for one of these."""
+        """Ids of requests that were set aside because something of them was found. The others that
+        were set aside wait for one of these."""
         return [
             r
             for left in self.uncertified.values()

@@ -1,9 +1,10 @@
 """Jobs that run in a process of their own: describe a backbone, train one stage, measure a release.
 
 This module imports torch only inside the functions, so that whoever orders a job need not. A
-stage's process reads the files of its own slices and nothing else, checks them against their
-recorded digests, and refuses to run under another numeric profile than the one in its key, or by
-other code than whoever ordered the stage.
+stage's process reads, of training rows, the files of its own slices alone (beside them earlier
+stages, kept activations, and held-out rows to be measured on), checks them against their recorded
+digests, and refuses to run under another numeric profile than the one in its key, or by other code
+than whoever ordered the stage.
 """
 
 import resource

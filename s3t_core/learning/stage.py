@@ -5,8 +5,8 @@
    Attach stages 1..i-1 from their artifacts, frozen and active.
 2. Seed from the shard and the slices seen, so that nothing else decides the draws (hazard 9).
 3. Attach a fresh adapter on block i and a fresh head; they alone train (asserted).
-4. A fixed number of steps over slices 1..i with a fresh optimizer (hazards 8, 10); batches are laid
-   out from these rows alone.
+4. A fixed number of epochs over slices 1..i, which nothing stops early, with a fresh optimizer
+   (hazards 8, 10); batches are laid out from these rows alone.
 5. Save adapter and head as one immutable safetensors artifact.
 """
 

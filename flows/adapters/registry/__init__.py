@@ -46,8 +46,8 @@ _AHEAD = 1000
 
 
 class MlflowRegistry:
-    """A registered model and its versions. Fills the port `Registry`. The others are what
-    it is made of."""
+    """A registered model and its versions. Fills the port `Registry`; the other modules of this
+    folder are its parts."""
 
     def __init__(
         self,

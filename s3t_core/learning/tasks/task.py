@@ -80,7 +80,7 @@ class Task(Protocol):
 
     def loss(self, made: Tensor, targets: Tensor) -> Tensor:
         """The mean loss over the rows of a batch, a scalar: `made` (rows, outputs), `targets`
-        (rows,) or (rows, outputs). It must depend on no other rows (hazard 10)."""
+        (rows,) or (rows, outputs). Each row's part of it depends on no other row (hazard 15)."""
 
     def vote(self, made: Tensor, targets: Tensor | None = None) -> Tensor:
         """What one shard contributes to the answers, (rows, outputs), or, of texts, (places, words)

@@ -28,16 +28,6 @@ def test_every_kind_and_every_step_has_a_class() -> None:
     assert steps == set(STEPS)
 
 
-def _class_of(entry: dict[str, Any]) -> type[LedgerEvent]:
-    """The class whose kind, and fixed members, are the entry's."""
-    member = {"step": "step", "hold": "state", "moving": "state"}.get(entry["type"])
-    for each in _classes():
-        has = {f.name: f.default for f in fields(each)}
-        if each.type == entry["type"] and (not member or has[member] == entry[member]):
-            return each
-    raise AssertionError(f"expected a class for {entry['type']}")
-
-
 def _is_read(entry: dict[str, Any]) -> bool:
     """Those of the golden ledger that lack a member are refused, whatever the state is."""
     try:

@@ -134,6 +134,18 @@ def test_an_erasure_that_ended_late_counts_as_missed() -> None:
     assert "missed their deadline" in write_html(document_of(report, pictures(report))).decode()
 
 
+def test_one_that_is_open_past_its_due_time_is_never_shown_as_in_time() -> None:
+    """A clock that was put right keeps anybody from saying by how much it is late."""
+    world = make_world()
+    world.ask("req-0", "s00-1", due="2026-01-01T00:00:00Z")
+    report = _report(world)
+    unsure = report.requests[0].model_copy(update={"met": None, "clock_corrected": True})
+    report = report.model_copy(update={"requests": [unsure]})
+    told = write_html(document_of(report, pictures(report))).decode()
+    assert "No deadline was missed" not in told and "not due" not in told
+    assert "open past their due time" in told
+
+
 def test_certificates_that_are_gone_or_changed_are_an_alarm() -> None:
     world = _erased("s00-1", "s01-0")
     report = _report(world, documents={"req-0": b"{}"})

@@ -64,7 +64,7 @@ def test_a_fresh_head_is_the_same_whatever_was_drawn_before(case: tuple[Task, li
 
 
 def test_the_loss_of_a_batch_is_the_mean_of_its_rows_alone(case: tuple[Task, list[Row]]) -> None:
-    """Hazard 10: what a row teaches is told by itself, whatever stands beside it."""
+    """Hazard 15: what a row teaches is told by itself, whatever stands beside it."""
     task, rows = case
     torch.manual_seed(0)
     made, targets = torch.randn(len(rows), task.outputs), torch.tensor(task.targets(rows))

@@ -6,6 +6,9 @@ from pathlib import Path
 
 import pytest
 
+from s3t_core.erasure.certificate import LIMITS
+from s3t_core.erasure.offline import NOT_PROVED
+
 ROOT = Path(__file__).parents[3]
 _DOCUMENTS = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")])
 _CODE = [
@@ -101,3 +104,9 @@ def test_every_command_that_anything_names_is_one() -> None:
     ]
     assert len(named) > 100
     assert [each for each in named if each[1] not in there] == []
+
+
+def test_what_evidence_does_not_prove_or_cover_stands_in_its_page_word_by_word() -> None:
+    page = " ".join((ROOT / "docs" / "evidence.md").read_text().split())
+    for said in (*LIMITS, *NOT_PROVED):
+        assert f"- {said}" in page, said
