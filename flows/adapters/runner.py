@@ -11,11 +11,14 @@ import contextlib
 import multiprocessing
 import os
 import signal
+import sys
 import threading
+from collections.abc import Iterator
 from multiprocessing import forkserver
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 from pathlib import Path
+from types import ModuleType
 from typing import TypeVar, cast
 
 from s3t_core.domain import Score
@@ -100,7 +103,8 @@ class ProcessRunner:
             if self._stopped:
                 raise self._died(job, None)
             try:
-                process.start()
+                with _without_main():
+                    process.start()
             except (OSError, EOFError) as error:  # the fork server is gone, or never came to be
                 raise TrainingError(
                     f"the process of a {type(job).__name__} could not be started "
@@ -137,6 +141,18 @@ def _child(sending: Connection, job: Job) -> None:
         )
     sending.send(outcome)
     sending.close()
+
+
+@contextlib.contextmanager
+def _without_main() -> Iterator[None]:
+    """A process that is started meanwhile does not run this one's script again: what that imports
+    is no part of a job."""
+    main = sys.modules["__main__"]
+    sys.modules["__main__"] = ModuleType("__main__")
+    try:
+        yield
+    finally:
+        sys.modules["__main__"] = main
 
 
 def _end_with_parent() -> None:

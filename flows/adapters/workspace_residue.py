@@ -8,7 +8,7 @@ from typing import Protocol
 
 from flows.adapters.git import git_objects
 from flows.adapters.permissions import as_owner_only
-from s3t_core.erasure.needles import is_among, make_needles
+from s3t_core.erasure.needles import NeedleSet, is_among, make_needles
 from s3t_core.erasure.residue import scan
 from s3t_core.files import (
     is_written,
@@ -70,6 +70,24 @@ class Bucket(Protocol):
         """Bring an object to a file; whether it is still there."""
 
 
+def _with_those(
+    report: ScanReport,
+    every: ScanReport,
+) -> ScanReport:
+    """The report, and what a search for more found in files in which an earlier one had found
+    something."""
+    again = {*every.residue} & {*report.still_left}
+    if not again:
+        return report
+    return replace(
+        report,
+        residue=tuple(sorted({*report.residue, *again})),
+        needles_found=report.needles_found | every.needles_found,
+        still_left=tuple(name for name in report.still_left if name not in again),
+        left=report.left | every.left,
+    )
+
+
 class WorkspaceResidue:
     """Scans a workspace and its stores. Fills the port `Residue`."""
 
@@ -107,14 +125,28 @@ class WorkspaceResidue:
     ) -> ScanReport:
         """Search everything the system wrote, the needles of open requests themselves left out."""
         self._scope.check_away()
-        skip = self._scope.needle_files()
-        wanted = make_needles(ids, texts, self._baseline, self._scope.kept())
+        wanted = make_needles(ids, texts, self._baseline, self._scope.kept)
+        report = self._searched(wanted, targets, left)
+        if report.still_left and wanted.said_by_many:
+            # what many came to say since is what was found in these files
+            every = make_needles(ids, texts, self._baseline)
+            report = _with_those(report, self._searched(every, targets, left))
+        self.check()
+        doubtful = {given for given in ids if is_among(given, wanted.passed_over)}
+        return replace(report, ids_unsearchable=report.ids_unsearchable | doubtful)
+
+    def _searched(
+        self,
+        wanted: NeedleSet,
+        targets: list[Target],
+        left: Collection[str],
+    ) -> ScanReport:
         as_owner_only(self._temporary)
-        report = scan(
+        return scan(
             self._root,
             self._extra,
             list(SYSTEM_PATHS),
-            skip,
+            self._scope.needle_files(),
             wanted,
             targets,
             self._objects(),
@@ -125,9 +157,6 @@ class WorkspaceResidue:
             left,
             lambda content: keyed_digest(self._key, "found in", content).hex(),
         )
-        self.check()
-        doubtful = {given for given in ids if is_among(given, wanted.passed_over)}
-        return replace(report, ids_unsearchable=report.ids_unsearchable | doubtful)
 
     def check(self) -> None:
         """Of every bucket: versioning may have been switched on since it was opened."""

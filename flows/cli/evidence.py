@@ -320,6 +320,7 @@ def _render_verified(d: dict[str, Any]) -> list[str]:
             )
         ]
         between = [f"NOT VALID: {p}" for p in d["between"]]
+        between += [f"UNDECIDED: {p}" for p in d["undecided_between"]]
         return [*own, *models, *between, *_render_own_key(d)]
     lines = [_render_closing(each) for each in d["certificates"]]
     lines += [_render_checkpoint(each) for each in d.get("checkpoints", [])]

@@ -1,30 +1,38 @@
 """Verify evidence offline: no torch, no Prefect, no MLflow, no network. The public key comes from
 the auditor."""
 
-import errno
 import re
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 from flows.adapters.keys import read_key
+from flows.use_cases.evidence_files import (
+    MOST_LEDGER_BYTES,
+    content_of,
+    documents_in,
+    is_bundle,
+    is_folder,
+    is_ledger,
+    summary_of,
+)
+from flows.use_cases.evidence_together import (
+    Shown,
+    all_shown,
+    contradictions,
+    leaves_in,
+    unproven,
+    unrecorded,
+)
 from s3t_core.canonical import sha256_hex
-from s3t_core.erasure.certificate import check_statement
-from s3t_core.erasure.checkpoint import checkpoint_of, read_export
-from s3t_core.erasure.closing import check_closing
+from s3t_core.erasure.checkpoint import check_continues, read_export, read_signed_checkpoint
 from s3t_core.erasure.dsse import verify_signed
-from s3t_core.erasure.evidence_documents import CHECKPOINT_TYPE, CLOSING_TYPE
 from s3t_core.erasure.ledger import fold
 from s3t_core.erasure.offline import GivenKeys, KeyFile, NotValid, check_bundle, read_files
-from s3t_core.erasure.report_document import REPORT_TYPE, parse_report
 from s3t_core.erasure.state import State
 from s3t_core.errors import CertificateError, GuaranteeError, UsageError
 from s3t_core.files import read_regular
 
-_MOST_BYTES = 64 * 2**20
-_MOST_LEDGER_BYTES = 4 * 2**30
-_LEDGER = ".jsonl"
 _REQUEST = re.compile(r"req-[0-9a-z]")
 
 
@@ -46,59 +54,74 @@ def verify_path(
             f"{path.name}"
         )
     keys = [read_key(p) for p in ([public_key] if isinstance(public_key, Path) else public_key)]
-    if earlier is not None and not _is_bundle(path):
-        raise UsageError("expected a bundle (.zip) with --checkpoint, got another kind of file")
-    if _is_bundle(path):
+    if earlier is not None and not _may_continue(path):
+        raise _no_continuation()
+    if is_bundle(path):
         return {"undecided": [], **_verify_bundle(path, keys, earlier)}
     try:
         given = GivenKeys(keys)
     except NotValid as error:
         return _found(keys, problems=[str(error)])
     return (
-        _verify_ledger(path, keys, given)
-        if path.suffix == _LEDGER
+        _verify_ledger(path, keys, given, earlier)
+        if is_ledger(path)
         else _verify_files(path, keys, given)
     )
 
 
-def _is_bundle(path: Path) -> bool:
-    """Also one that was unpacked, into a directory of such a name."""
-    return path.suffix == ".zip"
+def _may_continue(path: Path) -> bool:
+    """Whether it can show that it continues an earlier checkpoint."""
+    return is_bundle(path) or is_ledger(path)
+
+
+def _no_continuation() -> UsageError:
+    return UsageError(
+        "expected a bundle (.zip) or an exported ledger (.jsonl) with --checkpoint, got other "
+        "kinds of files"
+    )
+
+
+def _evidence_in(folder: Path) -> list[Path]:
+    """Bundles and exported ledgers among a directory's documents."""
+    return [p for p in sorted(folder.iterdir()) if is_bundle(p) or is_ledger(p)]
 
 
 def verify_paths(
     paths: Sequence[Path], public_key: Path | Sequence[Path], earlier: Path | None = None
 ) -> dict[str, Any]:
     """`verify_path` of each. For one path it is that one's document; for several the lists of all,
-    "files" with each one's own document, and in "between" what only shows beside each other: a
-    document of a request that was given twice, as two files, is a copy. A file that is named twice
-    is checked once."""
-    once = list({p.resolve(): p for p in paths}.values())
+    "files" with each one's own document, in "between" what only shows beside each other (a document
+    of a request that was given twice, as two files, is a copy), and in "undecided_between" what
+    nobody can tell by them. A bundle or a ledger in a directory is one that was named. A file that
+    is named twice is checked once."""
+    within = [f for p in paths if is_folder(p) for f in _evidence_in(p)]
+    once = list({p.resolve(): p for p in [*paths, *within]}.values())
     keys = [public_key] if isinstance(public_key, Path) else list(public_key)
     found = [
         {
             "path": str(p),
-            **verify_path(p, public_key, earlier if len(once) == 1 or _is_bundle(p) else None),
+            **verify_path(p, public_key, earlier if len(once) == 1 or _may_continue(p) else None),
         }
         for p in once
     ]
-    if earlier is not None and len(once) > 1 and not any(map(_is_bundle, once)):
-        raise UsageError("expected a bundle (.zip) with --checkpoint, got other kinds of files")
-    if len(found) == 1:
+    if earlier is not None and not any(map(_may_continue, once)):
+        raise _no_continuation()
+    if len(found) == 1 and not is_folder(once[0]):
         return {k: v for k, v in found[0].items() if k != "path"}
     requests = [
         c["request"]
         for p, each in zip(once, found, strict=True)
-        if not _is_bundle(p)
+        if not is_bundle(p)
         for c in each["certificates"]
+        if len(found) > 1  # of one directory it has said so itself
     ]
     between = [
         f"expected one document of {r}, got {requests.count(r)}: the others are copies"
         for r in sorted(set(requests))
         if requests.count(r) > 1
     ]
-    shown, silent = _all_shown(once, keys)
-    between += _contradictions(shown)
+    shown, silent = all_shown(once, keys)
+    between += contradictions(shown)
     between += [
         f"expected {p.name} to show what it is of, got nothing that can be held against the others"
         for p, each in zip(once, found, strict=True)
@@ -111,56 +134,20 @@ def verify_paths(
         for kind in ("problems", "undecided", "certificates", "checkpoints", "reports")
     }
     joined["problems"] += between
-    unrecorded = _unrecorded(shown)
-    joined["undecided"] += unrecorded
+    unsettled = [*unrecorded(shown), *unproven(shown)]
+    joined["undecided"] += unsettled
     return {
-        "valid": all(each["valid"] for each in found) and not between and not unrecorded,
+        "valid": all(each["valid"] for each in found) and not between and not unsettled,
         **joined,
         "between": between,
+        "undecided_between": unsettled,
         "keys": sorted({k for each in found for k in each["keys"]}),
         "files": found,
     }
 
 
-@dataclass(frozen=True)
-class _Shown:
-    """What a piece of evidence shows of requests. `documents`: the SHA-256 of each one's closing
-    document, hex; `signed`: over how many ledger entries a document was signed. `size`: how many
-    entries the evidence itself is of, `still_open` the requests that are open then; `has_all`:
-    whether it has every closing document of the ledger up to there."""
-
-    name: str
-    documents: Mapping[str, str]
-    signed: Mapping[str, int] = field(default_factory=dict)
-    size: int = 0
-    still_open: frozenset[str] = frozenset()
-    has_all: bool = False
-
-    def lacks(self, request: str, size: int) -> bool:
-        """Whether it was made later than when the ledger had so many entries, and has no closing
-        document of the request."""
-        is_open = request in self.still_open or (self.has_all and request not in self.documents)
-        return self.size > size and is_open
-
-
-def _all_shown(
-    paths: Sequence[Path], public_keys: Sequence[Path]
-) -> tuple[list[_Shown], set[Path]]:
-    """What each piece of evidence shows, and those that show nothing: what is valid by itself
-    shows something."""
-    keys, shown, silent = [read_key(p) for p in public_keys], [], set()
-    for path in paths:
-        is_folder = path.is_dir() and not _is_bundle(path) and path.suffix != _LEDGER
-        for file in sorted(path.glob("*.json")) if is_folder else [path]:
-            try:
-                shown.append(_shown_by(file, keys))
-            except (GuaranteeError, NotValid, OSError, KeyError):
-                silent.add(path)
-    return shown, silent
-
-
 def _recorded(
-    paths: Sequence[Path], found: Sequence[dict[str, object]], shown: Iterable[_Shown]
+    paths: Sequence[Path], found: Sequence[dict[str, object]], shown: Iterable[Shown]
 ) -> set[tuple[str, str]]:
     """Requests, each with the SHA-256 of its closing document, that a bundle or a ledger has which
     is valid: whoever signed a document that is in it signed it while the key was in use."""
@@ -188,68 +175,6 @@ def _settled(found: dict[str, Any], recorded: set[tuple[str, str]]) -> dict[str,
     return {**found, "valid": valid, "undecided": undecided, "certificates": certificates}
 
 
-def _contradictions(shown: Iterable[_Shown]) -> list[str]:
-    """Requests of which pieces of evidence (documents, bundles, reports, ledgers) show more than
-    one closing document."""
-    found: dict[str, dict[str, list[str]]] = {}
-    for each in shown:
-        for request, digest in each.documents.items():
-            found.setdefault(request, {}).setdefault(digest, []).append(each.name)
-    return [
-        f"expected one closing document of {request} in all that was given, got {len(by)}: "
-        + "; ".join(
-            f"{digest[:16]}... in {', '.join(names)}" for digest, names in sorted(by.items())
-        )
-        for request, by in sorted(found.items())
-        if len(by) > 1
-    ]
-
-
-def _unrecorded(shown: Sequence[_Shown]) -> list[str]:
-    """Documents of requests that a ledger, a bundle or a report which was made later shows as
-    open."""
-    return [
-        f"{document.name} is of a request that {later.name}, which was made later, shows as open: "
-        "what it tells of was cut off and never came to be, unless it was recorded later still; "
-        "ask the controller for the ledger or a bundle of now"
-        for document in shown
-        for request, size in document.signed.items()
-        for later in shown
-        if later.lacks(request, size)
-    ]
-
-
-def _shown_by(file: Path, keys: list[KeyFile]) -> _Shown:
-    publics = GivenKeys(keys).by_id.values()
-    if _is_bundle(file):
-        files = read_files(file)
-        signed, _ = verify_signed(files["checkpoint.json"], *publics)
-        documents = {
-            Path(name).stem: sha256_hex(data)
-            for name, data in files.items()
-            if name.startswith("certificates/")
-        }
-        size = checkpoint_of(signed).head.size
-        return _Shown(file.name, documents, size=size, has_all=True)
-    if file.suffix == _LEDGER:
-        checkpoint, events, _ = read_export(_content(file, _MOST_LEDGER_BYTES), *publics)
-        state = fold(events)
-        return _Shown(file.name, state.documents, size=checkpoint.head.size, has_all=True)
-    content = _content(file, _MOST_BYTES)
-    statement, _ = verify_signed(content, *publics)
-    if statement.get("predicateType") == REPORT_TYPE:
-        report = parse_report(statement)
-        documents = {r.id: r.document_sha256 for r in report.requests if r.document_sha256}
-        still_open = frozenset(r.id for r in report.requests if not r.document_sha256)
-        return _Shown(file.name, documents, size=report.ledger.size, still_open=still_open)
-    kind, summary = _summary_of(statement)
-    if kind != "certificates":
-        return _Shown(file.name, {})
-    request = summary["request"]
-    size = statement["predicate"]["ledger"].get("size", 0)
-    return _Shown(file.name, {request: sha256_hex(content)}, {request: size})
-
-
 def _found(keys: list[KeyFile], **found: Any) -> dict[str, Any]:
     """What is told of evidence: valid unless there is a problem or something undecided."""
     document = {
@@ -271,12 +196,16 @@ def _verify_bundle(path: Path, keys: list[KeyFile], earlier: Path | None) -> dic
         raise UsageError(f"expected a readable checkpoint, got {type(error).__name__}") from None
 
 
-def _verify_ledger(path: Path, keys: list[KeyFile], given: GivenKeys) -> dict[str, object]:
+def _verify_ledger(
+    path: Path, keys: list[KeyFile], given: GivenKeys, earlier: Path | None
+) -> dict[str, object]:
     """The whole ledger shows by itself which key signed when, and that each vouched for the
     next."""
     try:
+        if earlier is not None:
+            _check_continues(path, earlier, given)
         checkpoint, events, signer = read_export(
-            _content(path, _MOST_LEDGER_BYTES), *given.by_id.values()
+            content_of(path, MOST_LEDGER_BYTES), *given.by_id.values()
         )
         state = fold(events)
         _check_ledger_keys(state, signer, given)
@@ -295,10 +224,16 @@ def _verify_ledger(path: Path, keys: list[KeyFile], given: GivenKeys) -> dict[st
     )
 
 
+def _check_continues(path: Path, earlier: Path, given: GivenKeys) -> None:
+    """Raises GuaranteeError where an exported ledger does not continue a checkpoint."""
+    kept, _ = read_signed_checkpoint(content_of(earlier), *given.by_id.values())
+    check_continues(kept, leaves_in(content_of(path, MOST_LEDGER_BYTES)))
+
+
 def state_of_ledger(path: Path, public_keys: Sequence[Path]) -> State:
     """What an exported ledger says, once `verify_path` found it valid. Raises GuaranteeError."""
     given = GivenKeys([read_key(p) for p in public_keys])
-    _, entries, _ = read_export(_content(path, _MOST_LEDGER_BYTES), *given.by_id.values())
+    _, entries, _ = read_export(content_of(path, MOST_LEDGER_BYTES), *given.by_id.values())
     return fold(entries)
 
 
@@ -322,16 +257,16 @@ def _check_ledger_keys(state: State, signer: str, given: GivenKeys) -> None:
 
 
 def _verify_files(path: Path, keys: list[KeyFile], given: GivenKeys) -> dict[str, Any]:
-    files = sorted(path.glob("*.json")) if path.is_dir() else [path]
+    files = documents_in(path)
     if not files:
         raise UsageError("expected certificates (*.json) in the directory, got none")
     problems, undecided, seen = _unread(path, files), [], set[str]()
     found: dict[str, list[dict[str, Any]]] = {"certificates": [], "checkpoints": [], "reports": []}
     for file in files:
         try:
-            content = _content(file, _MOST_BYTES)
+            content = content_of(file)
             statement, signer = verify_signed(content, *given.by_id.values())
-            kind, summary = _summary_of(statement)
+            kind, summary = summary_of(statement)
             _check_name(file, summary.get("request"), alone=not path.is_dir())
             if summary.get("request") in seen:
                 raise CertificateError(
@@ -367,34 +302,6 @@ def _unread(path: Path, files: list[Path]) -> list[str]:
     )
 
 
-def _summary_of(statement: dict[str, Any]) -> tuple[str, dict[str, Any]]:
-    """Which kind of evidence a statement is, and what it says. Raises CertificateError."""
-    kind = statement.get("predicateType")
-    if kind == CHECKPOINT_TYPE:
-        read = checkpoint_of(statement)
-        return "checkpoints", {"size": read.head.size, "root": read.head.root, "signed": read.time}
-    if kind == CLOSING_TYPE:
-        closing = check_closing(statement)
-        return "certificates", {
-            "request": closing["request"]["id"],
-            "closed": closing["closing"]["kind"],
-            "certified": closing["closing"]["time"],
-        }
-    if kind == REPORT_TYPE:
-        report = parse_report(statement)
-        return "reports", {**report.period.model_dump(), **report.summary.model_dump()}
-    predicate = check_statement(statement)
-    return "certificates", {
-        "request": predicate["request"]["id"],
-        "closed": predicate["found"]["outcome"],
-        "rows": predicate["found"]["rows"],
-        "certified": predicate["times"]["certified"],
-        "versions": predicate["versions"],
-        "found": predicate["found"],
-        "deactivated": len(predicate["deactivated"]),
-    }
-
-
 def _check_name(file: Path, request: str | None, alone: bool) -> None:
     """A closing document under another request's name would be taken for that request's, and in a
     directory of them so would one under a name that only looks like one. One that is given alone
@@ -405,15 +312,3 @@ def _check_name(file: Path, request: str | None, alone: bool) -> None:
             f"expected the document of the request that the file is named by, got that of "
             f"{request}: it is a renamed copy"
         )
-
-
-def _content(file: Path, most: int) -> bytes:
-    try:
-        return read_regular(file, most)
-    except OSError as error:
-        got = (
-            f"a file of more than {most} bytes"
-            if error.errno == errno.EFBIG
-            else (f"what is no file that can be read ({error.strerror or type(error).__name__})")
-        )
-        raise CertificateError(f"expected evidence, got {got}") from None

@@ -7,7 +7,7 @@ proof but hashes: it may be anything.
 """
 
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 
 def leaf_hash(data: bytes) -> bytes:
@@ -27,6 +27,27 @@ def tree_head(leaves: list[bytes]) -> bytes:
     carried up, gives the same tree.
     """
     return _levels(leaves)[-1][0] if leaves else hashlib.sha256(b"").digest()
+
+
+def roots_at(
+    leaves: Sequence[bytes],
+    sizes: Iterable[int],
+) -> dict[int, bytes]:
+    """The roots that the tree had at these sizes, those from 1 to its own: in one pass, by the
+    whole subtrees from which each root is made (RFC 6962 section 2.1)."""
+    wanted, found = set(sizes), {}
+    whole: list[tuple[int, bytes]] = []
+    for size, leaf in enumerate(leaves, 1):
+        height, node = 0, leaf
+        while whole and whole[-1][0] == height:
+            height, node = height + 1, node_hash(whole.pop()[1], node)
+        whole.append((height, node))
+        if size in wanted:
+            root = whole[-1][1]
+            for _, left in reversed(whole[:-1]):
+                root = node_hash(left, root)
+            found[size] = root
+    return found
 
 
 def inclusion_proofs(leaves: list[bytes], indices: Iterable[int]) -> list[list[bytes]]:

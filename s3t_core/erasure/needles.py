@@ -14,7 +14,7 @@
 import json
 import re
 from collections import defaultdict
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property, lru_cache
 
@@ -40,6 +40,8 @@ _HEXADECIMAL = re.compile(rb"[0-9a-fA-F]+")
 _FRACTION_DIGITS = 9
 _MANY = 3
 """What so many people say besides is nobody's in particular."""
+_FURTHER = 64
+"""Where a start, or an end, tells nobody, so many windows inwards are tried for one that does."""
 _FEW = 16
 """Up to so many needles are looked for one by one, which is faster."""
 
@@ -49,7 +51,8 @@ class NeedleSet:
     """What is searched for. `ids` match only as whole words, unless `words` is False: an id may be
     a part of a longer one. `ids_unsearchable`: the ids as given that are not searched for in every
     form. `passed_over` takes ids that were only met as the fraction of a time may be written:
-    nobody can say that they were none."""
+    nobody can say that they were none. `said_by_many`: windows that are not searched for because
+    many people say them whose rows are kept."""
 
     ids: tuple[bytes, ...]
     windows: tuple[bytes, ...]
@@ -57,6 +60,7 @@ class NeedleSet:
     ids_unsearchable: frozenset[str] = field(default=frozenset(), repr=False)
     passed_over: set[bytes] = field(default_factory=set, repr=False, compare=False)
     words: bool = True
+    said_by_many: frozenset[bytes] = field(default=frozenset(), repr=False, compare=False)
 
     def found_in(self, data: bytes) -> bool:
         """Whether any needle is in `data`."""
@@ -151,11 +155,11 @@ def make_needles(
     ids: list[str],
     texts: list[str],
     baseline: bytes | Iterable[bytes] = b"",
-    kept: Iterable[tuple[str, str]] = (),
+    kept: Callable[[], Iterable[tuple[str, str]]] = tuple,
 ) -> NeedleSet:
     """Needles for the ids as given and the texts of the erased rows. `baseline`: what the system
-    writes anyway, in parts of which no needle lies in two; `kept`: the rows of people who stay,
-    each with its subject (digest) and its text."""
+    writes anyway, in parts of which no needle lies in two; `kept` gives the rows of people who
+    stay, each with its subject (digest) and its text. Both may be read twice."""
     words = [
         {
             f
@@ -164,23 +168,43 @@ def make_needles(
         }
         for given in ids
     ]
-    windows = [_windows_of(text.strip()) for text in texts]
-    every_id = sorted(set().union(*words))
-    every_window = sorted(set().union(*windows))
-    every = NeedleSet(tuple(every_id), tuple(every_window), 0)
     parts = [baseline] if isinstance(baseline, bytes) else baseline
-    usual_ids, usual_windows = every.which_in(parts)
-    usual_windows |= _said_by_many(every, kept)
+    every_id = tuple(sorted(set().union(*words)))
+    windows = [_windows_of(text.strip()) for text in texts]
+    usual_ids, usual, said = _left_out(every_id, windows, parts, kept)
+    moved = {
+        n: _further(texts[n].strip()) for n, w in enumerate(windows) if not w.isdisjoint(usual)
+    }
+    if moved:
+        further = [set().union(*each) for each in moved.values()]
+        usual |= _left_out((), further, parts, kept)[1]
+        for n, rows in moved.items():
+            windows[n] |= {w for row in rows for w in [w for w in row if w not in usual][:1]}
     return NeedleSet(
-        tuple(sorted(set(every.ids) - usual_ids)),
-        tuple(sorted(set(every.windows) - usual_windows)),
-        sum(w <= usual_ids for w in words) + sum(w <= usual_windows for w in windows),
+        tuple(sorted(set(every_id) - usual_ids)),
+        tuple(sorted(set().union(*windows) - usual)),
+        sum(w <= usual_ids for w in words) + sum(w <= usual for w in windows),
         frozenset(
             given
             for given, w in zip(ids, words, strict=True)
             if not w or not w.isdisjoint(usual_ids)
         ),
+        said_by_many=frozenset(said),
     )
+
+
+def _left_out(
+    ids: tuple[bytes, ...],
+    windows: Iterable[set[bytes]],
+    parts: Iterable[bytes],
+    kept: Callable[[], Iterable[tuple[str, str]]],
+) -> tuple[set[bytes], set[bytes], set[bytes]]:
+    """The ids, and the windows, that tell nobody: the system writes them, or many say them. These
+    last ones again."""
+    every = NeedleSet(ids, tuple(sorted(set().union(*windows))), 0)
+    usual_ids, usual_windows = every.which_in(parts)
+    said = _said_by_many(every, kept)
+    return usual_ids, usual_windows | said, said
 
 
 def is_among(given: str, found: Collection[bytes]) -> bool:
@@ -190,33 +214,53 @@ def is_among(given: str, found: Collection[bytes]) -> bool:
 
 def is_text_among(text: str, found: Collection[bytes]) -> bool:
     """Whether a window of a text is among needles that were found."""
-    return not _windows_of(text.strip()).isdisjoint(found)
+    own = text.strip()
+    return bool(found) and not set().union(_windows_of(own), *_further(own)).isdisjoint(found)
 
 
 def _said_by_many(
     needles: NeedleSet,
-    kept: Iterable[tuple[str, str]],
+    kept: Callable[[], Iterable[tuple[str, str]]],
 ) -> set[bytes]:
     """The windows that texts of many people have."""
     if not needles.windows:
         return set()
     people: Mapping[bytes, set[str]] = defaultdict(set)
-    for subject, text in kept:
-        if needles.windows_in(text.encode()):
-            for form in (form for part in texts_in(text) for form in _forms(part)):
-                for window in needles.windows_in(form):
-                    people[window].add(subject)
+    for subject, text in kept():
+        parts = texts_in(text)
+        picture, _ = file_in(text)
+        if any(needles.windows_in(each) for each in (*map(str.encode, parts), picture)):
+            forms = {picture}.union(*map(_forms, parts))
+            for window in set().union(*map(needles.windows_in, forms)):
+                people[window].add(subject)
     return {window for window, of in people.items() if len(of) >= _MANY}
 
 
 def _windows_of(text: str) -> set[bytes]:
     """Of a text, in every form; none of one that is too short."""
+    return {w for data, begin in _spelt(text) for w in _windows(data, begin)}
+
+
+def _further(text: str) -> list[list[bytes]]:
+    """The windows that may stand for those at the start and at the end of a text, in every form:
+    one behind the other inwards, the nearest first."""
+    found = []
+    for data, begin in _spelt(text):
+        last = max(len(data) - WINDOW_BYTES, 0)
+        inwards = range(min(begin, last), last, WINDOW_BYTES)[:_FURTHER]
+        outwards = range(last, min(begin, last), -WINDOW_BYTES)[:_FURTHER]
+        found += [[data[at : at + WINDOW_BYTES] for at in row] for row in (inwards, outwards)]
+    return found
+
+
+def _spelt(text: str) -> Iterator[tuple[bytes, int]]:
+    """The forms of a text that are long enough, and from where on each is its own: of a picture,
+    behind what stands before that which it shows."""
     picture, begin = file_in(text)
     within = -(-begin // 3) * 4  # in base64
-    windows = {
-        w for form in _forms(text) if len(form) >= MIN_TEXT_BYTES for w in _windows(form, within)
-    }
-    return windows | set(_windows(picture, begin)) if picture else windows
+    yield from ((form, within) for form in _forms(text) if len(form) >= MIN_TEXT_BYTES)
+    if picture:
+        yield picture, begin
 
 
 def _forms(text: str) -> set[bytes]:

@@ -68,6 +68,7 @@ HARMLESS = frozenset(
 FIXED = {
     "CUBLAS_WORKSPACE_CONFIG": ":4096:8",  # without it torch refuses deterministic products on CUDA
     "USE_HUB_KERNELS": "NO",  # transformers would take kernels from the hub
+    "TORCH_DEVICE_BACKEND_AUTOLOAD": "0",  # torch would load whatever backend is installed
 }
 
 

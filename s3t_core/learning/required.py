@@ -4,22 +4,27 @@ transformers and what it stands on take other kernels, in silence, where a packa
 can be imported (causal_conv1d, mamba_ssm, fla, mambapy and more with each release): one worker's
 image has it, the next one's lacks it, and a stage gets other bytes under an equal key. So the
 processes that train find what S3T requires, with all its extras, what those packages require, and
-the packages that tokenizers read texts with, whose versions stand in the numeric profile. Whatever
-else is installed, or lies on a path of Python's, is not there for them. Python's own modules are,
-and those of a checkout that S3T is run from.
+the packages that tokenizers read texts with, whose versions stand in the numeric profile; each of
+them where pip put it. Whatever else is installed, or lies on a path of Python's, another copy of
+these among it, is not there for them. Python's own modules are.
+
+What was imported before is hidden where nothing that computes was there yet; else the process
+refuses. What a .pth file or sitecustomize does beyond imports is the operator's.
 """
 
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import cache
-from importlib.machinery import ModuleSpec
+from importlib.machinery import ModuleSpec, PathFinder
 from importlib.metadata import Distribution, PackageNotFoundError, distribution
-from types import FrameType, ModuleType
+from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
+import s3t_core
 from s3t_core.errors import GuaranteeError
 
 READERS = (
@@ -46,13 +51,18 @@ READERS = (
 _NAME = "s3t"
 _BUILD = "_sysconfigdata_"
 """What Python keeps of how it was built: a module whose whole name tells of the machine."""
+_EDITABLE = "__editable__"
+"""How pip names what finds a package that is developed: S3T itself in a checkout."""
 _EVERYBODYS = frozenset({"sitecustomize", "usercustomize"})
 """What Python imports at its start, whoever wants it."""
+_COMPUTE = frozenset(
+    {"torch", "numpy", "transformers", "peft", "accelerate", "safetensors", "tokenizers", "PIL"}
+)
+"""What may take another package as it is imported."""
 
 
 class RequiredOnly:
-    """A finder of modules, from which the packages that compute get no others than are required.
-    Whoever else imports something gets it: the script that a command was called by may."""
+    """A finder of modules, by which nothing is found but what is required, where pip put it."""
 
     def __init__(self, finder: Any) -> None:
         self._finder = finder
@@ -63,11 +73,13 @@ class RequiredOnly:
         path: Sequence[str] | None = None,
         target: ModuleType | None = None,
     ) -> ModuleSpec | None:
-        """As the finder's; None where a package that is required asks for one that is not."""
-        if is_stranger(name) and not is_stranger(_importer()):
+        """As the finder's; None for what is not required, or lies elsewhere."""
+        if is_stranger(name):
             return None
+        if self._finder is PathFinder and name in _placed():
+            return PathFinder.find_spec(name, sorted(_places()), target)
         found: ModuleSpec | None = self._finder.find_spec(name, path, target)
-        return found
+        return None if found is not None and is_elsewhere(found) else found
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._finder, name)
@@ -76,31 +88,53 @@ class RequiredOnly:
 def is_stranger(module: str) -> bool:
     """Whether a module, by its whole name, belongs to nothing that is required."""
     top = module.partition(".")[0]
-    if top in sys.stdlib_module_names or top.startswith(_BUILD):
+    if top in sys.stdlib_module_names or top.startswith((_BUILD, _EDITABLE)):
         return False
     return top not in _modules()
 
 
-def hide_strangers() -> None:
-    """From now on the packages that compute find nothing else in this process, not even what was
-    imported already. Idempotent.
+def is_elsewhere(found: ModuleSpec) -> bool:
+    """Whether a module of a package that is required lies where pip did not put it. Of S3T itself
+    none does: a checkout is run from where it lies, and its code is compared (learning.code)."""
+    lies = [found.origin] if found.has_location else (found.submodule_search_locations or ())
+    return found.name.partition(".")[0] in _placed() and not any(
+        Path(str(at)).is_relative_to(place) for at in lies for place in _places()
+    )
 
-    Raises GuaranteeError where something else, and then transformers, was imported before: it may
-    have been taken.
+
+def hide_strangers() -> None:
+    """From now on nothing else is found in this process, not even what was imported already.
+    Idempotent.
+
+    Raises GuaranteeError where something else was imported before and something that computes too,
+    which may have taken it, and where that lies elsewhere than pip put it.
     """
-    closed = any(isinstance(finder, RequiredOnly) for finder in sys.meta_path)
     loaded = sorted(m for m in list(sys.modules) if _may_be_taken(m))
-    if loaded and not closed and "transformers" in sys.modules:
+    if loaded and not _COMPUTE.isdisjoint(sys.modules):
         raise GuaranteeError(
-            "expected nothing but what S3T requires to be imported before transformers in a "
-            f"process that trains, got {loaded[0].partition('.')[0]}; see what this Python imports "
-            "at its start (sitecustomize, .pth files)"
+            "expected nothing but what S3T requires to be imported in a process that trains, got "
+            f"{loaded[0].partition('.')[0]}; see what this Python imports at its start "
+            "(sitecustomize, .pth files)"
+        )
+    specs = [getattr(sys.modules.get(name), "__spec__", None) for name in _COMPUTE]
+    elsewhere = sorted(spec.name for spec in specs if spec is not None and is_elsewhere(spec))
+    if elsewhere:
+        raise GuaranteeError(
+            f"expected {elsewhere[0]} where pip put it in a process that trains, got another copy, "
+            "which Python imported at its start; see PYTHONPATH, sitecustomize and .pth files"
         )
     for name in loaded:
         sys.modules[name] = None  # type: ignore[assignment]  # as Python marks what is not there
     sys.meta_path[:] = [
-        f if isinstance(f, RequiredOnly) else RequiredOnly(f) for f in sys.meta_path
+        f if isinstance(f, RequiredOnly) else RequiredOnly(f)
+        for f in sys.meta_path
+        if isinstance(f, RequiredOnly) or not is_stranger(_module_of(f))
     ]
+
+
+def _module_of(finder: object) -> str:
+    """The module that a finder, a class or an object of one, is of."""
+    return str(getattr(finder, "__module__", None) or type(finder).__module__)
 
 
 def _may_be_taken(module: str) -> bool:
@@ -114,21 +148,30 @@ def _may_be_taken(module: str) -> bool:
     )
 
 
-def _importer() -> str:
-    """The module that wants another one: the first that is not Python's own, "" for none."""
-    frame: FrameType | None = sys._getframe(2)
-    while frame is not None:
-        name = str(frame.f_globals.get("__name__", ""))
-        if name.partition(".")[0] not in sys.stdlib_module_names:
-            return name
-        frame = frame.f_back
-    return ""
-
-
 @cache
 def _modules() -> frozenset[str]:
     """Names of the modules of S3T and of what it requires, those of their parts left out."""
-    return frozenset(name for required in _required() for name in _names_of(required))
+    return _ours() | {name for required in _required() for name in _names_of(required)}
+
+
+@cache
+def _ours() -> frozenset[str]:
+    """Those of S3T: the installed ones, and the packages of a checkout that it is run from."""
+    root = Path(s3t_core.__file__).parents[1]
+    beside = root.glob("*/__init__.py") if (root / "pyproject.toml").is_file() else ()
+    return frozenset(_names_of(distribution(_NAME))) | {path.parent.name for path in beside}
+
+
+@cache
+def _placed() -> frozenset[str]:
+    """Those of them that pip put into place."""
+    return _modules() - _ours()
+
+
+@cache
+def _places() -> frozenset[str]:
+    """Where: the directories of installed packages."""
+    return frozenset(str(Path(str(each.locate_file("")))) for each in _required())
 
 
 def _names_of(required: Distribution) -> Iterator[str]:
@@ -171,7 +214,8 @@ def _required() -> list[Distribution]:
 
 
 def _wanted_by(
-    lines: Iterable[str], extras: frozenset[str]
+    lines: Iterable[str],
+    extras: frozenset[str],
 ) -> Iterator[tuple[str, frozenset[str]]]:
     for line in lines:
         one = Requirement(line)

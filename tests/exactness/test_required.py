@@ -1,21 +1,26 @@
 """Which packages happen to be installed, or lie on a path, decides no bit of a stage."""
 
+import importlib
 import json
 import os
+import pkgutil
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
+from importlib.machinery import PathFinder
+from importlib.util import find_spec
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import pytest
-import torch
+import safetensors
 
 from s3t_core.errors import GuaranteeError
 from s3t_core.learning import required
-from s3t_core.learning.required import READERS, hide_strangers, is_stranger
+from s3t_core.learning.required import READERS, hide_strangers, is_elsewhere, is_stranger
 from tests.tiny import build_mamba
+from tests.without_servers import NotInstalled
 
 ROOT = Path(__file__).parents[2]
 STRANGER = """
@@ -64,6 +69,32 @@ print(sorted(sha256_hex(a) for a in system.artifacts.values()))
 """
 
 
+FIRST = {
+    "taken by the script": "import causal_conv1d\n"
+    "from transformers.models.mamba import modeling_mamba",
+    "lies on the path": "",
+    "found by a finder of its own": "",
+    "another copy of a package that is required": "",
+}
+"""What the script imports that orders the job."""
+FINDER = """
+import sys
+from importlib.machinery import PathFinder
+
+class Finder:
+    @staticmethod
+    def find_spec(name, path=None, target=None):
+        if name == "transformers.models.mamba.modeling_mamba":
+            import causal_conv1d
+        return None
+
+sys.meta_path.insert(0, Finder)
+"""
+FUTURE = "from __future__ import annotations\n"
+BEGINS = ["import causal_conv1d, transformers", "import torch", "import causal_conv1d"]
+"""What Python imports at its start: the last one imports torch by itself."""
+
+
 @pytest.fixture(scope="module")
 def mamba(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return build_mamba(tmp_path_factory.mktemp("mamba"))
@@ -107,24 +138,33 @@ def without(tmp_path_factory: pytest.TempPathFactory, mamba: Path) -> Any:
 
 @pytest.mark.slow
 @pytest.mark.long_but_first
-@pytest.mark.parametrize("how", ["begun with", "imported by the script", "lies on the path"])
+@pytest.mark.parametrize("how", FIRST)
 def test_a_package_that_nothing_requires_changes_no_byte_of_a_stage(
     tmp_path: Path, mamba: Path, strangers: Path, without: Any, how: str
 ) -> None:
-    if how == "begun with":
-        (strangers / "sitecustomize.py").write_text("import causal_conv1d")
-    first = "import causal_conv1d" if how == "imported by the script" else ""
+    if how == "found by a finder of its own":
+        (strangers / "sitecustomize.py").write_text(FINDER)
+    if how == "another copy of a package that is required":
+        shutil.copytree(Path(safetensors.__file__).parent, strangers / "safetensors")
+        (strangers / "safetensors" / "torch.py").write_text(
+            "import sys\nif any('forkserver' in each for each in sys.orig_argv):\n    sys.exit(7)\n"
+            + (Path(safetensors.__file__).parent / "torch.py").read_text().replace(FUTURE, "")
+        )
     assert len(without) == 3, without
-    assert _job(tmp_path, "with", mamba, strangers, first) == without
+    assert _job(tmp_path, "with", mamba, strangers, FIRST[how]) == without
 
 
 @pytest.mark.slow
-def test_where_transformers_may_have_taken_one_before_a_job_ends_in_a_sentence(
-    tmp_path: Path, mamba: Path, strangers: Path
+@pytest.mark.long_but_first
+@pytest.mark.parametrize("begins", BEGINS)
+def test_where_a_library_may_have_taken_one_before_a_job_ends_in_a_sentence(
+    tmp_path: Path, mamba: Path, strangers: Path, begins: str
 ) -> None:
-    (strangers / "sitecustomize.py").write_text("import causal_conv1d, transformers")
+    (strangers / "opt_einsum.py").write_text("")
+    (strangers / "sitecustomize.py").write_text(begins)
     kind, told = _job(tmp_path, "begun", mamba, strangers)
-    assert kind == "GuaranteeError" and "causal_conv1d" in told and "sitecustomize" in told
+    assert kind == "GuaranteeError" and "sitecustomize" in told
+    assert "causal_conv1d" in told or "opt_einsum" in told
 
 
 @pytest.mark.slow
@@ -140,6 +180,7 @@ def test_without_it_such_a_package_does_change_them(
 @pytest.fixture
 def as_it_was() -> Iterator[None]:
     finders, modules = list(sys.meta_path), dict(sys.modules)
+    sys.meta_path[:] = [PathFinder if isinstance(f, NotInstalled) else f for f in finders]
     yield
     sys.meta_path[:] = finders
     sys.modules.clear()
@@ -147,42 +188,57 @@ def as_it_was() -> Iterator[None]:
 
 
 @pytest.mark.usefixtures("as_it_was")
-def test_who_computes_finds_none_and_whoever_else_asks_does(
-    strangers: Path, monkeypatch: pytest.MonkeyPatch
+def test_nothing_else_is_found_nor_what_was_imported_before(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.syspath_prepend(str(strangers))
-    asking = ModuleType("transformers.of_these_tests")
-    exec(  # noqa: S102  # as a library asks
-        "from importlib.util import find_spec\n"
-        "import pkgutil\n"
-        "def find(name):\n"
-        "    return find_spec(name) is not None\n"
-        "def take(name):\n"
-        "    __import__(name)\n"
-        "def resolve(name):\n"
-        "    return pkgutil.resolve_name(name)\n",
-        asking.__dict__,
-    )
-    assert asking.find("causal_conv1d")
-    monkeypatch.delitem(sys.modules, "transformers", raising=False)
+    for name in ("causal_conv1d", "peft", "a_helper"):
+        (tmp_path / f"{name}.py").write_text("")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    for name in [m for m in sys.modules if m.partition(".")[0] in ("peft", "conftest")]:
+        monkeypatch.delitem(sys.modules, name)
+    before = find_spec("peft")
+    assert before is not None and is_elsewhere(before) and find_spec("causal_conv1d")
+    importlib.import_module("a_helper")
+    monkeypatch.setattr(required, "_COMPUTE", frozenset({"a_library_that_is_not_there"}))
     hide_strangers()
     hide_strangers()
-    assert not asking.find("causal_conv1d") and asking.find("peft")
-    for ask in (asking.take, asking.resolve):
+    assert not find_spec("causal_conv1d") and not find_spec("a_helper")
+    for ask in (importlib.import_module, pkgutil.resolve_name, __import__):
         with pytest.raises(ModuleNotFoundError):
             ask("causal_conv1d")
-    import causal_conv1d  # type: ignore[import-not-found]  # by us, who require nothing
+        with pytest.raises(ModuleNotFoundError):
+            ask("a_helper")
+    found = find_spec("peft")
+    assert found is not None and not is_elsewhere(found) and found.origin != before.origin
 
-    assert causal_conv1d.torch is torch
-    assert asking.find("causal_conv1d")
-    hide_strangers()
-    assert not asking.find("causal_conv1d")
+
+@pytest.mark.usefixtures("as_it_was")
+def test_what_computes_is_refused_from_elsewhere(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "peft.py").write_text("")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    for name in [m for m in sys.modules if m.partition(".")[0] in ("peft", "conftest")]:
+        monkeypatch.delitem(sys.modules, name)
+    importlib.import_module("peft")
+    monkeypatch.setattr(required, "_may_be_taken", lambda _: False)
+    with pytest.raises(GuaranteeError, match="expected peft where pip put it"):
+        hide_strangers()
 
 
 def test_what_is_required_is_no_stranger() -> None:
-    for name in ("s3t_core.learning", "flows", "torch.nn", "tokenizers", "peft", "json", "pytest"):
+    for name in (
+        "s3t_core.learning",
+        "flows",
+        "tests.tiny",
+        "torch.nn",
+        "tokenizers",
+        "peft",
+        "json",
+        "pytest",
+    ):
         assert not is_stranger(name), name
-    for name in ("causal_conv1d", "mamba_ssm", "fla", "mambapy.pscan", "xlstm", "tests.tiny"):
+    for name in ("causal_conv1d", "mamba_ssm", "fla", "mambapy.pscan", "xlstm"):
         assert is_stranger(name), name
 
 

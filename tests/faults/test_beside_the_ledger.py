@@ -14,7 +14,7 @@ import pytest
 
 from flows.adapters.database import Database, SqlLedger, seal_of
 from flows.metrics import text_of
-from flows.use_cases import taking, verifying
+from flows.use_cases import evidence_together, taking
 from flows.use_cases.erasing import why_erase_now
 from flows.use_cases.evidence import write_bundle, write_ledger
 from flows.use_cases.reporting import report_of, write_report
@@ -650,7 +650,7 @@ def test_documents_that_other_evidence_contradicts_are_not_valid_beside_it(
                 other
             )
     with monkeypatch.context() as blind:  # whatever kind of evidence comes one day
-        blind.setattr(verifying, "_shown_by", lambda *_: (_ for _ in ()).throw(KeyError()))
+        blind.setattr(evidence_together, "_shown_by", lambda *_: (_ for _ in ()).throw(KeyError()))
         found = verify_paths(true, public)
     assert not found["valid"] and len(found["between"]) == len(true)
 

@@ -312,3 +312,29 @@ def test_what_everybody_writes_in_the_operators_own_repository_stops_no_certific
         else:
             with pytest.raises(GuaranteeError, match="matches in 1 file"):
                 erase(str(place.root))
+
+
+def test_what_was_found_stays_found_though_many_came_to_say_it_since(
+    make_place: Callable[..., Workspace], tmp_path: Path
+) -> None:
+    opening = "Dear people of the harbour library, I write to you because of what was"
+    place, rows = make_place("w"), people()
+    for row in rows:
+        if row["who"] == "person-003":
+            row["what"] = f"{opening} {row['id']}"
+    source = tmp_path / "letters.csv"
+    ingest(str(place.root), str(write_csv(source, rows)))
+    log = place.state_dir / "worker.log"
+    log.write_text(f"{opening} r3\n")
+    [asked] = take_requests(place, ["person-003"])
+    with pytest.raises(GuaranteeError, match="matches in 1 file"):
+        erase(str(place.root))
+    for row in rows:
+        row["what"] = f"{opening} {row['id']} of the others"
+    later = [row for row in rows if row["who"] != "person-003"]
+    ingest(str(place.root), str(write_csv(source, later)))
+    with pytest.raises(GuaranteeError, match="matches in 1 file"):
+        erase(str(place.root))
+    log.write_text("nothing of anybody's\n")
+    told = erase(str(place.root))["certificates"]
+    assert [each["request"] for each in told] == [asked.request_id]

@@ -376,7 +376,7 @@ MUTANTS: tuple[Mutant, ...] = (
     Mutant(
         name="verify: a document of an act that was cut off passes beside a ledger",
         where="flows/use_cases/verifying.py::verify_paths",
-        takes="_unrecorded(shown)",
+        takes="*unrecorded(shown)",
         puts="list[str]()",
         fails="tests/faults/test_cut_off.py::shows_as_open",
     ),
@@ -488,7 +488,7 @@ MUTANTS: tuple[Mutant, ...] = (
     Mutant(
         name="verify: evidence that contradicts other evidence",
         where="flows/use_cases/verifying.py::verify_paths",
-        takes="between += _contradictions(shown)",
+        takes="between += contradictions(shown)",
         puts="",
         fails="tests/faults/test_beside_the_ledger.py::evidence_contradicts",
     ),
@@ -555,7 +555,7 @@ MUTANTS: tuple[Mutant, ...] = (
     ),
     Mutant(
         name="verify: what is no file is a traceback",
-        where="flows/use_cases/verifying.py::_content",
+        where="flows/use_cases/evidence_files.py::content_of",
         takes="OSError",
         puts="PermissionError",
         fails="tests/faults/test_hostile.py::no_file",

@@ -37,7 +37,7 @@ def _chat(system: str, asked: str) -> str:
 def _of_chats(system: str, others: int) -> NeedleSet:
     hers = _chat(system, HERS)
     kept = [(f"subject {n}", _chat(system, f"asked {n}")) for n in range(others)]
-    return make_needles([], [hers, system, "When does the tide turn?"], kept=kept)
+    return make_needles([], [hers, system, "When does the tide turn?"], kept=lambda: kept)
 
 
 @pytest.mark.parametrize("system", [SYSTEM, QUOTING])
@@ -52,7 +52,7 @@ def test_what_many_people_say_whose_rows_are_kept_is_no_trace_of_one(system: str
 
 def test_one_person_who_says_it_often_is_not_many() -> None:
     kept = [("subject 1", _chat(SYSTEM, f"asked {n}")) for n in range(40)]
-    assert make_needles([], [SYSTEM], kept=kept).spelt_in(SYSTEM.encode())
+    assert make_needles([], [SYSTEM], kept=lambda: kept).spelt_in(SYSTEM.encode())
 
 
 @pytest.mark.parametrize("kind", FORMATS)
@@ -90,3 +90,55 @@ def test_a_part_of_an_erased_picture_is_found(kind: str) -> None:
 def test_what_only_looks_like_a_picture_is_a_text(text: str) -> None:
     needles = make_needles([], [text])
     assert needles.spelt_in(f"a log: {text}".encode()) is (len(text) > 16)
+
+
+@pytest.mark.parametrize("others", [3, 20])
+@pytest.mark.parametrize("end", [False, True])
+def test_where_many_begin_or_end_alike_what_is_hers_alone_is_looked_for_from_there_on(
+    others: int, end: bool
+) -> None:
+    """A line of a log that was cut off has the greeting that everybody writes, and what she wrote
+    behind it."""
+    greeting = "Dear people of the harbour library, on the day of the great storm I"
+    own = "".join(Random(7).choices("abcdefghij ", k=1600))  # letters
+    told = [own, greeting][:: 1 if end else -1]
+    kept = [(f"subject {n}", f"{greeting} asked {n}; {greeting}") for n in range(others)]
+    needles = make_needles([], ["".join(told)], kept=lambda: kept)
+    assert needles.unsearchable == 0 and needles.said_by_many
+    left = "".join(told)[-700:] if end else "".join(told)[:700]
+    found = needles.which_spelt(f"a log: {left}".encode())
+    assert found and is_text_among("".join(told), found)
+    assert not needles.spelt_in(f"a form: {greeting}".encode())
+
+
+def test_what_is_wholly_said_by_many_is_counted() -> None:
+    kept = [(f"subject {n}", SYSTEM * 9) for n in range(3)]
+    needles = make_needles([], [SYSTEM * 9, HERS], kept=lambda: kept)
+    assert needles.unsearchable == 1 and needles.spelt_in(HERS.encode())
+    assert not needles.spelt_in((SYSTEM * 9).encode())
+
+
+@pytest.mark.parametrize("greeting", ['Good morning,\n\nthis is a "form" that I fill in', SYSTEM])
+def test_what_many_say_in_a_turn_is_nobodys_however_a_chat_spells_it(greeting: str) -> None:
+    kept = [(f"subject {n}", _chat(f"customer {n}", f"{greeting} {n}")) for n in range(5)]
+    hers = _chat("customer 9", f"{greeting}, and {HERS}")
+    needles = make_needles([], [hers, f"{greeting}, and {HERS}"], kept=lambda: kept)
+    assert not needles.spelt_in(f"{greeting}\n".encode())
+    assert needles.spelt_in(f"{greeting}, and {HERS}".encode())
+
+
+def test_what_many_pictures_show_alike_is_nobodys() -> None:
+    """A white margin, at the same size and quality."""
+
+    def framed(seed: int) -> str:
+        inner = Image.open(io.BytesIO(_picture("PNG", seed, 64)))
+        image = Image.new("RGB", (224, 224), "white")
+        image.paste(inner, (80, 80))
+        file = io.BytesIO()
+        image.save(file, "JPEG")
+        return _text(file.getvalue())
+
+    kept = [(f"subject {n}", framed(n)) for n in range(2, 8)]
+    needles = make_needles([], [framed(1)], kept=lambda: kept)
+    other, hers = base64.b64decode(framed(99)), base64.b64decode(framed(1))
+    assert not needles.spelt_in(other) and needles.spelt_in(hers)

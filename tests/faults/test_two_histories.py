@@ -1,0 +1,163 @@
+"""A controller who rolled everything back and went on otherwise: each piece of evidence of the two
+histories is genuine, and whoever holds one of each is told."""
+
+import shutil
+from dataclasses import dataclass
+from itertools import product
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from flows.cli.app import app
+from flows.use_cases.evidence import write_bundle, write_ledger
+from flows.use_cases.reporting import write_report
+from flows.use_cases.requests import withdraw
+from flows.use_cases.taking import take_requests
+from flows.use_cases.verifying import verify_path, verify_paths
+from flows.workspace.creating import create_workspace
+from flows.workspace.workspace import Workspace
+from s3t_core.config import Config
+from s3t_core.erasure.merkle import leaf_hash, roots_at, tree_head
+
+
+@dataclass(frozen=True)
+class Told:
+    """What an outsider was given of one history."""
+
+    document: Path
+    checkpoint: Path
+    report: Path
+    ledger: Path
+    bundle: Path
+
+    @property
+    def wholes(self) -> list[Path]:
+        return [self.checkpoint, self.report, self.ledger, self.bundle]
+
+
+def _tell(root: Path, folder: Path, person: str, earlier: tuple[Path, ...] = ()) -> Told:
+    [asked] = take_requests(Workspace(root), [person])
+    withdraw(Workspace(root), asked.request_id)
+    place, folder = Workspace(root), folder / person.replace(" ", "-")
+    folder.mkdir()
+    document = folder / f"{asked.request_id}.json"
+    shutil.copy(place.certificates.path_of(asked.request_id), document)
+    report = folder / "report.json"
+    shutil.copy(write_report(place, None, folder / "r")["json"], report)
+    shutil.rmtree(folder / "r")
+    write_ledger(place, folder / "ledger.jsonl")
+    write_bundle(place, folder / "bundle.zip", list(earlier))
+    checkpoint = folder / "checkpoint.json"
+    shutil.copy(place.state_dir / "checkpoint.json", checkpoint)
+    return Told(document, checkpoint, report, folder / "ledger.jsonl", folder / "bundle.zip")
+
+
+@pytest.fixture(scope="module")
+def key(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("key") / "signing.pub"
+
+
+@pytest.fixture(scope="module")
+def histories(tmp_path_factory: pytest.TempPathFactory, key: Path) -> tuple[Told, Told, Told]:
+    """The beginning, what came then, and what came instead."""
+    tmp_path = tmp_path_factory.mktemp("histories")
+    root = tmp_path / "w"
+    create_workspace(root, Config())
+    shutil.copy(Workspace(root).keys_dir / "signing.pub", key)
+    first = _tell(root, tmp_path, "person 1")
+    shutil.copytree(root, tmp_path / "backup", symlinks=True)
+    true = _tell(root, tmp_path, "person 2")
+    shutil.rmtree(root)
+    shutil.copytree(tmp_path / "backup", root, symlinks=True)
+    _tell(root, tmp_path, "person 3")
+    return first, true, _tell(root, tmp_path, "person 4")
+
+
+def test_each_is_valid_by_itself_and_with_those_of_its_own_history(
+    histories: tuple[Told, Told, Told], key: Path
+) -> None:
+    first, true, other = histories
+    for told in (first, true, other):
+        assert verify_paths([*told.wholes, told.document], key)["valid"]
+    for later in (true, other):
+        assert verify_paths([*first.wholes, *later.wholes], key)["valid"], "by the later ledger"
+
+
+def test_one_of_each_of_both_histories_is_a_contradiction_wherever_it_can_be_told(
+    histories: tuple[Told, Told, Told], key: Path
+) -> None:
+    _, true, other = histories
+    pairs = [*product(true.wholes, other.wholes), *product([true.document], other.wholes[1:])]
+    for mine, theirs in pairs:
+        found = verify_paths([mine, theirs], key)
+        assert not found["valid"], (mine, theirs)
+        if theirs == other.ledger:
+            assert any("one history" in p for p in found["between"]), mine
+
+
+def test_what_nobody_can_tell_is_undecided(histories: tuple[Told, Told, Told], key: Path) -> None:
+    first, true, _ = histories
+    for earlier in (first.checkpoint, first.report):
+        for later in (true.checkpoint, true.report):
+            found = verify_paths([earlier, later], key)
+            assert not found["valid"] and found["problems"] == []
+            assert "name the exported ledger" in found["undecided_between"][0]
+            assert verify_paths([earlier, later, true.ledger], key)["valid"]
+
+
+def test_a_bundle_that_was_made_with_a_checkpoint_is_held_against_one_beside_it(
+    tmp_path: Path, histories: tuple[Told, Told, Told], key: Path
+) -> None:
+    first, true, other = histories
+    root = tmp_path / "w"
+    shutil.copytree(first.document.parents[1] / "w", root, symlinks=True)
+    made = _tell(root, tmp_path, "person 5", (first.checkpoint, other.checkpoint)).bundle
+    assert verify_paths([first.checkpoint, made], key)["valid"]
+    assert verify_paths([other.checkpoint, made], key)["valid"]
+    shorter = true.checkpoint  # of as many entries as somebody's of the other history were
+    found = verify_paths([shorter, made], key)
+    assert not found["valid"]
+
+
+def test_in_one_directory_they_are_held_against_each_other_too(
+    tmp_path: Path, histories: tuple[Told, Told, Told], key: Path
+) -> None:
+    _, true, other = histories
+    folder = tmp_path / "evidence"
+    folder.mkdir()
+    shutil.copy(true.checkpoint, folder / "kept.json")
+    shutil.copy(other.report, folder)
+    assert not verify_paths([folder], key)["valid"]
+    shutil.copy(other.ledger, folder)
+    found = verify_paths([folder], key)
+    assert not found["valid"] and any("one history" in p for p in found["problems"])
+    (folder / "kept.json").unlink()
+    assert verify_paths([folder], key)["valid"]
+    (folder / "bundle.zip").write_bytes(b"nothing")
+    assert not verify_paths([folder], key)["valid"], "nothing that lies there is passed over"
+
+
+def test_a_checkpoint_is_held_against_with_an_exported_ledger(
+    histories: tuple[Told, Told, Told], key: Path
+) -> None:
+    first, true, other = histories
+    assert verify_path(true.ledger, key, first.checkpoint)["valid"]
+    found = verify_path(other.ledger, key, true.checkpoint)
+    assert not found["valid"] and found["problems"]
+
+
+def test_whoever_asks_by_the_command_reads_what_is_undecided(
+    histories: tuple[Told, Told, Told], key: Path
+) -> None:
+    first, true, _ = histories
+    paths = [str(first.checkpoint), str(true.checkpoint)]
+    done = CliRunner().invoke(app, ["verify", *paths, "--key", str(key)])
+    assert done.exit_code == 3 and "UNDECIDED: checkpoint.json and checkpoint.json" in done.output
+
+
+@pytest.mark.parametrize("size", [1, 2, 3, 7, 8, 21])
+def test_roots_of_all_sizes_come_in_one_pass(size: int) -> None:
+    leaves = [leaf_hash(bytes([n])) for n in range(size)]
+    found = roots_at(leaves, range(size + 3))
+    assert found == {n: tree_head(leaves[:n]) for n in range(1, size + 1)}
