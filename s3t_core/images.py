@@ -47,7 +47,10 @@ def file_in(text: str) -> tuple[bytes, int]:
     return b"", 0
 
 
-def image_problem(text: str, max_pixels: int) -> str:
+def image_problem(
+    text: str,
+    max_pixels: int,
+) -> str:
     """Why an image is refused, "" where it can be learnt from: by itself alone, whatever its size
     and colours else. Its size is looked at before it is decoded."""
     from PIL import Image

@@ -26,7 +26,10 @@ _BATCH_ROWS = 10_000
 SCHEMA = pa.schema([(name, pa.string()) for name in ("record", "subject", "text", "label")])
 
 
-def slice_path(shard: int, index: int) -> str:
+def slice_path(
+    shard: int,
+    index: int,
+) -> str:
     """A slice's file, relative to the data directory. Names hold no ids: DVC manifests keep
     them."""
     return f"shard={shard:02d}/slice={index:02d}.parquet"
@@ -40,7 +43,10 @@ def part_path(part: Part) -> str:
     return slice_path(part.shard, part.index) if isinstance(part, SliceId) else HELD_OUT_PATH
 
 
-def write_rows(path: Path, rows: Iterable[Row]) -> None:
+def write_rows(
+    path: Path,
+    rows: Iterable[Row],
+) -> None:
     """Write the set of `rows`, sorted by record digest. Raises StorageError."""
     ordered = sorted(rows)
     columns = [
@@ -57,7 +63,10 @@ def write_rows(path: Path, rows: Iterable[Row]) -> None:
     write_atomically(path, sink.getvalue())
 
 
-def read_rows(path: Path, subjects: Collection[str] | None = None) -> list[Row]:
+def read_rows(
+    path: Path,
+    subjects: Collection[str] | None = None,
+) -> list[Row]:
     """The rows of a slice file: all, or those of some subjects. Raises DataError when it is missing
     or not one."""
     table = _read(path, SCHEMA.names, subjects)
@@ -67,7 +76,10 @@ def read_rows(path: Path, subjects: Collection[str] | None = None) -> list[Row]:
     ]
 
 
-def read_digests(path: Path, subjects: Collection[str] | None = None) -> list[tuple[str, str]]:
+def read_digests(
+    path: Path,
+    subjects: Collection[str] | None = None,
+) -> list[tuple[str, str]]:
     """(subject, record) digests of the rows (of some subjects), without reading any text. Raises
     DataError."""
     table = _read(path, ["subject", "record"], subjects)

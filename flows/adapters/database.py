@@ -53,7 +53,7 @@ from flows.adapters.tables import (
     check_types,
 )
 from flows.migrations import HEAD, VERSION_TABLE, revision_of, upgrade
-from s3t_core.erasure.events import ClockCorrected, LedgerEvent, as_json, from_json
+from s3t_core.erasure.events import LedgerEvent, as_json, from_json
 from s3t_core.erasure.ledger import (
     Inclusion,
     TreeHead,
@@ -219,7 +219,7 @@ class Database:
         self.check_permitted()
         before = self.caught_up(connection)
         stamped = corrected((self._stamped(as_json(e)) for e in entries), before.state.time)
-        self._refuse_late(stamped, before.state.time)
+        self._refuse_late(stamped)
         leaves = [leaf_of(e) for e in stamped]
         fold((json.loads(leaf) for leaf in leaves), before.state, before.size)
         rows, seal = [], before.seal
@@ -246,21 +246,20 @@ class Database:
     def _refuse_late(
         self,
         stamped: Sequence[Event],
-        newest: str,
     ) -> None:
-        """A time behind the newest entry's is a clock that was put right only where the clock says
-        so now. Else whoever took the time stood still since, or waited, and a correction would be
-        a lie that excuses missed deadlines. Raises StorageError: what is done again has a time of
+        """An entry tells of now. Whoever took its time stood still since, or waited, where it does
+        not: what was in time then may be late by now, and a time behind the newest entry's would
+        look like a clock that was put right. Raises StorageError: what is done again has a time of
         its own."""
-        if self.now is None or not any(e["type"] == ClockCorrected.type for e in stamped):
+        if self.now is None or not stamped:
             return
-        behind = parse_time(newest) - self.now()
-        if behind <= CLOCK_TOLERANCE:
+        now = self.now()
+        if any(abs(now - parse_time(each["time"])) > CLOCK_TOLERANCE for each in stamped):
             raise StorageError(
                 "expected to write to the ledger soon after the time of what it is told was taken, "
-                f"got a time of more than {CLOCK_TOLERANCE.seconds} s before its newest entry, and "
-                "no clock that was set back: this process stood still meanwhile, or waited. "
-                "Nothing of it was written; run the command again"
+                f"got one of more than {CLOCK_TOLERANCE.seconds} s ago, or to come: this process "
+                "stood still meanwhile, or waited, or its clock was set. Nothing of it was told "
+                "to the ledger; run the command again"
             )
 
     def folded(self, connection: Connection) -> "Folded":

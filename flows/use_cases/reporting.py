@@ -3,7 +3,7 @@ checks."""
 
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from flows.workspace.composing import software_versions
 from flows.workspace.parts import HasBudget, HasConfig, HasSigning
@@ -19,11 +19,17 @@ from s3t_core.errors import StorageError, UsageError
 from s3t_core.files import SHARED_MODE, write_atomically
 from s3t_core.times import rfc3339
 
+if TYPE_CHECKING:
+    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
 _WINDOWS = {"h": "hours", "d": "days", "w": "weeks"}
 
 
 class Reported(HasConfig, Verifiable, HasSigning, HasBudget, Protocol):
     """What a report tells of."""
+
+    def key_of_documents(self) -> "Ed25519PrivateKey":
+        """What it is signed by."""
 
 
 def write_report(workspace: Reported, since: datetime | None, folder: Path) -> dict[str, object]:
@@ -46,7 +52,7 @@ def write_report(workspace: Reported, since: datetime | None, folder: Path) -> d
     files = {
         "html": ("report.html", write_html(document)),
         "pdf": ("report.pdf", write_pdf(document)),
-        "json": ("report.json", sign(statement, workspace.signing.signing_key())),
+        "json": ("report.json", sign(statement, workspace.key_of_documents())),
     }
     try:
         folder.mkdir(parents=True, exist_ok=True)

@@ -4,7 +4,7 @@ and a person who returns. They are taken in flows.use_cases.taking.
 Whatever happens to a request is a ledger event.
 """
 
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from contextlib import contextmanager
 
 from flows.use_cases.documents import (
@@ -13,7 +13,7 @@ from flows.use_cases.documents import (
 )
 from flows.use_cases.finding import look_alikes, rule_of, spelt
 from flows.use_cases.intakes import open_sealed
-from flows.use_cases.quoting import check_quotes_nobody, name_to_keep
+from flows.use_cases.quoting import check_quotes_nobody, is_plain, name_to_keep
 from flows.use_cases.taking import Asking, check_ids
 from flows.workspace import access
 from flows.workspace.verified import discard_unrecorded, ending
@@ -134,7 +134,7 @@ def extend(
             f"expected 1 to {MOST_MONTHS} months (GDPR article 12(3)), got {months}; nothing was "
             "changed"
         )
-    ids = _ids_asked_with(workspace, request_id, "extend it")
+    ids = _ids_asked_with(workspace, request_id, (reason, by))
     who, why = name_to_keep(workspace, by, ids), _clean(workspace, check_words(reason, ids), ids)
     with _changing(workspace) as state:
         request = _asked_in(workspace, state, request_id)
@@ -171,9 +171,9 @@ def withdraw(workspace: Asking, request_id: str, by: str = "") -> None:
 
 def reject(workspace: Asking, request_id: str, basis: str, reason: str, by: str) -> None:
     """Close a request without an erasure, on a legal basis (`closing.BASES`), with a reason that
-    names nobody. Raises UsageError also where the ids that were asked with are lost: nobody could
-    say whether the reason quotes them."""
-    ids = _ids_asked_with(workspace, request_id, "reject it, or withdraw it")
+    names nobody: in words of letters alone where the ids that were asked with are lost, since
+    nobody can say then what quotes them. Raises UsageError."""
+    ids = _ids_asked_with(workspace, request_id, (reason, by))
     _close(
         workspace,
         request_id,
@@ -394,19 +394,21 @@ def _clean(workspace: Asking, reason: str, ids: Collection[str]) -> str:
     return reason
 
 
-def _ids_asked_with(workspace: Asking, request_id: str, then: str) -> list[str]:
-    """The ids as given of a request, against which a reason is held; those that a host apart sealed
-    are opened for it. Raises UsageError where a restore lost some of an open one's; `then`: what to
-    do once they are there again."""
+def _ids_asked_with(workspace: Asking, request_id: str, said: Iterable[str]) -> list[str]:
+    """The ids as given of a request, against which what is `said` of it is held; those that a host
+    apart sealed are opened for it. Where some of an open one's are not there (a restore lost them,
+    or a host told of an id that it never sealed), it has to be in words of letters alone. Raises
+    UsageError."""
     state = workspace.ledger.state()
     if state.intakes and _lacks_ids(workspace, state, request_id):
         with _changing(workspace):
             open_sealed(workspace)
-    if _lacks_ids(workspace, state, request_id):
+    if _lacks_ids(workspace, state, request_id) and not all(map(is_plain, said)):
         raise UsageError(
-            "expected the ids that this request was asked with, got fewer: a restore lost them, "
-            "and nobody can say whether the reason quotes them; ask again with the same ids, then "
-            f"{then}; nothing was changed"
+            "expected words of letters alone, since ids that this request was asked with are not "
+            "here (a restore lost them, or they never came) and nobody can say what quotes them, "
+            "got a digit, an @ or another sign that ids have; write numbers in words, or ask again "
+            "with the same ids first; nothing was changed"
         )
     return workspace.needles.ids_of(request_id)
 

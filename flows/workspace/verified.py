@@ -1,7 +1,7 @@
 """Checkpoints, requests, the suppression list and closing documents, held against the ledger."""
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Protocol
 
 from flows.adapters.locks import is_held
@@ -18,7 +18,7 @@ from flows.workspace.parts import (
 )
 from s3t_core.erasure.closing import DocumentProblems, check_documents, never_came_to_be
 from s3t_core.erasure.evidence_documents import CLOSING_TYPE
-from s3t_core.errors import LedgerError
+from s3t_core.errors import LedgerError, S3TError
 from s3t_core.files import read_regular, remove_file, write_atomically
 
 
@@ -60,11 +60,24 @@ def document_problems(workspace: Verifiable, whole: bool = False) -> DocumentPro
 def ending(workspace: Signed, request_id: str) -> Iterator[None]:
     """While a request is ended: signs its document, then records it. What is killed between the two
     leaves a mark, and is taken back by whoever changes the workspace next. The mark also says what
-    lay in the document's place before: that is of another act, and is not taken back."""
+    lay in the document's place before: that is of another act, and is not taken back. What fails
+    between the two is taken back here."""
     mark, before = workspace.state_dir / ENDING, workspace.certificates.digest_of(request_id)
     write_atomically(mark, f"{request_id} {before}".encode())
-    yield
+    try:
+        yield
+    except Exception:
+        with suppress(S3TError):  # else whoever changes the workspace next does it
+            _take_back(workspace)
+        raise
     remove_file(mark)
+
+
+def _take_back(workspace: Signed) -> None:
+    cut, state = _cut_off(workspace), workspace.ledger.state()
+    left = [cut] if cut and cut not in state.documents else []
+    workspace.certificates.discard(never_came_to_be(state, left))
+    remove_file(workspace.state_dir / ENDING)
 
 
 def discard_unrecorded(workspace: Signed, held: Change) -> None:
@@ -72,10 +85,7 @@ def discard_unrecorded(workspace: Signed, held: Change) -> None:
     found it would take it for the end of a request that is open. Others that the ledger does not
     have stay: they are what is left of acts that it lost."""
     held.require()
-    cut, state = _cut_off(workspace), workspace.ledger.state()
-    left = [cut] if cut and cut not in state.documents else []
-    workspace.certificates.discard(never_came_to_be(state, left))
-    remove_file(workspace.state_dir / ENDING)
+    _take_back(workspace)
 
 
 def refuse_over_lost_ends(workspace: Signed, held: Change) -> None:

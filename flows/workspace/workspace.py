@@ -34,6 +34,8 @@ from s3t_core.slicefile import HELD_OUT_PATH
 from s3t_core.times import rfc3339
 
 if TYPE_CHECKING:
+    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
     from flows.adapters.dask_runner import DaskRunner
     from flows.adapters.datasets import DvcDatasets
     from flows.adapters.registry import MlflowRegistry
@@ -206,7 +208,7 @@ class Workspace(Layout):
         """Where closing documents are signed and kept."""
         return CertificateFiles(
             self.certificates_dir,
-            self.signing.signing_key,
+            self.key_of_documents,
             self.signing.public_keys,
             self.heads,
             self.ledger,
@@ -331,6 +333,12 @@ class Workspace(Layout):
     def away(self) -> AwayFiles:
         """Where rows may lie on other machines."""
         return AwayFiles(self.state_dir / "away")
+
+    def key_of_documents(self) -> "Ed25519PrivateKey":
+        """What documents are signed by, where whoever is worked for still may have one. Raises what
+        refuses them."""
+        self.database.check_permitted()
+        return self.signing.signing_key()
 
     @cached_property
     def clock(self) -> SystemClock:

@@ -36,7 +36,10 @@ def refuse_residue(report: ScanReport) -> None:
         raise ResidueFound(_render_undecodable(report))
 
 
-def is_of_nobody(request: str, plan: ErasurePlan) -> bool:
+def is_of_nobody(
+    request: str,
+    plan: ErasurePlan,
+) -> bool:
     """Whether the erasure found no row of whom an open request asks for, by an id or by a hash that
     is nobody's: nothing that it erases can have left that anywhere."""
     return not (plan.rows[request].known or plan.subjects.get(request))
@@ -102,7 +105,10 @@ def render_waiting(requests: Collection[str]) -> str:
     )
 
 
-def render_still_left(report: ScanReport, requests: Collection[str]) -> str:
+def render_still_left(
+    report: ScanReport,
+    requests: Collection[str],
+) -> str:
     """What is told where nobody can search any more for what was found."""
     return (
         "expected the files in which something of the erased was found to be gone, or others, got "

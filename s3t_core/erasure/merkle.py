@@ -15,7 +15,10 @@ def leaf_hash(data: bytes) -> bytes:
     return hashlib.sha256(b"\x00" + data).digest()
 
 
-def node_hash(left: bytes, right: bytes) -> bytes:
+def node_hash(
+    left: bytes,
+    right: bytes,
+) -> bytes:
     """SHA-256(0x01 || left || right)."""
     return hashlib.sha256(b"\x01" + left + right).digest()
 
@@ -50,7 +53,10 @@ def roots_at(
     return found
 
 
-def inclusion_proofs(leaves: list[bytes], indices: Iterable[int]) -> list[list[bytes]]:
+def inclusion_proofs(
+    leaves: list[bytes],
+    indices: Iterable[int],
+) -> list[list[bytes]]:
     """PATH(index, D[n]) for each, RFC 6962 section 2.1.1. Raises IndexError for an entry that is
     not there."""
     *below_the_root, _ = _levels(leaves)
@@ -67,12 +73,18 @@ def inclusion_proofs(leaves: list[bytes], indices: Iterable[int]) -> list[list[b
     return proofs
 
 
-def inclusion_proof(leaves: list[bytes], index: int) -> list[bytes]:
+def inclusion_proof(
+    leaves: list[bytes],
+    index: int,
+) -> list[bytes]:
     """One of `inclusion_proofs`."""
     return inclusion_proofs(leaves, [index])[0]
 
 
-def consistency_proof(leaves: list[bytes], first: int) -> list[bytes]:
+def consistency_proof(
+    leaves: list[bytes],
+    first: int,
+) -> list[bytes]:
     """PROOF(first, D[n]), RFC 6962 section 2.1.2: that the tree continues its first `first`
     entries. Empty for 0 and n. Raises IndexError when there are fewer entries than that."""
     if not 0 <= first <= len(leaves):

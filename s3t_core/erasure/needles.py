@@ -62,7 +62,10 @@ class NeedleSet:
     words: bool = True
     said_by_many: frozenset[bytes] = field(default=frozenset(), repr=False, compare=False)
 
-    def found_in(self, data: bytes) -> bool:
+    def found_in(
+        self,
+        data: bytes,
+    ) -> bool:
         """Whether any needle is in `data`."""
         if len(self.ids) + len(self.windows) <= _FEW:
             if any(window in data for window in self.windows):
@@ -83,7 +86,11 @@ class NeedleSet:
             self.windows[which - len(self.ids)] for which, _, _ in found if which >= len(self.ids)
         }
 
-    def _has_word(self, word: bytes, data: bytes) -> bool:
+    def _has_word(
+        self,
+        word: bytes,
+        data: bytes,
+    ) -> bool:
         begin = data.find(word)
         while begin >= 0:
             if self._is_id(data, begin, begin + len(word)):
@@ -105,15 +112,24 @@ class NeedleSet:
         self.passed_over.add(data[begin:end])
         return False
 
-    def spelt_in(self, chunk: bytes) -> bool:
+    def spelt_in(
+        self,
+        chunk: bytes,
+    ) -> bool:
         """Whether any needle is in `chunk`, however it is written there."""
         return any(self.found_in(spelling) for spelling in spellings_of(chunk))
 
-    def which_spelt(self, chunk: bytes) -> set[bytes]:
+    def which_spelt(
+        self,
+        chunk: bytes,
+    ) -> set[bytes]:
         """The needles that are in `chunk`, however they are written there."""
         return set().union(*self.which_in([chunk]))
 
-    def which_in(self, parts: Iterable[bytes]) -> tuple[set[bytes], set[bytes]]:
+    def which_in(
+        self,
+        parts: Iterable[bytes],
+    ) -> tuple[set[bytes], set[bytes]]:
         """The ids and the windows that are in any of `parts`, however they are written there."""
         ids: set[bytes] = set()
         windows: set[bytes] = set()
@@ -177,9 +193,16 @@ def make_needles(
     }
     if moved:
         further = [set().union(*each) for each in moved.values()]
-        usual |= _left_out((), further, parts, kept)[1]
-        for n, rows in moved.items():
-            windows[n] |= {w for row in rows for w in [w for w in row if w not in usual][:1]}
+        usual |= _left_out(
+            (),
+            further,
+            parts,
+            kept,
+        )[1]
+        for number, rows in moved.items():
+            for row in rows:
+                own = [w for w in row if w not in usual]
+                windows[number].update(own[:1])
     return NeedleSet(
         tuple(sorted(set(every_id) - usual_ids)),
         tuple(sorted(set().union(*windows) - usual)),
@@ -207,12 +230,18 @@ def _left_out(
     return usual_ids, usual_windows | said, said
 
 
-def is_among(given: str, found: Collection[bytes]) -> bool:
+def is_among(
+    given: str,
+    found: Collection[bytes],
+) -> bool:
     """Whether an id as given is among needles that were found, in any of its forms."""
     return any(form in found for form in _forms(given))
 
 
-def is_text_among(text: str, found: Collection[bytes]) -> bool:
+def is_text_among(
+    text: str,
+    found: Collection[bytes],
+) -> bool:
     """Whether a window of a text is among needles that were found."""
     own = text.strip()
     return bool(found) and not set().union(_windows_of(own), *_further(own)).isdisjoint(found)
@@ -229,10 +258,15 @@ def _said_by_many(
     for subject, text in kept():
         parts = texts_in(text)
         picture, _ = file_in(text)
-        if any(needles.windows_in(each) for each in (*map(str.encode, parts), picture)):
-            forms = {picture}.union(*map(_forms, parts))
-            for window in set().union(*map(needles.windows_in, forms)):
-                people[window].add(subject)
+        as_they_are = (
+            *map(str.encode, parts),
+            picture,
+        )
+        if not any(map(needles.windows_in, as_they_are)):
+            continue
+        forms = {picture}.union(*map(_forms, parts))
+        for window in set().union(*map(needles.windows_in, forms)):
+            people[window].add(subject)
     return {window for window, of in people.items() if len(of) >= _MANY}
 
 
@@ -247,9 +281,11 @@ def _further(text: str) -> list[list[bytes]]:
     found = []
     for data, begin in _spelt(text):
         last = max(len(data) - WINDOW_BYTES, 0)
-        inwards = range(min(begin, last), last, WINDOW_BYTES)[:_FURTHER]
-        outwards = range(last, min(begin, last), -WINDOW_BYTES)[:_FURTHER]
-        found += [[data[at : at + WINDOW_BYTES] for at in row] for row in (inwards, outwards)]
+        first = min(begin, last)
+        inwards = range(first, last, WINDOW_BYTES)
+        outwards = range(last, first, -WINDOW_BYTES)
+        for row in (inwards, outwards):
+            found.append([data[at : at + WINDOW_BYTES] for at in row[:_FURTHER]])
     return found
 
 

@@ -82,7 +82,10 @@ _NULS = (6, 52)
 """So many of the bytes of a block are NULs where UTF-16 of Latin letters is in it."""
 
 
-def spellings_of(chunk: bytes, depth: int = MAX_RUNS) -> Iterator[bytes]:
+def spellings_of(
+    chunk: bytes,
+    depth: int = MAX_RUNS,
+) -> Iterator[bytes]:
     """The chunk, and each other way to read it that its bytes suggest: `depth` times base64 or
     hexadecimal in another."""
     yield chunk

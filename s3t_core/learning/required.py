@@ -64,7 +64,10 @@ _COMPUTE = frozenset(
 class RequiredOnly:
     """A finder of modules, by which nothing is found but what is required, where pip put it."""
 
-    def __init__(self, finder: Any) -> None:
+    def __init__(
+        self,
+        finder: Any,
+    ) -> None:
         self._finder = finder
 
     def find_spec(
@@ -81,7 +84,10 @@ class RequiredOnly:
         found: ModuleSpec | None = self._finder.find_spec(name, path, target)
         return None if found is not None and is_elsewhere(found) else found
 
-    def __getattr__(self, name: str) -> Any:
+    def __getattr__(
+        self,
+        name: str,
+    ) -> Any:
         return getattr(self._finder, name)
 
 
@@ -96,10 +102,10 @@ def is_stranger(module: str) -> bool:
 def is_elsewhere(found: ModuleSpec) -> bool:
     """Whether a module of a package that is required lies where pip did not put it. Of S3T itself
     none does: a checkout is run from where it lies, and its code is compared (learning.code)."""
+    if found.name.partition(".")[0] not in _placed():
+        return False
     lies = [found.origin] if found.has_location else (found.submodule_search_locations or ())
-    return found.name.partition(".")[0] in _placed() and not any(
-        Path(str(at)).is_relative_to(place) for at in lies for place in _places()
-    )
+    return not any(Path(str(at)).is_relative_to(place) for at in lies for place in _places())
 
 
 def hide_strangers() -> None:

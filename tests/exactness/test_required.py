@@ -17,7 +17,7 @@ import pytest
 import safetensors
 
 from s3t_core.errors import GuaranteeError
-from s3t_core.learning import required
+from s3t_core.learning import pins, required
 from s3t_core.learning.required import READERS, hide_strangers, is_elsewhere, is_stranger
 from tests.tiny import build_mamba
 from tests.without_servers import NotInstalled
@@ -102,10 +102,11 @@ def mamba(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def _called(script: Path, *arguments: Path, path: Path | None = None) -> str:
     paths = [str(p) for p in (path, ROOT) if p is not None]
+    clean = {k: v for k, v in os.environ.items() if not pins.chooses_kernels(k)}
     done = subprocess.run(
         [sys.executable, str(script), *map(str, arguments)],
         cwd=ROOT,
-        env={**os.environ, "PYTHONPATH": os.pathsep.join(paths)},
+        env={**clean, "PYTHONPATH": os.pathsep.join(paths)},
         capture_output=True,
         text=True,
         check=False,

@@ -782,6 +782,14 @@ def test_a_process_that_stood_still_is_no_clock_that_was_put_right(
     assert "clock" not in {e["type"] for e in opened.ledger.events()}
     asked = take_requests(opened, ["person 2"])[0]  # again
     assert asked.received == rfc3339(slow.at)
+
+    def sleeps(workspace: Workspace, new: list[Any]) -> object:  # and nobody else writes
+        slow.at += timedelta(days=60)
+        return real(workspace, new)
+
+    with monkeypatch.context() as once, pytest.raises(StorageError, match="stood still"):
+        once.setattr(taking, "_taken_in_parts", sleeps)
+        take_requests(opened, ["person 3"])
     assert "clock" not in {e["type"] for e in _again(place).ledger.events()}
 
 

@@ -564,16 +564,21 @@ def test_a_hold_under_a_rule_for_ids_quotes_the_person_in_no_spelling(tmp_path: 
         hold(place, "another", "other", f"as {BOB} has", "clerk")
 
 
-def test_a_request_whose_ids_are_lost_is_rejected_after_it_was_asked_again(
+def test_a_request_whose_ids_are_lost_is_decided_on_in_plain_words_or_after_it_was_asked_again(
     place: Workspace,
 ) -> None:
+    """Or which a host apart told of and never sealed: nobody is locked out of saying no."""
     (request,) = take_requests(place, [BOB])
     shutil.rmtree(place.state_dir / "needles")
     place = Workspace(place.root)
-    with pytest.raises(UsageError, match="ask again with the same ids"):
-        reject(place, request.request_id, "other", "a law", "clerk")
+    for reason, by in ((f"{BOB} asked", "clerk"), ("section 9 of a law", "clerk"), ("a law", "c4")):
+        with pytest.raises(UsageError, match="ask again with the same ids"):
+            reject(place, request.request_id, "other", reason, by)
+        with pytest.raises(UsageError, match="ask again with the same ids"):
+            extend(place, request.request_id, reason, by)
+    extend(place, request.request_id, "many requests at once", "clerk")
     assert take_requests(place, [BOB])[0].request_id == request.request_id
-    reject(place, request.request_id, "other", "a law", "clerk")
+    reject(place, request.request_id, "other", "section 9 of a law", "clerk")
 
 
 def test_a_refusal_tells_who_may_not_erase_nothing_of_who_is_in_the_data(

@@ -382,7 +382,7 @@ MUTANTS: tuple[Mutant, ...] = (
     ),
     Mutant(
         name="documents: one of an act that was cut off stays",
-        where="flows/workspace/verified.py::discard_unrecorded",
+        where="flows/workspace/verified.py::_take_back",
         takes="workspace.certificates.discard(never_came_to_be(state, left))",
         puts="",
         fails="tests/faults/test_cut_off.py::is_named",
@@ -396,7 +396,7 @@ MUTANTS: tuple[Mutant, ...] = (
     ),
     Mutant(
         name="documents: an older database's decision destroys what a newer one signed",
-        where="flows/workspace/verified.py::discard_unrecorded",
+        where="flows/workspace/verified.py::_take_back",
         takes="[cut] if cut and cut not in state.documents else []",
         puts="[r for r in _there(workspace) if r not in state.documents]",
         fails="tests/faults/test_cut_off.py::older_database_was_restored",

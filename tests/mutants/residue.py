@@ -910,8 +910,8 @@ MUTANTS: tuple[Mutant, ...] = (
     Mutant(
         name="needles: a turn is compared as the chat spells it alone",
         where="s3t_core/erasure/needles.py::_said_by_many",
-        takes="(*map(str.encode, parts), picture)",
-        puts="(text.encode(),)",
+        takes="*map(str.encode, parts)",
+        puts="text.encode()",
         fails="tests/unit/erasure/test_windows.py::however_a_chat_spells_it",
     ),
     Mutant(

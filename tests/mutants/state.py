@@ -84,7 +84,7 @@ MUTANTS: tuple[Mutant, ...] = (
     ),
     Mutant(
         name="residue: packed git objects are not searched",
-        where="flows/adapters/workspace_residue.py::WorkspaceResidue.scan",
+        where="flows/adapters/workspace_residue.py::WorkspaceResidue._searched",
         takes="lambda pack: git_objects(pack, self._temporary)",
         puts="lambda _: iter(())",
         fails="tests/flows/test_nothing_left.py::packed_git",
@@ -177,7 +177,7 @@ MUTANTS: tuple[Mutant, ...] = (
     ),
     Mutant(
         name="buckets: the scan leaves them out",
-        where="flows/adapters/workspace_residue.py::WorkspaceResidue.scan",
+        where="flows/adapters/workspace_residue.py::WorkspaceResidue._searched",
         takes="self._objects()",
         puts="()",
         fails="tests/stack/test_s3.py::reads_every_object",
@@ -417,7 +417,7 @@ MUTANTS: tuple[Mutant, ...] = (
     Mutant(
         name="keys: a document is signed by the key of the command's beginning",
         where="flows/workspace/workspace.py::Workspace.certificates",
-        takes="self.signing.signing_key",
+        takes="self.key_of_documents",
         puts="(lambda key: (lambda: key))(self.signing.signing_key())",
         fails="tests/faults/test_rotating.py::signed_by_the_key_that_signs_then",
     ),
@@ -903,7 +903,7 @@ MUTANTS: tuple[Mutant, ...] = (
     Mutant(
         name="clock: who stood still has the clock put right",
         where="flows/adapters/database.py::Database.append",
-        takes="self._refuse_late(stamped, before.state.time)",
+        takes="self._refuse_late(stamped)",
         puts="",
         fails="tests/faults/test_beside_the_ledger.py::stood_still",
     ),
@@ -941,5 +941,19 @@ MUTANTS: tuple[Mutant, ...] = (
         takes="_check_continues(path, earlier, given)",
         puts="pass",
         fails="tests/faults/test_two_histories.py::with_an_exported_ledger",
+    ),
+    Mutant(
+        name="closing: what failed before it was recorded lies there signed",
+        where="flows/workspace/verified.py::ending",
+        takes="_take_back(workspace)",
+        puts="pass",
+        fails="tests/unit/api/test_revoked.py::after_the_lease",
+    ),
+    Mutant(
+        name="door: a document is signed for a revoked token",
+        where="flows/workspace/workspace.py::Workspace.key_of_documents",
+        takes="self.database.check_permitted()",
+        puts="pass",
+        fails="tests/unit/api/test_revoked.py::after_the_lease",
     ),
 )

@@ -30,10 +30,12 @@ def host(tmp_path: Path) -> SealingIds:
     return SealingIds(new_unsealing_key(tmp_path, HOST), HOST, KEY)
 
 
-def _put(database: Database, host: SealingIds, ids: Mapping[str, list[str]]) -> None:
+def _put(
+    database: Database, host: SealingIds, ids: Mapping[str, list[str]], again: bool = False
+) -> None:
     host.keep_ids(ids)
     with database.transaction() as connection:
-        host.write(connection, ids)
+        host.write(connection, ids, again)
 
 
 def _taken(database: Database, tmp_path: Path, told: Mapping[str, list[str]]) -> NeedleFiles:
@@ -145,5 +147,5 @@ def test_no_row_that_a_host_may_write_stops_an_erasure_or_another_request(
 
 def test_who_asks_again_and_again_fills_no_table(database: Database, host: SealingIds) -> None:
     for _ in range(20):
-        _put(database, host, {"req-1": ["ann"]})
+        _put(database, host, {"req-1": ["ann"]}, again=True)
     assert len(SealedIds(database, Path())._rows()) == 8

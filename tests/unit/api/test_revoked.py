@@ -127,3 +127,32 @@ def test_nothing_is_read_out_to_one_that_was_revoked_meanwhile(
     monkeypatch.setattr(f"flows.api.evidence.{name}", meanwhile)
     answer = reads.get(where)
     assert answer.status_code == 401 and "revoked" in answer.text
+
+
+@pytest.mark.parametrize("what", ["reject", "withdraw"])
+@pytest.mark.parametrize("when", ["before it is signed", "before it is recorded"])
+def test_after_the_lease_was_taken_nothing_signed_is_left_for_one_that_was_revoked(
+    place: Workspace, client: Client, monkeypatch: pytest.MonkeyPatch, what: str, when: str
+) -> None:
+    request = take_requests(place, ["person 1"])[0]
+    roles, send = SENT[what]
+    sender, signed = client(*roles), list[bytes]()
+    files = type(place.certificates)
+    issue = files.issue
+
+    def late(self: Any, *arguments: Any) -> Any:
+        if when == "before it is signed":
+            _revoke(place)
+        try:
+            return issue(self, *arguments)
+        finally:
+            _revoke(place)
+            signed.extend(p.read_bytes() for p in place.certificates_dir.glob("req-*"))
+
+    monkeypatch.setattr(files, "issue", late)
+    assert send(sender, request.request_id).status_code == 401
+    assert bool(signed) is (when == "before it is recorded")
+    assert not list(place.certificates_dir.glob("req-*"))
+    assert [r["state"] for r in list_requests(Workspace(place.root))] == ["pending"]
+    monkeypatch.undo()
+    assert send(client(*roles), request.request_id).status_code == 200
