@@ -53,7 +53,8 @@ from flows.adapters.tables import (
     check_types,
 )
 from flows.migrations import HEAD, VERSION_TABLE, revision_of, upgrade
-from s3t_core.erasure.events import LedgerEvent, as_json, from_json
+from s3t_core.erasure.event_reader import from_json
+from s3t_core.erasure.events import LedgerEvent, as_json
 from s3t_core.erasure.ledger import (
     Inclusion,
     TreeHead,

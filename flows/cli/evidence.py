@@ -51,7 +51,8 @@ def verify(
     checkpoint: Annotated[
         str | None,
         typer.Option(
-            "--checkpoint", help="An earlier checkpoint that you kept: a bundle must continue it."
+            "--checkpoint",
+            help="An earlier checkpoint that you kept: a bundle, or a ledger, must continue it.",
         ),
     ] = None,
     workspace: WorkspaceOption = None,

@@ -7,7 +7,7 @@ from flows.use_cases.requests import list_requests, require_request
 from flows.use_cases.taking import Asking
 from s3t_core.canonical import sha256_hex
 from s3t_core.erasure import events
-from s3t_core.erasure.events import from_json
+from s3t_core.erasure.event_reader import from_json
 from s3t_core.erasure.state import State
 from s3t_core.errors import CertificateError, NotThere
 from s3t_core.files import read_regular

@@ -52,7 +52,8 @@ from typing import Any
 from s3t_core.canonical import canonical_json
 from s3t_core.domain import SliceId
 from s3t_core.erasure import events
-from s3t_core.erasure.events import LedgerEvent, from_json
+from s3t_core.erasure.event_reader import from_json
+from s3t_core.erasure.events import LedgerEvent
 from s3t_core.erasure.expected import NotAllowed, plan_of
 from s3t_core.erasure.merkle import inclusion_proof, leaf_hash, tree_head
 from s3t_core.erasure.outcome import ErasureOutcome, outcome_of

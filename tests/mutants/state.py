@@ -19,14 +19,14 @@ MUTANTS: tuple[Mutant, ...] = (
     ),
     Mutant(
         name="ledger: members that nobody knows are passed over",
-        where="s3t_core/erasure/events.py::from_json",
+        where="s3t_core/erasure/event_reader.py::from_json",
         takes="given.keys() <= readers.keys()",
         puts="True",
         fails="tests/unit/erasure/test_events.py::nobody_knows",
     ),
     Mutant(
         name="ledger: members of any type are taken",
-        where="s3t_core/erasure/events.py::_reader_of",
+        where="s3t_core/erasure/event_reader.py::_reader_of",
         takes="_is(wanted, value)",
         puts="True",
         fails="tests/unit/erasure/test_events.py::nobody_knows",

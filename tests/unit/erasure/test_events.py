@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 
 from s3t_core.erasure import events
-from s3t_core.erasure.events import LedgerEvent, NotAnEvent, as_json, from_json
+from s3t_core.erasure.event_reader import NotAnEvent, from_json
+from s3t_core.erasure.events import LedgerEvent, as_json
 from s3t_core.erasure.rules import KINDS
 from s3t_core.erasure.vocabulary import STEPS
 

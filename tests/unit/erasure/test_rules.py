@@ -18,7 +18,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from s3t_core.domain import DatasetVersion, Release, Replica, SliceId, SliceVersion, StageRecord
 from s3t_core.erasure import ledger, rules
 from s3t_core.erasure.dataset_json import dataset_to_json
-from s3t_core.erasure.events import from_json
+from s3t_core.erasure.event_reader import from_json
 from s3t_core.erasure.expected import NotAllowed
 from s3t_core.erasure.ledger import corrected, fold
 from s3t_core.erasure.offline import VOUCHED, key_id

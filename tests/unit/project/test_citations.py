@@ -110,3 +110,22 @@ def test_what_evidence_does_not_prove_or_cover_stands_in_its_page_word_by_word()
     page = " ".join((ROOT / "docs" / "evidence.md").read_text().split())
     for said in (*LIMITS, *NOT_PROVED):
         assert f"- {said}" in page, said
+
+
+_PLACES = re.compile(r"`(?P<file>[\w/]+\.py)::(?P<names>\w+(?:\.\w+)?)`")
+
+
+@pytest.mark.parametrize("document", _DOCUMENTS, ids=lambda p: str(p.relative_to(ROOT)))
+def test_what_a_document_names_in_a_module_is_there(document: Path) -> None:
+    """`module.py::NAME`, of a class `module.py::NAME.PART`."""
+    for file, names in _PLACES.findall(document.read_text()):
+        found = [p.read_text() for p in ROOT.glob(f"*/**/{file}")] + [
+            p.read_text() for p in [ROOT / file] if p.is_file()
+        ]
+        first, _, part = names.partition(".")
+        assert found, f"{document.name}: {file}"
+        assert any(
+            re.search(rf"^(?:class |def |async def )?{first}\b", text, re.MULTILINE)
+            and re.search(rf"\b{part or first}\b", text)
+            for text in found
+        ), f"{document.name}: {file}::{names}"
