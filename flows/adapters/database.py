@@ -114,7 +114,7 @@ class Database:
         """The token of the lease that is held: it stands in every entry that is written under
         it."""
         self.now: Callable[[], datetime] | None = None
-        """What tells, as an entry is written, whether a clock was put right."""
+        """The time as an entry is written, of which it must tell."""
         self.tells = True
         """False: whoever is worked for may not be told who is in the data, whatever account this
         is."""

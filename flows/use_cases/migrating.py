@@ -341,6 +341,7 @@ class _Move:
             if self._moves["registry"]:
                 moved = replace(moved, **self._copy_registry())
             self._say("the database")
+            moved = replace(moved, time=old.now())  # copying may have taken long
             if self._moves["database"]:
                 there = _database(self.new)
                 there.prepare()

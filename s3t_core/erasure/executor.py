@@ -659,7 +659,10 @@ class Eraser:
         requests = self.ports.requests.get(uncertified)
         for begin in range(0, len(requests), _BATCH):
             self.ports.residue.check()
-            predicates = {}
+            predicates, now = (
+                {},
+                self._now(),
+            )  # what is signed, and what tells of it, are of one time
             for request in requests[begin : begin + _BATCH]:
                 _, earlier = state.suppressed[request.suppression]
                 predicates[request.request_id] = certificate_of(
@@ -668,7 +671,7 @@ class Eraser:
                     state,
                     proof,
                     budget,
-                    self._now(),
+                    now,
                     "" if earlier == request.request_id else earlier,
                     self.policy.software,
                     self.policy.jurisdiction,
@@ -680,7 +683,7 @@ class Eraser:
                         r,
                         digest,
                         events.RequestCertified(
-                            time=self._now(),
+                            time=now,
                             request=r,
                             certificate=digest,
                         ),

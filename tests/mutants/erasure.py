@@ -1078,4 +1078,11 @@ MUTANTS: tuple[Mutant, ...] = (
         puts="True",
         fails="tests/flows/test_exports.py::auditor_tells",
     ),
+    Mutant(
+        name="certificate: the entry that tells of it is of another time",
+        where="s3t_core/erasure/executor.py::Eraser._certify",
+        takes="events.RequestCertified(time=now, request=r, certificate=digest)",
+        puts="events.RequestCertified(time=self._now(), request=r, certificate=digest)",
+        fails="tests/unit/erasure/test_executor.py::of_its_time",
+    ),
 )

@@ -23,7 +23,7 @@ from s3t_core.domain import (
 from s3t_core.erasure import executor
 from s3t_core.erasure.certificate import check_statement
 from s3t_core.erasure.dataset_json import dataset_to_json
-from s3t_core.erasure.dsse import verify
+from s3t_core.erasure.dsse import statement_of, verify
 from s3t_core.erasure.executor import STEPS, ErasePolicy, ErasePorts, Eraser
 from s3t_core.erasure.outcome import outcome_of
 from s3t_core.erasure.planner import plan_erasure, targets_of
@@ -1411,3 +1411,14 @@ def test_a_request_for_one_record_takes_its_quarantined_rows_and_those_without_o
     world.ask("q1", "s01-2", "r2")
     world.eraser().run()
     assert world.datasets.quarantine == [("s01-2", "other"), ("someone", "r2")]
+
+
+def test_the_entry_that_tells_of_a_certificate_is_of_its_time() -> None:
+    """A machine may sleep between the two: then the ledger takes no entry of so long ago, and what
+    is signed anew says by itself whether it is late."""
+    world = make_world()
+    world.ask("req-0", "s00-1")
+    world.eraser().run()
+    [event] = [e for e in world.ledger.events if e["type"] == "certified"]
+    [signed] = world.ports.certificates.files.values()  # type: ignore[attr-defined]
+    assert event["time"] == statement_of(signed)["predicate"]["times"]["certified"]
