@@ -682,11 +682,7 @@ class Eraser:
                     Closing(
                         r,
                         digest,
-                        events.RequestCertified(
-                            time=now,
-                            request=r,
-                            certificate=digest,
-                        ),
+                        events.RequestCertified(time=now, request=r, certificate=digest),
                     )
                     for r, digest in digests.items()
                 ]
