@@ -184,6 +184,7 @@ def _real(folder: Path) -> Ports:
     with access.changing(place) as held:
         stores.pin_settings(place, held)
     place = Workspace(place.root)
+    place.database.now = None  # what is told here is told of other times
 
     def keep_activations(digests: list[str]) -> None:
         place.activations.allow([*digests, *kept()])
