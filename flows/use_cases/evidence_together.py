@@ -52,15 +52,17 @@ class Shown:
     """What a piece of evidence shows of requests. `documents`: the SHA-256 of each one's closing
     document, hex; `signed`: over how many ledger entries a document was signed. `still_open`: the
     requests that are open then; `has_all`: whether it has every closing document of the ledger up
-    to there. `of`: the head that a piece is of as a whole (no document is), and all it shows to
-    lead to that one: `heads`. `leaves`: of an exported ledger, the hash of each entry; `proofs`:
-    of a bundle, by the size of an earlier ledger, that this one continues it."""
+    to there, `tells_all`: whether it tells of every request. `of`: the head that a piece is of as a
+    whole (no document is), and all it shows to lead to that one: `heads`. `leaves`: of an exported
+    ledger, the hash of each entry; `proofs`: of a bundle, by the size of an earlier ledger, that
+    this one continues it."""
 
     name: str
     documents: Mapping[str, str] = field(default_factory=dict)
     signed: Mapping[str, int] = field(default_factory=dict)
     still_open: frozenset[str] = frozenset()
     has_all: bool = False
+    tells_all: bool = False
     heads: frozenset[Head] = frozenset()
     of: Head | None = None
     leaves: Sequence[bytes] = field(default=(), repr=False)
@@ -82,7 +84,8 @@ class Shown:
     def lacks(self, request: str, size: int) -> bool:
         """Whether it was made later than when the ledger had so many entries, and has no closing
         document of the request."""
-        is_open = request in self.still_open or (self.has_all and request not in self.documents)
+        lists_all = self.has_all or self.tells_all
+        is_open = request in self.still_open or (lists_all and request not in self.documents)
         return self.size > size and is_open
 
 
@@ -249,7 +252,14 @@ def _shown_by(file: Path, keys: list[KeyFile]) -> Shown:
         of = Head(proof.name, proof.size, proof.root)
         before = Head(proof.name, proof.size_before, proof.root_before)
         heads = frozenset({of, before} if proof.size_before else {of})
-        return Shown(file.name, documents, still_open=still_open, of=of, heads=heads)
+        return Shown(
+            file.name,
+            documents,
+            still_open=still_open,
+            tells_all=not proof.size_before,
+            of=of,
+            heads=heads,
+        )
     _, summary = summary_of(statement)
     if statement.get("predicateType") == CHECKPOINT_TYPE:
         of = _head_of(checkpoint_of(statement))
