@@ -14,6 +14,7 @@ from s3t_core.images import FORMATS
 
 SYSTEM = "You are a helpful assistant of the Harbour Library."
 QUOTING = 'You answer "as the Harbour Library does", and say \\no more than\n that.'
+LINES = 'Good morning,\n\nthis is a "form" that I fill in to tell you what I found in the harbour'
 HERS = "When does the tide of the eleventh of May turn in the old harbour?"
 
 
@@ -118,7 +119,7 @@ def test_what_is_wholly_said_by_many_is_counted() -> None:
     assert not needles.spelt_in((SYSTEM * 9).encode())
 
 
-@pytest.mark.parametrize("greeting", ['Good morning,\n\nthis is a "form" that I fill in', SYSTEM])
+@pytest.mark.parametrize("greeting", [LINES, SYSTEM])
 def test_what_many_say_in_a_turn_is_nobodys_however_a_chat_spells_it(greeting: str) -> None:
     kept = [(f"subject {n}", _chat(f"customer {n}", f"{greeting} {n}")) for n in range(5)]
     hers = _chat("customer 9", f"{greeting}, and {HERS}")
