@@ -309,7 +309,7 @@ def _render_report(report: dict[str, Any]) -> str:
 
 
 def _render_verified(d: dict[str, Any]) -> list[str]:
-    if "files" in d:
+    if len(d.get("files", ())) > 1:
         found = d.get("exports", [])
         models = [*_render_models(found), *(f"NOT VALID: {p}" for p in _problems_of(found))]
         own = [
