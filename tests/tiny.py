@@ -30,7 +30,7 @@ WORDS = [f"w{i}" for i in range(60)]
 def build_backbone(path: Path, layers: int = 3, seed: int = 1) -> Path:
     """A random BERT of `layers` layers, hidden size 16, saved as safetensors with its tokenizer."""
     torch.manual_seed(seed)
-    vocabulary = {t: i for i, t in enumerate(["[PAD]", "[UNK]", "[CLS]", "[SEP]", *WORDS])}
+    vocabulary = _vocabulary()
     config = BertConfig(
         vocab_size=len(vocabulary),
         hidden_size=16,
@@ -47,7 +47,7 @@ def build_decoder(path: Path, layers: int = 3, seed: int = 1) -> Path:
     """A random Llama of `layers` layers with two key-value heads of four, and the same
     tokenizer."""
     torch.manual_seed(seed)
-    vocabulary = {t: i for i, t in enumerate(["[PAD]", "[UNK]", "[CLS]", "[SEP]", *WORDS])}
+    vocabulary = _vocabulary()
     LlamaModel(
         LlamaConfig(
             vocab_size=len(vocabulary),
@@ -133,7 +133,7 @@ def build_mamba(path: Path) -> Path:
     packages for them."""
     from transformers import MambaConfig, MambaModel
 
-    vocabulary = {t: i for i, t in enumerate(["[PAD]", "[UNK]", "[CLS]", "[SEP]", *WORDS])}
+    vocabulary = _vocabulary()
     torch.manual_seed(3)
     MambaModel(
         MambaConfig(
@@ -147,6 +147,10 @@ def build_mamba(path: Path) -> Path:
         )
     ).save_pretrained(path)
     return _with_tokenizer(path, vocabulary)
+
+
+def _vocabulary() -> dict[str, int]:
+    return {t: i for i, t in enumerate(["[PAD]", "[UNK]", "[CLS]", "[SEP]", *WORDS])}
 
 
 def _with_tokenizer(path: Path, vocabulary: dict[str, int]) -> Path:

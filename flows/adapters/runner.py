@@ -37,6 +37,8 @@ from s3t_core.learning.jobs import (
 from s3t_core.learning.required import hide_strangers
 
 T = TypeVar("T")
+_STARTING = threading.Lock()
+"""Of all runners of this process: they share its `__main__`."""
 
 
 class ProcessRunner:
@@ -147,12 +149,13 @@ def _child(sending: Connection, job: Job) -> None:
 def _without_main() -> Iterator[None]:
     """A process that is started meanwhile does not run this one's script again: what that imports
     is no part of a job."""
-    main = sys.modules["__main__"]
-    sys.modules["__main__"] = ModuleType("__main__")
-    try:
-        yield
-    finally:
-        sys.modules["__main__"] = main
+    with _STARTING:
+        main = sys.modules["__main__"]
+        sys.modules["__main__"] = ModuleType("__main__")
+        try:
+            yield
+        finally:
+            sys.modules["__main__"] = main
 
 
 def _end_with_parent() -> None:

@@ -299,7 +299,7 @@ def _taken_in_parts(workspace: Taking, new: "list[_NewWithIds]") -> list[Deletio
         others = f"The first {begin} were accepted, and no others" if begin else _NONE
         try:
             taken += _take(workspace, new[begin : begin + _BATCH], others)
-        except S3TError:
+        except Exception:
             if begin:  # these are durable: whoever asked is told so
                 workspace.signing.write_checkpoint()
             raise
