@@ -12,6 +12,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from flows.adapters.git import REDIRECTING
+from flows.adapters.own_tls import CERTIFICATE
 from flows.adapters.prefect_client import wait_for_server
 from flows.adapters.shared_prefect import Address, SharedServer
 from flows.hardening import harden
@@ -132,7 +133,11 @@ def use_server(address: Address, credential: str) -> None:
         }
     )
     if address.certificate:
-        os.environ.setdefault("PREFECT_API_SSL_CERT_FILE", address.certificate)
+        own = Path(os.environ["PREFECT_HOME"], CERTIFICATE).resolve()
+        if Path(address.certificate).resolve() == own:
+            os.environ["PREFECT_API_SSL_CERT_FILE"] = str(own)
+        else:
+            os.environ.setdefault("PREFECT_API_SSL_CERT_FILE", address.certificate)
     _past_proxies(str(urlsplit(address.url).hostname))
     if "prefect" in sys.modules:
         from prefect.context import refresh_global_settings_context

@@ -40,7 +40,9 @@ from typing import Any
 import psutil
 
 from flows.adapters.credentials import new_secret, read_secret, write_secret
+from flows.adapters.own_tls import CERTIFICATE, KEY, make_own_certificate
 from flows.adapters.permissions import as_owner_only
+from flows.adapters.shared_prefect import Address, answers, ssl_context
 from infra.seaweed import CLOSED, COMPACTING, client_context, make_security, without_settings
 from s3t_core.errors import S3TError
 
@@ -93,8 +95,6 @@ S3_ROLES = {
 }
 """Who has keys of S3, and for what. MLflow opens what its clients name: nothing but its own
 artifacts, and no setting of their bucket."""
-_DIRECT = urllib.request.build_opener(urllib.request.ProxyHandler({}))
-"""No proxy gets to see a credential."""
 _HEALTHY_SECONDS = 180
 _GRACE_SECONDS = 20
 _SAME_SECONDS = 30
@@ -169,7 +169,8 @@ class Stack:
             "PGPASSFILE": str(self.passwords("s3t", "mlflow")),
             "MLFLOW_TRACKING_USERNAME": user,
             "MLFLOW_TRACKING_PASSWORD": password,
-            "PREFECT_API_URL": f"http://127.0.0.1:{self.ports['prefect']}/api",
+            "PREFECT_API_URL": f"https://127.0.0.1:{self.ports['prefect']}/api",
+            "PREFECT_API_SSL_CERT_FILE": str(self.folder / "prefect" / CERTIFICATE),
             "PREFECT_API_AUTH_STRING": read_secret(self.folder / CREDENTIAL),
         }
 
@@ -190,7 +191,7 @@ class Stack:
         self._want_ports()
         self._close()
         self.make_database(*DATABASES)
-        if self._make_keys():
+        if self._make_keys() | self._make_certificate():
             # what runs is of an earlier build, which knows neither these keys nor the credential
             self._stop_services()
         make_security(self.folder / "s3")
@@ -255,7 +256,6 @@ class Stack:
 
     def services(self) -> list[Service]:
         """All but PostgreSQL, in the order of starting."""
-        web = {name: f"http://127.0.0.1:{port}" for name, port in self.ports.items()}
         python, base = sys.executable, {**os.environ, **self.env, **_TERSE}
         home = {**base, "PREFECT_HOME": str(self.folder / "prefect")}
         prefect = Service(
@@ -268,6 +268,10 @@ class Stack:
                 "127.0.0.1",
                 "--port",
                 str(self.ports["prefect"]),
+                "--tls-cert",
+                str(self.folder / "prefect" / CERTIFICATE),
+                "--tls-key",
+                str(self.folder / "prefect" / KEY),
             ),
             {
                 **home,
@@ -276,7 +280,7 @@ class Stack:
                 "PREFECT_API_DATABASE_CONNECTION_URL": self.database("prefect", "asyncpg"),
                 "PGPASSFILE": str(self.passwords("prefect")),
             },
-            lambda: _answers(f"{web['prefect']}/api/health"),
+            lambda: answers(self._prefect_at()),
         )
         pool = self.config["workers"]["pool"]
         workers = [
@@ -401,6 +405,20 @@ class Stack:
         keys = next(i["credentials"][0] for i in told["identities"] if i["name"] == role)
         return {"AWS_ACCESS_KEY_ID": keys["accessKey"], "AWS_SECRET_ACCESS_KEY": keys["secretKey"]}
 
+    def _make_certificate(self) -> bool:
+        """What Prefect's server is known by, once; whether it was missing: what has run so far was
+        of an earlier build, without TLS."""
+        home = self.folder / "prefect"
+        home.mkdir(mode=0o700, exist_ok=True)
+        missing = not all((home / name).is_file() for name in (CERTIFICATE, KEY))
+        if missing:
+            make_own_certificate(home, "127.0.0.1")
+        return missing
+
+    def _prefect_at(self) -> Address:
+        env = self.env
+        return Address(env["PREFECT_API_URL"], 0, "", env["PREFECT_API_SSL_CERT_FILE"])
+
     def _make_credentials(self) -> None:
         """What Prefect's server and MLflow's ask for; those that are there stay."""
         for name in (CREDENTIAL, MLFLOW_CREDENTIAL):
@@ -418,7 +436,12 @@ class Stack:
             headers |= {"Prefect-Csrf-Client": client, "Prefect-Csrf-Token": token}
         data = None if body is None else json.dumps(body).encode()
         request = urllib.request.Request(f"{self.env['PREFECT_API_URL']}{path}", data, headers)  # noqa: S310
-        with _DIRECT.open(request, timeout=30) as answer:
+        # no proxy gets to see a credential, and nobody else who listens there
+        context = ssl_context(self.env["PREFECT_API_SSL_CERT_FILE"])
+        opener = urllib.request.build_opener(
+            urllib.request.ProxyHandler({}), urllib.request.HTTPSHandler(context=context)
+        )
+        with opener.open(request, timeout=30) as answer:
             return json.load(answer)
 
     def client(self, role: str = "s3t") -> Any:

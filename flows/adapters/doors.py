@@ -124,7 +124,8 @@ class Door:
     def origin(self, port: int) -> str:
         """What a command on this machine calls it: scheme, name and port."""
         if self.tls_cert:
-            return f"https://{(*self.certified, *self.proxies)[0].partition(':')[0]}:{port}"
+            name = (*self.certified, *self.proxies)[0]
+            return f"https://{name if name.startswith('[') else name.partition(':')[0]}:{port}"
         if self.host in _ANY:
             return f"http://127.0.0.1:{port}"
         return f"http://{f'[{self.host}]' if ':' in self.host else self.host}:{port}"

@@ -96,6 +96,8 @@ def _serve(given: argparse.Namespace) -> None:
         watch = Watch(home, lock, given.shared * 60)
         threading.Thread(target=watch.run, daemon=True).start()
     _close(url, secret)
+    if door.tls_cert:
+        os.environ.setdefault("PREFECT_API_SSL_CERT_FILE", str(Path(door.tls_cert).resolve()))
     from prefect.server.api.server import create_app
 
     refuse_open_settings(secret)

@@ -3,7 +3,8 @@ start and end it.
 
 In the Prefect home of the workspace, 0700: `server.lock`, held by the server as long as it lives;
 `users.lock`, held (shared) by every command that uses it, so that a kill -9 lets go too;
-`starting.lock`; `server.json`, where it is; `credential`, another one at every start; `server.log`.
+`starting.lock`; `server.json`, where it is; `credential`, `server.crt` and `server.key`, others at
+every start; `server.log`.
 
 1. a command first takes its part of `users.lock`. The server ends only while it holds all of it, so
    a server that is found from here on stays
@@ -28,7 +29,7 @@ import sys
 import time
 import urllib.request
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import psutil
@@ -36,6 +37,7 @@ import psutil
 from flows.adapters import prefect_server
 from flows.adapters.credentials import new_secret, read_secret, write_secret
 from flows.adapters.doors import Door
+from flows.adapters.own_tls import make_own_certificate
 from flows.adapters.permissions import as_owner_only
 from flows.adapters.prefect_server import (
     ADDRESS,
@@ -86,6 +88,13 @@ class SharedServer:
         self.door = door or Door()
         self._users: int | None = None
         self._child: subprocess.Popen[bytes] | None = None
+
+    def url_at(self, port: int) -> str:
+        """What commands would call one that is started from here at this port."""
+        origin = self.door.origin(port)
+        if _brings_its_own(self.door):
+            origin = origin.replace("http:", "https:", 1)
+        return f"{origin}/api"
 
     # --- using it
 
@@ -262,11 +271,17 @@ class SharedServer:
         write_secret(self.home / CREDENTIAL, new_secret_for_prefect())
         with self._open(SERVER_LOCK) as lock, self.door.bind() as bound:
             self._take(lock)
-            port = bound.getsockname()[1]
-            self._child = self._spawn(lock, bound.fileno())
-        return Address(
-            f"{self.door.origin(port)}/api", self._child.pid, this_machine(), self.door.tls_cert
-        )
+            door = self._with_tls(bound.getsockname()[0])
+            self._child = self._spawn(door, lock, bound.fileno())
+            url = self.url_at(bound.getsockname()[1])
+        return Address(url, self._child.pid, this_machine(), door.tls_cert)
+
+    def _with_tls(self, address: str) -> Door:
+        """The door, with a certificate of the server's own where it has none."""
+        if not _brings_its_own(self.door):
+            return self.door
+        certificate, key = make_own_certificate(self.home, address)
+        return replace(self.door, tls_cert=str(certificate), tls_key=str(key))
 
     def _take(self, lock: int) -> None:
         """The server's lock, for the server to inherit. Whoever looks whether it is held holds it
@@ -280,8 +295,7 @@ class SharedServer:
                 )
             time.sleep(_PAUSE_SECONDS / 10)
 
-    def _spawn(self, lock: int, listener: int) -> "subprocess.Popen[bytes]":
-        door = self.door
+    def _spawn(self, door: Door, lock: int, listener: int) -> "subprocess.Popen[bytes]":
         command = [
             sys.executable,
             "-m",
@@ -382,6 +396,12 @@ def new_secret_for_prefect() -> str:
     return f"s3t:{new_secret()}"
 
 
+def _brings_its_own(door: Door) -> bool:
+    """Whether a server at this door makes its own certificate: where only this machine's commands
+    ask. A proxy that the operator named speaks as he told it to."""
+    return door.is_loopback and not (door.tls_cert or door.proxies)
+
+
 def answers(address: Address) -> bool:
     """Whether the server at this address says that it is well."""
     handlers: list[urllib.request.BaseHandler] = [urllib.request.ProxyHandler({})]
@@ -397,8 +417,8 @@ def answers(address: Address) -> bool:
 
 
 def ssl_context(certificate: str) -> ssl.SSLContext:
-    """Whom to believe: what PREFECT_API_SSL_CERT_FILE names, else the server's own certificate and
-    the system's."""
+    """Whom to believe: what PREFECT_API_SSL_CERT_FILE names, else the system's authorities; and
+    whoever has the key of the server's own certificate."""
     context = ssl.create_default_context(cafile=os.environ.get("PREFECT_API_SSL_CERT_FILE") or None)
     if certificate and Path(certificate).is_file():
         context.load_verify_locations(cafile=certificate)

@@ -126,12 +126,31 @@ class Serving:
     def _attach(self) -> None:
         """Hold the workspace's server, where it was asked for."""
         address = self._server.attach()
-        wanted = f"{self._door.origin(self._door.port)}/api"
+        wanted = self._server.url_at(self._door.port)
         if address.url != wanted and self._insists:
             address = self._moved(address, wanted)
         self._address = address
         self._server.door = replace(self._door, port=urlsplit(address.url).port or self._door.port)
         use_server(address, self._server.credential())
+
+    def _attach_again(self) -> bool:
+        """Hold a server again, after one that died: a command may have been faster, and its server
+        is somewhere else. Where the port is another process's by now, take another one, or wait for
+        the one that was insisted on. False when it was stopped meanwhile."""
+        told = False
+        while not self._stop.is_set():
+            try:
+                self._attach()
+                return True
+            except UsageError as error:
+                if not self._insists and self._server.door.port:
+                    self._server.door = replace(self._server.door, port=0)
+                    continue
+                if not told:
+                    self._say(f"Could not start Prefect's server again: {error}; trying again")
+                told = True
+                self._stop.wait(_POLL_SECONDS)
+        return False
 
     def _moved(self, there: Address, wanted: str) -> Address:
         """The server, made to listen there instead. Raises Busy while a command uses it where it
@@ -147,8 +166,8 @@ class Serving:
 
     def _start(self) -> bool:
         """Server, then runner. False when it was stopped meanwhile."""
-        if not self._server.is_running():
-            self._attach()  # a command may have been faster, and its server is somewhere else
+        if not self._server.is_running() and not self._attach_again():
+            return False
         address = self._address
         if address is None or not self._is_ready(address):
             return False

@@ -7,8 +7,11 @@ guard's own questions: tests/unit/adapters/test_guard.py.
 """
 
 import base64
+import dataclasses
 import json
+import os
 import shutil
+import signal
 import socket
 import ssl
 import subprocess
@@ -16,18 +19,21 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import psutil
 import pytest
 
+from flows.adapters.own_tls import make_own_certificate
 from flows.adapters.prefect_server import ADDRESS, refuse_open_settings, tell_address
-from flows.adapters.shared_prefect import Address, SharedServer
+from flows.adapters.shared_prefect import Address, SharedServer, answers, ssl_context
 from flows.metrics import TOKEN
 from flows.metrics import serve as serve_metrics
 from flows.workspace.workspace import Workspace
 from s3t_core.errors import Busy, WorkspaceError
+from tests.flows.taker import Taker
 from tests.flows.test_cli import S3T, _json, environment
 
 SECRET = "s3t:a-secret-of-this-test-alone"
@@ -50,13 +56,17 @@ def _free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-def _raw(port: int, *lines: str, body: str = "", context: ssl.SSLContext | None = None) -> int:
+def _raw(
+    port: int,
+    *lines: str,
+    body: str = "",
+    context: ssl.SSLContext | None = None,
+    name: str = "localhost",
+) -> int:
     """The status that a request of exactly these lines is answered with; 400 when it is hung up on
     without one."""
     with socket.create_connection(("127.0.0.1", port), timeout=30) as plain:
-        asked = (
-            plain if context is None else context.wrap_socket(plain, server_hostname="localhost")
-        )
+        asked = plain if context is None else context.wrap_socket(plain, server_hostname=name)
         asked.sendall(
             "\r\n".join([*lines, f"Content-Length: {len(body)}", "", body]).encode("latin-1")
         )
@@ -691,15 +701,14 @@ def test_the_server_of_a_command_is_closed_and_ends_with_its_directory(
     port = int(address.url.rpartition(":")[2].partition("/")[0])
     host = f"Host: 127.0.0.1:{port}"
     right = "Authorization: Basic " + base64.b64encode(server.credential().encode()).decode()
-    assert _raw(port, "GET /api/admin/version HTTP/1.1", host, right) == 200
-    assert _raw(port, "GET /api/admin/version HTTP/1.1", host, BASIC) == 401
-    assert (
-        _raw(
-            port, "POST /api/deployments/ HTTP/1.1", host, "Origin: http://evil.example", body="{}"
-        )
-        == 403
-    )
-    assert _raw(port, "GET /api/health HTTP/1.1", "Host: evil.example") == 421
+    asked = partial(_raw, port, context=ssl_context(address.certificate), name="127.0.0.1")
+    assert address.url == f"https://127.0.0.1:{port}/api"
+    assert asked("GET /api/admin/version HTTP/1.1", host, right) == 200
+    assert asked("GET /api/admin/version HTTP/1.1", host, BASIC) == 401
+    foreign = "Origin: http://evil.example"
+    assert asked("POST /api/deployments/ HTTP/1.1", host, right, foreign, body="{}") == 403
+    assert asked("GET /api/health HTTP/1.1", "Host: evil.example") == 421
+    assert _raw(port, "GET /api/admin/version HTTP/1.1", host, right) == 400, "without TLS"
     listens = [
         c.laddr.ip
         for c in psutil.Process(address.pid).net_connections()
@@ -724,6 +733,44 @@ def test_the_server_of_a_command_is_closed_and_ends_with_its_directory(
         60,
     )
     server.detach()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("with_tls", [False, True])
+def test_whoever_takes_the_port_of_a_killed_server_is_told_nothing_and_believed_nothing(
+    small: Workspace, tmp_path: Path, with_tls: bool
+) -> None:
+    server = SharedServer(small.state_dir / "prefect", 10)
+    address = server.attach()
+    server.wait(address)
+    os.kill(address.pid, signal.SIGKILL)
+    forged = make_own_certificate(tmp_path, "127.0.0.1") if with_tls else None
+    taker = Taker(int(address.url.rpartition(":")[2].partition("/")[0]), forged)
+    try:
+        assert not answers(address)
+        program = (
+            "import os; from pathlib import Path; from flows.settings import prepare_environment, "
+            "use_server; from flows.adapters.shared_prefect import Address, SharedServer; "
+            "prepare_environment(Path.cwd()); import json; home = Path('.s3t/prefect'); "
+            "use_server(Address(**json.loads(Path('address').read_text())), "
+            "SharedServer(home, 1).credential()); from flows.adapters.prefect_client import "
+            "prefect_client\nwith prefect_client() as prefect: prefect.deployment('erase/erase')"
+        )
+        (small.root / "address").write_text(json.dumps(dataclasses.asdict(address)))
+        done = subprocess.run(
+            [sys.executable, "-c", program],
+            check=False,
+            cwd=small.root,
+            env={**environment(), "PREFECT_CLIENT_MAX_RETRIES": "0"},
+            capture_output=True,
+            text=True,
+            timeout=120,
+        )
+        assert done.returncode != 0 and "SSL" in done.stderr, done.stderr[-800:]
+        assert b"uthorization" not in taker.heard and b"HTTP" not in taker.heard
+    finally:
+        taker.close()
+        server.detach()
 
 
 @pytest.mark.slow
@@ -775,7 +822,7 @@ def test_serve_moves_the_server_where_it_was_told_to_unless_a_command_uses_it(
     )
     assert run.stdout is not None and run.stderr is not None
     try:
-        assert json.loads(run.stdout.readline())["url"] == f"http://127.0.0.1:{port}/api"
+        assert json.loads(run.stdout.readline())["url"] == f"https://127.0.0.1:{port}/api"
         assert "Serving at" in run.stderr.readline()
         assert _servers(small) and _pid(small) != there.pid
         family = [psutil.Process(run.pid), *psutil.Process(run.pid).children(recursive=True)]

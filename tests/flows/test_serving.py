@@ -29,6 +29,7 @@ from flows.use_cases.verifying import verify_path
 from flows.workspace.workspace import Workspace
 from s3t_core.errors import Busy, ConfigError, UsageError
 from tests.flows.conftest import people, write_csv
+from tests.flows.taker import Taker
 from tests.flows.test_cli import S3T, _json, environment
 
 ROOT = Path(__file__).parents[2]
@@ -157,6 +158,45 @@ def _change(root: Path, old: str, new: str) -> None:
     text = (root / "s3t.toml").read_text()
     assert old in text
     (root / "s3t.toml").write_text(text.replace(old, new))
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(300)
+def test_serve_tells_who_took_the_port_of_its_killed_server_nothing_and_goes_on(
+    make_place: Callable[..., Workspace],
+) -> None:
+    place = make_place()
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    with _served(place.root, port) as (run, log):
+        _until(lambda: "Serving at" in log.read_text())
+        runner = _runner_of(run)
+        os.kill(_server_of(place), signal.SIGKILL)
+        taker = Taker(port, None)
+        try:
+            _until(lambda: "trying again" in log.read_text())
+            assert f"expected a free port, got {port}" in log.read_text()
+            assert run.poll() is None and not _runs(runner.pid)
+        finally:
+            taker.close()
+        assert b"HTTP" not in taker.heard, "a runner without TLS would have asked here"
+        _until(lambda: log.read_text().count("Serving at") == 2)
+
+
+def test_a_server_that_serve_was_not_told_a_port_for_moves_to_a_free_one(
+    make_place: Callable[..., Workspace], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    serving = _serving(make_place().root, 4200)
+    ports: list[int] = []
+
+    def attach(itself: Serving) -> None:
+        ports.append(itself._server.door.port)
+        if itself._server.door.port:
+            raise UsageError("expected a free port")
+
+    monkeypatch.setattr(Serving, "_attach", attach)
+    assert serving._attach_again() and ports == [4200, 0]
 
 
 @pytest.mark.long

@@ -274,6 +274,27 @@ MUTANTS: tuple[Mutant, ...] = (
         fails="tests/flows/test_doors.py::starts_no_server",
     ),
     Mutant(
+        name="shared server: whoever takes its port is talked to",
+        where="flows/adapters/shared_prefect.py::_brings_its_own",
+        takes="door.is_loopback and (not (door.tls_cert or door.proxies))",
+        puts="False",
+        fails="tests/flows/test_doors.py::whoever_takes_the_port",
+    ),
+    Mutant(
+        name="serve: ends where its port is another's",
+        where="flows/supervisor/serving.py::Serving._start",
+        takes="self._attach_again()",
+        puts="self._attach() is None",
+        fails="tests/flows/test_serving.py::who_took_the_port",
+    ),
+    Mutant(
+        name="stack: Prefect without TLS",
+        where="infra/stack.py::Stack.env",
+        takes="{'PREFECT_API_SSL_CERT_FILE': str(self.folder / 'prefect' / CERTIFICATE)}",
+        puts="{'PREFECT_API_SSL_CERT_FILE': ''}",
+        fails="tests/unit/infra/test_stack.py::asked_with_the_credential",
+    ),
+    Mutant(
         name="shared server: every command starts one",
         where="flows/adapters/shared_prefect.py::SharedServer.attach",
         takes="self._found() or self._start()",
@@ -341,7 +362,9 @@ MUTANTS: tuple[Mutant, ...] = (
         where="infra/stack.py::Stack.services",
         takes=(
             "(python, '-m', 'flows.adapters.prefect_server', '--host', '127.0.0.1', "
-            "'--port', str(self.ports['prefect']))"
+            "'--port', str(self.ports['prefect']), '--tls-cert', "
+            "str(self.folder / 'prefect' / CERTIFICATE), '--tls-key', "
+            "str(self.folder / 'prefect' / KEY))"
         ),
         puts=(
             "(python, '-m', 'prefect', 'server', 'start', '--host', '127.0.0.1', '--port', "

@@ -19,8 +19,10 @@ RUNNING = os.environ.get("S3T_TEST_STACK")
 to test on it."""
 PORTS = tomllib.loads(Path(RUNNING, "stack.toml").read_text())["ports"] if RUNNING else free_ports()
 os.environ["PREFECT_API_URL"] = (
-    f"http://127.0.0.1:{PORTS['prefect']}/api"  # Prefect reads it once, when imported
+    f"https://127.0.0.1:{PORTS['prefect']}/api"  # Prefect reads it once, when imported
 )
+_TLS = Path(RUNNING, "prefect") if RUNNING else Path(tempfile.mkdtemp(prefix="s3t-tls-"))
+os.environ["PREFECT_API_SSL_CERT_FILE"] = str(_TLS / "server.crt")
 os.environ["PREFECT_API_AUTH_STRING"] = (
     Path(RUNNING, "prefect-credential").read_text().strip()
     if RUNNING
@@ -28,6 +30,7 @@ os.environ["PREFECT_API_AUTH_STRING"] = (
 )
 
 from flows.adapters.credentials import write_secret  # noqa: E402
+from flows.adapters.own_tls import make_own_certificate  # noqa: E402
 from flows.workspace.creating import create_workspace  # noqa: E402
 from flows.workspace.workspace import Workspace  # noqa: E402
 from infra.stack import ACCOUNTS, CREDENTIAL, DATABASES, OWNER, Stack  # noqa: E402
@@ -91,6 +94,9 @@ def stack() -> Iterator[Stack]:
             + '[workers]\ncount = 2\npool = "s3t"\n'
         )
         write_secret(Path(folder, CREDENTIAL), os.environ["PREFECT_API_AUTH_STRING"])
+        make_own_certificate(_TLS, "127.0.0.1")
+        _TLS.rename(Path(folder, "prefect"))
+        _TLS.symlink_to(Path(folder, "prefect"))  # Prefect in this process has read where it is
         made = Stack(Path(folder), config)
         try:
             up(made)
@@ -98,6 +104,7 @@ def stack() -> Iterator[Stack]:
             yield made
         finally:
             made.down()
+            _TLS.unlink()
 
 
 @pytest.fixture(scope="session")

@@ -63,6 +63,12 @@ def test_prefects_server_is_asked_with_the_credential_and_never_told_it_on_a_com
         secret in v for v in services["mlflow"].env.values()
     )  # it has no business with Prefect
     assert "--with-healthcheck" not in services["worker-1"].command  # no port of its own
+    assert stack.env["PREFECT_API_URL"].startswith("https://127.0.0.1:")
+    trusted = stack.env["PREFECT_API_SSL_CERT_FILE"]
+    assert services["worker-1"].env["PREFECT_API_SSL_CERT_FILE"] == trusted
+    assert trusted in services["prefect"].command, "whoever takes its port is not its like"
+    assert stack._make_certificate() and not stack._make_certificate(), "made once"
+    assert {p.stat().st_mode & 0o077 for p in (tmp_path / "prefect").iterdir()} == {0}
     assert not any(secret in word for s in services.values() for word in s.command)
 
 
