@@ -8,6 +8,7 @@ from typing import Any
 
 from s3t_core.capacity.budget import FLOORS, BudgetPolicy, Spent, budget_state, forecast
 from s3t_core.config import Config
+from s3t_core.erasure.period import latest_times
 from s3t_core.erasure.state import State
 from s3t_core.erasure.vocabulary import Event
 from s3t_core.times import date_after, parse_time
@@ -122,16 +123,18 @@ def requests_counted(events: Iterable[Event], state: State, now: datetime) -> tu
     one that ended without an erasure: they are not counted."""
     times: list[float] = []
     began = 0.0
-    for event in events:
+    told = list(events)
+    for event, time in zip(told, latest_times(told, now), strict=True):
+        age = (now - parse_time(time)).total_seconds() / 86_400
         if event["type"] == "request":
             outcome = state.outcomes.get(event["request"])
             if outcome is not None and outcome[0] == "nothing found":
                 continue
             if event["request"] in state.closed:
                 continue
-            times.append((now - parse_time(event["time"])).total_seconds() / 86_400)
+            times.append(age)
         elif event["type"] == "dataset" and not began:
-            began = (now - parse_time(event["time"])).total_seconds() / 86_400
+            began = age
     window = min(max(began, 1.0), RATE_DAYS)
     counted = sum(1 for age in times if age <= window)
     return counted, window

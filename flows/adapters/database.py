@@ -222,7 +222,7 @@ class Database:
         stamped = corrected((self._stamped(as_json(e)) for e in entries), before.state.time)
         self._refuse_late(stamped)
         leaves = [leaf_of(e) for e in stamped]
-        fold((json.loads(leaf) for leaf in leaves), before.state, before.size)
+        fold((json.loads(leaf) for leaf in leaves), before.state, before.size, are_new=True)
         rows, seal = [], before.seal
         for number, leaf in enumerate(leaves, before.size):
             hashed = leaf_hash(leaf)

@@ -197,7 +197,9 @@ class Serving:
         self._lock = threading.Lock()
         self._loaded: _Loaded | None = None
         self._confirmed: Moment | None = None
-        self._failed: tuple[Moment, _Stale] | None = None
+        self._failed: _Stale | None = None
+        self._failures = 0
+        """How often it failed. No clock says who came before: one may be set meanwhile."""
         self._over: _Stale | None = None
         self._brought: Path | None = None
         self._registry = ("", "")
@@ -293,15 +295,17 @@ class Serving:
     def _current(self) -> _Loaded:
         """What may answer now. Threads ask one at a time; who waited for a failure takes it as the
         answer."""
-        came = Moment.now()
+        came = self._failures
         with self._lock:
-            if self._failed and came.seconds_until(self._failed[0]) >= 0:
-                raise self._failed[1]
+            if self._failed and came < self._failures:
+                raise self._failed
             try:
-                return self._settled()
+                loaded = self._settled()
             except _Stale as error:
-                self._failed = (Moment.now(), error)
+                self._failed, self._failures = error, self._failures + 1
                 raise
+            self._failed = None
+            return loaded
 
     def _settled(self) -> _Loaded:
         """What may answer now, for whoever holds the lock."""
@@ -428,7 +432,8 @@ class Serving:
     def _moved_on(self) -> _Stale:
         return _Stale(
             f"expected this model version to be the one that serves, but the alias {ALIAS!r} has "
-            f"moved on; load models:/{self._name}@{ALIAS} again"
+            f"moved on; load models:/{self._name}@{ALIAS} again. Where that says the same, "
+            "somebody changed the registry: run `s3t erase`, which puts it right"
         )
 
 

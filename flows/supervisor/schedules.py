@@ -5,8 +5,8 @@ far. Where its server's clock was a year ahead for a minute, nothing would run f
 watches (flows.supervisor.serving, watching) takes such runs out; Prefect plans anew in a minute.
 
 Who works at the server can change a deployment, pause it, or delete it. `s3t serve` registers one
-anew that is gone, or that runs another flow, on another workspace, or after other steps. A pause
-may be meant: it stays, and is told.
+anew that is gone, or that runs another flow, with other parameters (also by a schedule of its own),
+after other steps, or more or fewer at a time than one. A pause may be meant: it stays, and is told.
 """
 
 import asyncio
@@ -21,6 +21,9 @@ from flows.prefect_flows.deployments import Deployment
 if TYPE_CHECKING:
     from prefect.client.schemas.objects import FlowRun
     from prefect.client.schemas.responses import DeploymentResponse
+
+
+_ZONE = "UTC"
 
 
 def take_out_far_runs(names: Iterable[str]) -> list[str]:
@@ -68,16 +71,28 @@ def look_after(wanted: Iterable[Deployment]) -> Standing:
 
 
 def _does(found: "DeploymentResponse", wanted: Deployment) -> bool:
-    """Whether it runs that flow with those parameters, and no steps before."""
+    """Whether it runs that flow with those parameters, whichever of its schedules begins it, with
+    no steps before; and one run at a time, which a limit of none would stop."""
     runs = (found.entrypoint, found.parameters)
-    return runs == (wanted.entrypoint, wanted.parameters) and not found.pull_steps
+    limit = found.global_concurrency_limit
+    options = found.concurrency_options
+    return (
+        runs == (wanted.entrypoint, wanted.parameters)
+        and not found.pull_steps
+        and not any(each.parameters for each in found.schedules)
+        and limit is not None
+        and (limit.limit, limit.active) == (1, True)
+        and options is not None
+        and options.collision_strategy == "ENQUEUE"
+    )
 
 
 def _runs_by(found: "DeploymentResponse", cron: str) -> bool:
-    """Whether a schedule of this deployment is on and says so."""
+    """Whether a schedule of this deployment is on and says so, by the time of UTC."""
     for each in found.schedules:
         is_on = each.active and not found.paused
-        if is_on and getattr(each.schedule, "cron", "") == cron:
+        by = (getattr(each.schedule, "cron", ""), getattr(each.schedule, "timezone", ""))
+        if is_on and by == (cron, _ZONE):
             return True
     return False
 

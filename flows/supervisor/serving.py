@@ -246,6 +246,7 @@ class Serving:
             if standing.gone:
                 names = ", ".join(sorted(standing.gone))
                 self._say(f"Deleted or changed in Prefect, registered anew: {names}")
+                self._asked.clear()  # a run of what was there may not have begun
                 return True
             for name in take_out_far_runs([ERASE, AUDIT, REPAIR]):
                 self._say(f"{name} was planned far ahead, by a clock that was; planning it anew")

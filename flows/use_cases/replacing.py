@@ -21,7 +21,7 @@ from s3t_core.erasure.planner import Replacement, state_after, targets_of
 from s3t_core.erasure.state import State
 from s3t_core.errors import S3TError, TrainingError
 from s3t_core.learning.recipe import StageSpec
-from s3t_core.times import parse_time
+from s3t_core.times import Moment, parse_time
 
 
 def train_first(
@@ -41,7 +41,8 @@ def train_first(
     due = min(
         parse_time(as_counted(r, state, now).due) for r in workspace.requests.pending(state)
     )  # those not ready yet count too
-    until = due - margin
+    until, began = due - margin, Moment.now()
+    left = (until - now).total_seconds()
     if (
         until <= now
         or state.dataset is None
@@ -58,7 +59,9 @@ def train_first(
             case = TrainingCase(
                 "retrain",
                 FutureData(workspace, held, future),
-                is_out_of_time=lambda: workspace.clock.now() >= until,
+                is_out_of_time=lambda: (
+                    workspace.clock.now() >= until or began.seconds_until(Moment.now()) >= left
+                ),
                 floor=workspace.config.deletion_budget.floor,
             )
             return train_replacement(workspace, case, steps)

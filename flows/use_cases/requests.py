@@ -30,6 +30,7 @@ from s3t_core.erasure.closing import (
     view_of,
 )
 from s3t_core.erasure.evidence_documents import CLOSING_TYPE
+from s3t_core.erasure.ledger import as_of
 from s3t_core.erasure.rules import MOST_MONTHS
 from s3t_core.erasure.state import State
 from s3t_core.erasure.vocabulary import ClosingKind
@@ -136,17 +137,18 @@ def extend(
         )
     ids = _ids_asked_with(workspace, request_id, (reason, by))
     who, why = name_to_keep(workspace, by, ids), _clean(workspace, check_words(reason, ids), ids)
-    with _changing(workspace) as state:
-        request = _asked_in(workspace, state, request_id)
-        asked = state.requests[request_id]
+    with _changing(workspace) as found:
+        request = _asked_in(workspace, found, request_id)
         if request.certificate:
-            raise _closed_already(state, request_id)
+            raise _closed_already(found, request_id)
+        now = workspace.now()
+        asked = as_of(found, now).requests[request_id]
         if asked.extended_from:
             raise NotNow(
                 f"expected a request whose time was not extended before, got {request_id}, which "
                 f"was due {asked.extended_from} and is due {asked.due}; nothing was changed"
             )
-        if workspace.now() > asked.due or asked.was_overdue:
+        if now > asked.due or asked.was_overdue:
             set_back = " by the clock that was set back since" * asked.was_overdue
             raise NotNow(
                 f"expected a request that is not due yet, got {request_id}, which was due "
@@ -155,9 +157,7 @@ def extend(
             )
         due = rfc3339(months_later(parse_time(asked.due), months))
         workspace.ledger.append(
-            events.DeadlineExtended(
-                time=workspace.now(), request=request_id, due=due, reason=why, by=who
-            )
+            events.DeadlineExtended(time=now, request=request_id, due=due, reason=why, by=who)
         )
     return due
 

@@ -123,32 +123,49 @@ def leaf_of(event: Event) -> bytes:
     return canonical_json(event)
 
 
+_OTHERS = "restore the database from its backup, or find out who wrote to it"
+_OURS = (
+    "nothing was written. The ledger may have moved on meanwhile: run the command again, and "
+    "report it where it says the same"
+)
+
+
 def fold(
     entries: Iterable[Event],
     before: State | None = None,
     first: int = 0,
+    are_new: bool = False,
 ) -> State:
     """The state after `entries`, of which the first is ledger entry `first` and follows `before`,
-    which stays as it is. Raises LedgerError at an event that no state allows."""
+    which stays as it is. `are_new`: they are about to be written. Raises LedgerError at an event
+    that no state allows."""
     state = State()
     if before:
         copies = {name: copy(value) for name, value in vars(before).items()}
         state = State(**copies)
-    for _ in _applied(state, entries, first):
+    for _ in _applied(state, entries, first, _OURS if are_new else _OTHERS):
         pass
     return state
+
+
+def as_of(state: State, time: str) -> State:
+    """The state that an entry of this time (RFC 3339) finds: where the clock was put right and no
+    entry says so yet, the correction comes first."""
+    *correction, _ = corrected([{"time": time}], state.time)
+    return fold(correction, state, state.size)
 
 
 def walk(entries: Iterable[Event]) -> Iterator[tuple[LedgerEvent, State]]:
     """Each event with the state after it: one object that changes with the next. Raises
     LedgerError, as `fold`."""
-    return _applied(State(), entries, 0)
+    return _applied(State(), entries, 0, _OTHERS)
 
 
 def _applied(
     state: State,
     entries: Iterable[Event],
     first: int,
+    advice: str,
 ) -> Iterator[tuple[LedgerEvent, State]]:
     for number, entry in enumerate(entries, first):
         kind = entry.get("type") if isinstance(entry, dict) else None
@@ -164,7 +181,7 @@ def _applied(
         except NotAllowed as error:
             raise LedgerError(
                 f"{error} at ledger entry {number}, got a {kind} event that does not follow; "
-                "restore the database from its backup, or find out who wrote to it"
+                f"{advice}"
             ) from None
         except _BROKEN as error:
             raise LedgerError(

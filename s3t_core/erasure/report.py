@@ -6,11 +6,11 @@ disk, held against the digests in the ledger, and the deletion-rate budget, whic
 define.
 """
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from statistics import median
-from typing import Any, get_args
+from typing import Any, Generic, TypeVar, get_args
 
 from s3t_core.canonical import sha256_hex
 from s3t_core.domain import Release, Score
@@ -22,6 +22,7 @@ from s3t_core.erasure.ledger import leaf_of, outcome_in, walk
 from s3t_core.erasure.merkle import consistency_proof, leaf_hash, tree_head
 from s3t_core.erasure.offline import NOT_PROVED
 from s3t_core.erasure.outcome import ErasureOutcome
+from s3t_core.erasure.period import first_place
 from s3t_core.erasure.plan import ErasurePlan
 from s3t_core.erasure.report_document import (
     Act,
@@ -51,6 +52,7 @@ from s3t_core.times import parse_time, rfc3339
 _CERTIFIED = get_args(ErasureOutcome)
 
 BudgetOf = Callable[[State], dict[str, Any] | None]
+T = TypeVar("T")
 
 
 def build_report(
@@ -64,38 +66,41 @@ def build_report(
     software: dict[str, str],
 ) -> Report:
     """The report about `since` (None: from the beginning) until `now`. `documents`: closing
-    documents by request id, as they are on disk. Raises LedgerError."""
+    documents by request id, as they are on disk. Raises LedgerError.
+
+    It is made from the first entry on that may be of that time (s3t_core.erasure.period).
+    """
     seen = _Seen(budget_of)
     for event, state in walk(events):
         seen.take(event, state)
-    start = rfc3339(since) if since else events[0]["time"]
-    end = rfc3339(now)
+    first, end = first_place(events, since, now), rfc3339(now)
+    start = rfc3339(since) if since else min(events[0]["time"], end)
     requests = tuple(
         _request_entry(r, seen.state, documents, end)
         for r in seen.requests.values()
-        if r.closed is None or r.closed >= start
+        if r.closed is None or r.closed_at >= first
     )
-    points = [p for p in seen.budget if p.time >= start]
-    earlier = [p for p in seen.budget if p.time < start]
+    points = seen.budget.since(first)
+    earlier = seen.budget.before(first)
     return Report(
         system=system,
         period=Period(since=start, until=end),
         summary=_summary(requests),
         requests=requests,
-        erasures=tuple(e for e in seen.erasures if e.certified >= start),
+        erasures=seen.erasures.since(first),
         versions=tuple(
             _version_entry(v)
-            for v in seen.state.versions
-            if not v.superseded or v.superseded >= start
+            for v, ended in zip(seen.state.versions, (*seen.superseded, None), strict=False)
+            if ended is None or ended >= first
         ),
         exports=_exports(seen.state),
         budget_policy=seen.policy,
         budget=(*earlier[-1:], *points),
         picture=_picture(seen.state),
-        replays=tuple(r for r in seen.replays if r.time >= start),
-        acts=tuple(a for a in seen.acts if a.time >= start),
+        replays=seen.replays.since(first),
+        acts=seen.acts.since(first),
         suppressed=suppressed,
-        ledger=_proof(events, start),
+        ledger=_proof(events, first),
         software=dict(sorted(software.items())),
         limits=LIMITS,
         not_proved=NOT_PROVED,
@@ -103,14 +108,38 @@ def build_report(
 
 
 @dataclass
+class _Told(Generic[T]):
+    """What entries of the ledger tell, each with the entry's number."""
+
+    each: list[tuple[int, T]] = field(default_factory=list)
+
+    def __iter__(self) -> Iterator[T]:
+        return (what for _, what in self.each)
+
+    def add(self, what: T, place: int) -> None:
+        """One more."""
+        self.each.append((place, what))
+
+    def since(self, first: int) -> tuple[T, ...]:
+        """What was told at that place or later."""
+        return tuple(what for place, what in self.each if place >= first)
+
+    def before(self, first: int) -> tuple[T, ...]:
+        """What was told before that place."""
+        return tuple(what for place, what in self.each if place < first)
+
+
+@dataclass
 class _Asked:
-    """A request as the ledger tells of it so far. `found`: an erasure found somebody; `unsure`: it
-    was closed by a clock that ran ahead and was put right since; `between`: the clock was put right
-    after it came and before it was closed; `untimed_cut_over`: before its alias moved, or from a
-    time before that: nobody can say how long it took."""
+    """A request as the ledger tells of it so far. `closed_at`: the entry that closed it;
+    `found`: an erasure found somebody; `unsure`: it was closed by a clock that ran ahead and was
+    put right since; `between`: the clock was put right after it came and before it was closed;
+    `untimed_cut_over`: before its alias moved, or from a time before that: nobody can say how long
+    it took."""
 
     taken: events.RequestTaken
     closed: str | None = None
+    closed_at: int = 0
     outcome: Outcome = "open"
     rows: int = 0
     basis: str = ""
@@ -126,19 +155,26 @@ class _Asked:
 
 @dataclass
 class _Seen:
-    """What is gathered on the way through the ledger."""
+    """What is gathered on the way through the ledger. `superseded`: of each version but the last,
+    the number of the entry that another one came with."""
 
     budget_of: BudgetOf
     state: State = field(default_factory=State)
     requests: dict[str, _Asked] = field(default_factory=dict)
-    erasures: list[ErasureEntry] = field(default_factory=list)
-    budget: list[BudgetPoint] = field(default_factory=list)
-    replays: list[ReplayEntry] = field(default_factory=list)
-    acts: list[Act] = field(default_factory=list)
+    erasures: _Told[ErasureEntry] = field(default_factory=_Told)
+    budget: _Told[BudgetPoint] = field(default_factory=_Told)
+    replays: _Told[ReplayEntry] = field(default_factory=_Told)
+    acts: _Told[Act] = field(default_factory=_Told)
+    superseded: list[int] = field(default_factory=list)
     policy: str = ""
     plan: events.ErasurePlanned | None = None
     steps: dict[str, events.StepDone] = field(default_factory=dict)
     score: Score | None = None
+
+    @property
+    def place(self) -> int:
+        """The number of the entry that is being taken."""
+        return self.state.size - 1
 
     def take(self, event: LedgerEvent, state: State) -> None:
         """One more entry."""
@@ -182,16 +218,14 @@ class _Seen:
 
     def _closed(self, event: events.RequestClosed) -> None:
         asked = self.requests[event.request]
-        asked.closed, asked.outcome, asked.document = (
-            event.time,
-            event.kind,
-            event.certificate,
-        )
+        asked.closed, asked.closed_at = event.time, self.place
+        asked.outcome, asked.document = event.kind, event.certificate
         asked.basis = event.basis
 
     def _certified(self, event: events.RequestCertified) -> None:
         asked = self.requests[event.request]
-        asked.closed, asked.document = event.time, event.certificate
+        asked.closed, asked.closed_at = event.time, self.place
+        asked.document = event.certificate
         asked.outcome, asked.rows = self.state.outcomes[event.request]
 
     def _planned(self, event: events.ErasurePlanned) -> None:
@@ -239,16 +273,18 @@ class _Seen:
                 self.score,
             )
             is_more = any(entry.plan == each.plan for each in self.erasures)
-            self.erasures.append(_without_destroyed(entry) if is_more else entry)
+            self.erasures.add(_without_destroyed(entry) if is_more else entry, self.place)
 
     def _release(self, event: events.ReleaseServes) -> None:
+        if len(self.state.versions) > 1:
+            self.superseded.append(self.place)
         champion, budget = self.state.champion, self.budget_of(self.state)
         if champion is None or budget is None:
             return
         depths = tuple(budget["live_depths"])
         self.policy = budget["policy"]
         erased = sum(r.found for r in self.requests.values())
-        self.budget.append(
+        self.budget.add(
             BudgetPoint(
                 time=event.time,
                 version=champion.version,
@@ -257,11 +293,12 @@ class _Seen:
                 requests_erased=erased,
                 certain_requests_left=budget["certain_requests_left"],
                 exhausted=budget["exhausted"],
-            )
+            ),
+            self.place,
         )
 
     def _replayed(self, event: events.Replayed) -> None:
-        self.replays.append(
+        self.replays.add(
             ReplayEntry(
                 time=event.time,
                 version=event.version,
@@ -269,7 +306,8 @@ class _Seen:
                 same_profile=event.same_profile,
                 same=len(event.same),
                 other=len(event.other),
-            )
+            ),
+            self.place,
         )
 
     def _hold(self, event: events.HoldSet | events.HoldReleased) -> None:
@@ -316,7 +354,7 @@ class _Seen:
     ) -> None:
         by = getattr(event, "by", "")
         act = Act(time=event.time, kind=kind, by=by, detail=detail)
-        self.acts.append(act)
+        self.acts.add(act, self.place)
 
 
 def _request_entry(
@@ -552,10 +590,8 @@ def _use(
     return "silenced" if rows else "empty"
 
 
-def _proof(events: list[Event], start: str) -> LedgerProof:
+def _proof(events: list[Event], before: int) -> LedgerProof:
     leaves = [leaf_hash(leaf_of(e)) for e in events]
-    times = [event.get("time", "") for event in events]
-    before = next((i for i, time in enumerate(times) if time >= start), len(events))
     root_before = tree_head(leaves[:before]).hex() if before else ""
     nodes = consistency_proof(leaves, before) if before else []
     return LedgerProof(

@@ -126,6 +126,8 @@ def _migrated(state: State, event: events.Migrated) -> None:
     if event.move:
         no_erasure(state)
         want(state.moving is None or state.moving.move == event.move, "the move that was begun")
+    else:
+        want(event.settings == state.settled, "the settings that are settled, where nothing moves")
     versions_are_there(state, event.versions)
     runs = event.runs or {}
     want(

@@ -35,7 +35,7 @@ from s3t_core.erasure.merkle import leaf_hash
 from s3t_core.erasure.offline import key_id
 from s3t_core.erasure.vocabulary import STEPS, ClosingKind
 from s3t_core.errors import LedgerError, NotNow, S3TError, StorageError, UsageError, WorkspaceError
-from s3t_core.times import rfc3339
+from s3t_core.times import months_later, parse_time, rfc3339
 from tests.faults.carried import carry_out, plan_for, step
 
 
@@ -757,6 +757,38 @@ def test_a_clock_that_is_set_back_gives_no_overdue_request_more_time(
         withdraw(_with(place, clock), request.request_id)
     met = {r.id: r.met for r in report_of(_with(place, clock), None, clock.now()).requests}
     assert met[asked.request_id] is (None if told else True) and met[later.request_id] is True
+
+
+def test_the_first_command_after_a_clock_was_put_right_extends_what_its_correction_leaves(
+    place: Workspace,
+) -> None:
+    """Its own entry brings the correction: times are those that hold behind it."""
+    clock, given = _Clock(), ("many letters at once", "legal department")
+    today = clock.at
+    asked = take_requests(_with(place, clock), ["person 1"])[0]
+    clock.at = today + timedelta(days=700)
+    ahead, told = take_requests(_with(place, clock), ["person 2", "person 3"])
+    clock.at = today + timedelta(days=1)
+    with pytest.raises(NotNow, match="by the clock that was set back"):
+        extend(_with(place, clock), asked.request_id, *given)
+    until = extend(_with(place, clock), ahead.request_id, *given)
+    kept = _with(place, clock).ledger.state().requests[ahead.request_id]
+    assert kept.due == until < ahead.received
+    assert until == rfc3339(months_later(parse_time(kept.extended_from), 2))
+    extend(_with(place, clock), told.request_id, *given)
+    events_ = _with(place, clock).ledger.events()
+    assert [e["type"] for e in events_].count("clock") == 1
+
+
+def test_what_a_command_of_ours_may_not_tell_blames_nobody(place: Workspace) -> None:
+    """Its entry is not in the ledger: nobody wrote to the database."""
+    asked = take_requests(_again(place), ["person 1"])[0]
+    withdraw(_again(place), asked.request_id)
+    opened = _again(place)
+    approval = events.RequestApproved(time=opened.now(), request=asked.request_id, by="desk")
+    with pytest.raises(LedgerError, match="nothing was written") as told:
+        opened.ledger.append(approval)
+    assert "find out who" not in str(told.value)
 
 
 def test_a_process_that_stood_still_is_no_clock_that_was_put_right(

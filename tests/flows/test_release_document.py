@@ -94,6 +94,24 @@ def test_a_changed_release_document_is_not_loaded_and_an_erase_run_puts_it_right
     )
 
 
+@pytest.mark.parametrize("tag", ["s3t.release", "s3t.document"])
+def test_a_changed_tag_of_a_version_is_told_as_that_and_an_erase_run_puts_it_right(
+    place: Workspace, tag: str
+) -> None:
+    champion = place.ledger.state().champion
+    assert champion is not None
+    place.registry.tag(champion.version, {tag: "release-0000000000000000"})
+    (told,) = registry_problems(place)
+    assert told.endswith(f"than the ledger recorded: {champion.version}")
+    with pytest.raises(GuaranteeError, match=r"somebody|files of version") as refused:
+        champion_of(Workspace(place.root))
+    assert "moved on" not in str(refused.value)
+    assert erase(str(place.root))["healed"]["registry"] is True
+    forget_connections()
+    place = Workspace(place.root)
+    assert champion_of(place).predict(["w1"]) and registry_problems(place) == []
+
+
 @pytest.mark.long
 def test_changed_code_of_a_version_is_not_run_by_us_and_an_erase_run_puts_it_right(
     place: Workspace,

@@ -137,6 +137,26 @@ def test_a_deployment_that_does_anything_else_is_gone_until_it_is_registered_ane
     assert look_after(wanted) == Standing(frozenset(), frozenset())
 
 
+@pytest.mark.parametrize("how", ["other parameters by its schedule", "no run", "two at once"])
+def test_a_deployment_that_begins_other_runs_or_none_is_registered_anew(
+    client: SyncPrefectClient, wanted: list[Deployment], how: str
+) -> None:
+    """Prefect takes a schedule's parameters before the deployment's, and a limit of 0 ends every
+    run."""
+    there = client.read_deployment_by_name(ERASE)
+    if how == "other parameters by its schedule":
+        at = f"/deployments/{there.id}/schedules/{there.schedules[0].id}"
+        changed = client._client.patch(at, json={"parameters": {"workspace": "/elsewhere"}})
+    else:
+        assert there.global_concurrency_limit is not None
+        at = f"/v2/concurrency_limits/{there.global_concurrency_limit.id}"
+        changed = client._client.patch(at, json={"limit": 0 if how == "no run" else 2})
+    changed.raise_for_status()
+    assert look_after(wanted).gone == {ERASE}
+    to_prefect(next(each for each in wanted if each.full_name == ERASE)).apply()
+    assert look_after(wanted) == Standing(frozenset(), frozenset())
+
+
 @pytest.mark.parametrize("how", ["paused", "the schedule is off", "another time", "no schedule"])
 def test_a_pause_is_told_and_stays(
     client: SyncPrefectClient, wanted: list[Deployment], how: str

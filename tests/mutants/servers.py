@@ -973,4 +973,32 @@ MUTANTS: tuple[Mutant, ...] = (
         puts="True",
         fails="tests/flows/test_schedules.py::pause_is_told",
     ),
+    Mutant(
+        name="served model: a failure lasts as long as a clock was ahead",
+        where="flows/adapters/served_model.py::Serving._current",
+        takes="self._failed and came < self._failures",
+        puts="self._failed",
+        fails="tests/unit/adapters/test_served_model.py::whatever_the_clock_said",
+    ),
+    Mutant(
+        name="registry: another release in a tag is not told",
+        where="flows/adapters/registry/logged.py::says",
+        takes="told == (record.release.release_id, record.run_id, record.model_id)",
+        puts="True",
+        fails="tests/flows/test_release_document.py::changed_tag",
+    ),
+    Mutant(
+        name="serve: a schedule's own parameters are not seen",
+        where="flows/supervisor/schedules.py::_does",
+        takes="not any((each.parameters for each in found.schedules))",
+        puts="True",
+        fails="tests/flows/test_schedules.py::other_runs_or_none",
+    ),
+    Mutant(
+        name="serve: a limit of none is not seen",
+        where="flows/supervisor/schedules.py::_does",
+        takes="(limit.limit, limit.active) == (1, True)",
+        puts="True",
+        fails="tests/flows/test_schedules.py::other_runs_or_none",
+    ),
 )

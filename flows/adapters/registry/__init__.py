@@ -32,7 +32,7 @@ from flows.adapters.registry.files import (
     files_in,
     remove_compiled,
 )
-from flows.adapters.registry.logged import LoggedModels, model_id_of
+from flows.adapters.registry.logged import LoggedModels, model_id_of, says
 from flows.adapters.registry.runs import Runs
 from flows.adapters.registry.versions import ALIAS, Versions
 from s3t_core.domain import Release
@@ -181,6 +181,7 @@ class MlflowRegistry:
                 for n in kept.keys() & there.keys()
                 if self.logged.published(there[n]).document == kept[n].document
             }
+            said = {n for n in kept.keys() & there.keys() if says(there[n], kept[n])}
             moved = self.own.problems()
             if any(self.versions.prompts()):
                 moved.append(
@@ -192,6 +193,8 @@ class MlflowRegistry:
             "versions that are gone from the registry": kept.keys() - there.keys(),
             "versions with other files than the ledger recorded": kept.keys()
             & there.keys() - whole,
+            "versions of which the registry tells another release, run or model than the ledger "
+            "recorded": kept.keys() & there.keys() - said,
         }
         moved += [f"{what}: {', '.join(sorted(n, key=int))}" for what, n in changes.items() if n]
         if named != serving:
@@ -343,6 +346,13 @@ class MlflowRegistry:
         with self.connection.guarded():
             version = self.versions.numbered(record.version)
             named = version is not None and self.logged.is_named_rightly(version, record.model_id)
+            said = version is not None and says(version, record)
+        if named and not said:
+            raise GuaranteeError(
+                f"expected the registry to tell of version {record.version} what the ledger "
+                "recorded, got another release, run or model in its tags: somebody changed them; "
+                "run `s3t erase`, which puts it right"
+            )
         if not named:
             raise GuaranteeError(
                 f"expected the registry to name the files of version {record.version} where this "

@@ -278,6 +278,13 @@ def _signature(kind: str, most: int) -> "ModelSignature":
     return ModelSignature(outputs=answer_schema)
 
 
+def says(version: "ModelVersion", record: VersionRecord) -> bool:
+    """Whether a version names the release, the run and the logged model that the ledger
+    recorded."""
+    told = (version.tags.get(RELEASE_TAG), version.run_id or "", model_id_of(version))
+    return told == (record.release.release_id, record.run_id, record.model_id)
+
+
 def model_id_of(version: "ModelVersion") -> str:
     """Returns the logged model that a version's source names, "" where it names something else:
     that is no version of ours."""

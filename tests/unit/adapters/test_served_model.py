@@ -4,6 +4,7 @@ changes under it."""
 import os
 import sys
 import tempfile
+import threading
 import time
 import types
 from pathlib import Path
@@ -16,7 +17,6 @@ from flows.adapters import served_model
 from s3t_core.errors import DataError, NoLiveShard, StaleModel
 from s3t_core.learning.tasks.generation import TextPrediction
 from s3t_core.learning.tasks.task import LabelPrediction
-from s3t_core.times import Moment
 
 WROTE = TextPrediction("oldb", "stop", 3, 2)
 
@@ -60,6 +60,61 @@ def test_an_answer_that_outlives_its_release_is_given_anew_by_the_next_one() -> 
         _Changing("a", "b", "c", "d").predict(None, ["x"])
 
 
+class _Failing(served_model.Champion):  # type: ignore[misc]
+    """Cannot be confirmed as long as it is told so."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.fails, self.asked, self.there = True, 0, _loaded("there")
+        self.asks, self.goes_on = threading.Event(), threading.Event()
+
+    def _settled(self) -> Any:
+        self.asked += 1
+        self.asks.set()
+        assert self.goes_on.wait(30)
+        if self.fails:
+            raise served_model._Stale("expected the registry to answer, it did not")
+        return self.there
+
+
+def test_who_waited_for_a_failure_takes_it_as_the_answer_and_who_comes_later_tries_anew() -> None:
+    model, told = _Failing(), list[str]()
+
+    def ask() -> None:
+        try:
+            model.confirm()
+        except StaleModel as error:
+            told.append(str(error))
+
+    threads = [threading.Thread(target=ask) for _ in range(4)]
+    threads[0].start()
+    assert model.asks.wait(30)
+    for each in threads[1:]:
+        each.start()
+    time.sleep(0.3)
+    model.goes_on.set()
+    for each in threads:
+        each.join(30)
+    assert len(told) == 4 and model.asked == 1
+    ask()
+    assert len(told) == 5 and model.asked == 2
+
+
+@pytest.mark.parametrize("ahead", [0, 700 * 86_400], ids=["a right clock", "one that was ahead"])
+def test_a_failure_is_over_once_the_registry_answers_whatever_the_clock_said(
+    monkeypatch: pytest.MonkeyPatch, ahead: float
+) -> None:
+    model, wall = _Failing(), time.time
+    model.goes_on.set()
+    with monkeypatch.context() as wrong:
+        wrong.setattr(time, "time", lambda: wall() + ahead)
+        with pytest.raises(StaleModel):
+            model.confirm()
+    model.fails = False
+    model.confirm()
+    assert model.predict(None, ["x"])[0]["label"] == "there" and model.refusal() == ""
+
+
 def test_a_stream_ends_where_another_release_serves() -> None:
     whole = _Changing("old", "old", "old", "old", writes=True).predict_stream(None, ["x"])
     assert list(whole) == [
@@ -97,26 +152,6 @@ def test_mlflows_server_can_put_nothing_that_was_asked_before_the_sentence_of_a_
         str(raised) == raised.message == "expected this, got that"
         and "a secret" not in raised.serialize_as_json()
     )
-
-
-def test_who_waited_for_a_failure_takes_it_as_the_answer_and_who_comes_later_tries_anew() -> None:
-    class Failing(served_model.Champion):  # type: ignore[misc]
-        tries = 0
-
-        def _settled(self) -> Any:
-            self.tries += 1
-            raise served_model._Stale("the registry is away")
-
-    model = Failing()
-    for tries in (1, 2):
-        with pytest.raises(StaleModel, match="away"):
-            model.predict(None, ["x"])
-        assert model.tries == tries
-    later = Moment(Moment.now().running + 5, Moment.now().wall + 5)
-    model._failed = (later, served_model._Stale("the registry was away while you waited"))
-    with pytest.raises(StaleModel, match="while you waited"):
-        model.predict(None, ["x"])
-    assert model.tries == 2
 
 
 def test_health_does_not_wait_for_a_model_that_is_being_loaded(

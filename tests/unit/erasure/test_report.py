@@ -318,6 +318,52 @@ def test_no_time_is_told_over_a_clock_that_was_put_right_in_between(
     )
 
 
+@pytest.mark.parametrize("wrong", [-400, 300, 700], ids="{:+} days".format)
+@pytest.mark.parametrize("whole", [True, False], ids=["from the beginning", "of some days"])
+@pytest.mark.parametrize("right_again", [True, False])
+def test_a_report_tells_of_whatever_a_wrong_clock_told_in_its_period(
+    wrong: int, whole: bool, right_again: bool
+) -> None:
+    """By their times they lie outside of it: a request, its erasure, a replay, the correction
+    itself. And a report that begins with the ledger has all of it."""
+    world, clock = make_world(), FakeClock()
+    world.ports = replace(world.ports, clock=clock)
+    began = clock.time + timedelta(days=100)
+    clock.time = began + timedelta(days=1, hours=1) + timedelta(days=wrong)
+    world.ledger.take(_replay(began))
+    world.ledger.take(_replay(began + timedelta(days=1)))
+    world.ledger.take(_replay(clock.time))
+    world.ask("req-0", "s00-1", due=rfc3339(clock.time + timedelta(days=30)))
+    world.eraser().run()
+    if right_again:
+        world.ledger.take(_replay(began + timedelta(days=2)))
+    told = _report(
+        world,
+        since=None if whole else began + timedelta(hours=1),
+        now=began + timedelta(days=20),
+    )
+    assert [r.outcome for r in told.requests] == ["erased"] and len(told.erasures) == 1
+    assert [v.version for v in told.versions] == ["1", "2"]
+    if wrong < 0 or right_again:
+        assert [a.kind for a in told.acts] == ["clock corrected"]
+    assert len(told.replays) == 2 + whole + right_again
+    assert (told.ledger.size_before == 0) is whole
+    if whole:
+        assert told.period.since <= told.period.until
+
+
+def _replay(time: datetime) -> dict[str, Any]:
+    return {
+        "type": "replayed",
+        "time": rfc3339(time),
+        "version": "1",
+        "live": 9,
+        "same_profile": True,
+        "same": ["a"],
+        "other": [],
+    }
+
+
 def test_a_period_has_what_was_open_in_it_and_the_proof_that_the_ledger_went_on() -> None:
     world = _erased("s00-1")
     cut = datetime(2026, 2, 1, tzinfo=UTC)

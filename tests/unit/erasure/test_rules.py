@@ -696,7 +696,7 @@ LEGAL: dict[str, tuple[Event, set[str]]] = {
     "nothing, retired": ({"type": "retired", "versions": [], "stages": []}, IDLE | OPEN),
     "a version registered again under its number": (
         {"type": "migrated", "move": "", "settings": {}, "versions": {}},
-        IDLE | OPEN,
+        (IDLE | OPEN) - {"begun"},
     ),
     **{
         f"step {name}, first": (
@@ -916,6 +916,13 @@ def test_while_a_move_is_begun_no_erasure_begins_and_each_end_of_it_leaves_a_pla
         assert state.moving is None and state.left == [("store", {"url": left})]
         assert _takes(state, {"time": NOW, "type": "planned", "plan": plan_for("q1", plan_id="p2")})
     assert begun.moving is not None and begun.left == []
+
+
+def test_settings_change_with_a_move_and_by_nothing_else() -> None:
+    again = {"type": "migrated", "time": NOW, "move": "", "versions": {}}
+    for state in (STATES["asked"], STATES["trained"]):
+        assert _takes(state, {**again, "settings": {}}) and state.settled == {}
+        assert not _takes(state, {**again, "settings": {"model": "another"}})
 
 
 def test_every_moment_of_a_request_moves_when_the_clock_is_put_right() -> None:
