@@ -1086,11 +1086,11 @@ MUTANTS: tuple[Mutant, ...] = (
         fails="tests/unit/erasure/test_executor.py::of_its_time",
     ),
     Mutant(
-        name="report: a period is of the times that entries tell",
+        name="period: it is of the times that entries tell",
         where="s3t_core/erasure/period.py::latest_times",
         takes="_not_ahead(times, latest, end)",
         puts="times",
-        fails="tests/unit/erasure/test_report.py::whatever_a_wrong_clock_told",
+        fails="tests/unit/erasure/test_period.py::told_by_a_wrong_clock",
     ),
     Mutant(
         name="period: a clock that ran ahead begins it too early",
