@@ -3,9 +3,11 @@
 import ast
 import re
 from pathlib import Path
+from typing import get_args
 
 import pytest
 
+from s3t_core.config.sections import _NOT_ISOLABLE, ADAPTER_KINDS, TrainingConfig
 from s3t_core.erasure.certificate import LIMITS
 from s3t_core.erasure.offline import NOT_PROVED
 
@@ -129,3 +131,23 @@ def test_what_a_document_names_in_a_module_is_there(document: Path) -> None:
             and re.search(rf"\b{part or first}\b", text)
             for text in found
         ), f"{document.name}: {file}::{names}"
+
+
+_SAID_OF_KINDS = {
+    "prefix_tuning": "prefix",
+    "prompt_tuning": "prompt",
+    "p_tuning": "p-tuning",
+    "adaption_prompt": "adaption prompts",
+    "vblora": "vb-lora",
+    "xlora": "x-lora",
+}
+
+
+def test_the_table_of_what_works_names_every_adapter_and_precision_that_settings_know() -> None:
+    said = (ROOT / "docs" / "models.md").read_text().lower()
+    taken, refused = said.split("refused: their vectors")[0], said.split("## adapters")[1]
+    assert [kind for kind in ADAPTER_KINDS if f"`{kind}`" not in taken] == []
+    missing = [k for k in _NOT_ISOLABLE if _SAID_OF_KINDS.get(k, k) not in refused]
+    assert missing == []
+    dtypes = get_args(TrainingConfig.model_fields["dtype"].annotation)
+    assert dtypes and [name for name in dtypes if f"`{name}`" not in said] == []
