@@ -248,7 +248,9 @@ MUTANTS: tuple[Mutant, ...] = (
     Mutant(
         name="ledger: what does not follow is appended",
         where="flows/adapters/database.py::Database.append",
-        takes="fold((json.loads(leaf) for leaf in leaves), before.state, before.size, are_new=True)",
+        takes=(
+            "fold((json.loads(leaf) for leaf in leaves), before.state, before.size, are_new=True)"
+        ),
         puts="",
         fails="tests/faults/test_beside_the_ledger.py::before_it_is_appended",
     ),
