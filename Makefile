@@ -9,7 +9,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export DO_NOT_TRACK := true
 
 .DEFAULT_GOAL := help
-.PHONY: help install install-stack stack stack-stop test-stack test-stack-all test-stack-faults demo test test-all test-fast test-crash test-gpu test-large check test-mutants bench bench-full bench-example bench-cluster bench-scale bench-erase bench-commands bench-http replay wheel clean
+.PHONY: help install install-stack stack stack-stop test-stack test-stack-all test-stack-faults demo test test-all test-fast test-crash test-gpu test-large check test-mutants bench bench-full bench-example bench-cluster bench-scale bench-erase bench-commands bench-http bench-callbacks replay wheel clean
 
 help:  ## what there is
 	@sed -n 's/^\([a-z-]*\):[^#]*##  *\(.*\)/\1\t\2/p' Makefile | awk -F '\t' '{printf "%-18s %s\n", $$1, $$2}'
@@ -126,6 +126,9 @@ bench-commands: install  ## seconds of whole commands, first and second call
 bench-http: install  ## the HTTP door: durable acceptances a second, and pages of a long book
 	$(BIN)/python -m benchmarks.http --dir .bench-http
 
+bench-callbacks: install  ## 10,000 callbacks, sender and receiver killed five times each: how many are lost
+	$(BIN)/python -m benchmarks.callbacks --dir .bench-callbacks
+
 wheel: install  ## dist/s3t-*.whl, which works outside the repository
 	$(BIN)/pip wheel --quiet --no-deps --no-build-isolation -w dist .
 	@rm -rf build
@@ -135,4 +138,4 @@ replay: install  ## deletion requests against really trained models, arm beside 
 
 clean:  ## what the commands above made, servers of the stack stopped
 	@if [ -d .stack ] && [ -x $(BIN)/python ]; then $(BIN)/python -m infra.stack down; fi
-	rm -rf $(VENV) .demo .bench .bench-full .bench-example .bench-erase .bench-commands .bench-http .bench-cluster .bench-scale .replay .stack dist build *.egg-info .mypy_cache .ruff_cache .hypothesis .import_linter_cache
+	rm -rf $(VENV) .demo .bench .bench-full .bench-example .bench-erase .bench-commands .bench-http .bench-callbacks .bench-cluster .bench-scale .replay .stack dist build *.egg-info .mypy_cache .ruff_cache .hypothesis .import_linter_cache

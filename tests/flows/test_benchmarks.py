@@ -73,3 +73,18 @@ def test_the_table_says_what_was_missed() -> None:
         "| b | time | 12.3 s (a detail) |  |  |",
         "| d | accuracy | none % |  |  |",
     ]
+
+
+@pytest.mark.long
+def test_callbacks_while_sender_and_receiver_are_killed(tmp_path: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "benchmarks.callbacks", "--requests", "60", "--kills", "1"]
+        + ["--dir", str(tmp_path / "bench")],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+    told = json.loads(done.stdout)
+    assert (told["lost"], told["strange"], told["told_twice_under_another_id"]) == (0, 0, 0)
+    assert told["requests"] == 60 and told["a_second"] > 0
