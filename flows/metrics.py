@@ -25,6 +25,7 @@ from flows.use_cases.requests import list_requests
 from flows.use_cases.status import status_of
 from flows.workspace.workspace import Workspace
 from s3t_core.erasure.closing import STATES
+from s3t_core.erasure.ledger import correction_of, fold
 from s3t_core.times import parse_time
 
 TOKEN = "metrics-token"  # noqa: S105  # the name of its file
@@ -200,7 +201,8 @@ def _seconds_to_cut_over(workspace: Workspace) -> float | None:
     asked: dict[str, list[str]] = {}
     before = took = None
     moved = ""
-    for event in workspace.ledger.events():
+    told = workspace.ledger.events()
+    for event in (*told, *correction_of(fold(told), workspace.now())):
         if event["type"] == "request":
             received[event["request"]] = event["time"]
         elif event["type"] == "clock":

@@ -130,6 +130,7 @@ def use_server(address: Address, credential: str) -> None:
             _OURS: address.url,
             "PREFECT_API_AUTH_STRING": credential,
             "PREFECT_CLIENT_CSRF_SUPPORT_ENABLED": "true",
+            "PREFECT_API_TLS_INSECURE_SKIP_VERIFY": "false",
         }
     )
     if address.certificate:

@@ -171,6 +171,7 @@ class Stack:
             "MLFLOW_TRACKING_PASSWORD": password,
             "PREFECT_API_URL": f"https://127.0.0.1:{self.ports['prefect']}/api",
             "PREFECT_API_SSL_CERT_FILE": str(self.folder / "prefect" / CERTIFICATE),
+            "PREFECT_API_TLS_INSECURE_SKIP_VERIFY": "false",
             "PREFECT_API_AUTH_STRING": read_secret(self.folder / CREDENTIAL),
         }
 

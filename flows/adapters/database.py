@@ -59,6 +59,7 @@ from s3t_core.erasure.ledger import (
     Inclusion,
     TreeHead,
     corrected,
+    correction_of,
     fold,
     head_of,
     inclusion_of,
@@ -548,6 +549,14 @@ class SqlLedger:
         not follow."""
         with self._database.transaction() as connection:
             self._database.append(connection, entries)
+
+    def put_clock_right(self, now: str) -> None:
+        """Append the correction that an entry of `now` (RFC 3339) would bring, where it brings one:
+        before what is told, or signed, by times that it changes. Raises StorageError."""
+        if correction_of(self.state_so_far(), now):
+            with self._database.transaction() as connection:
+                state = self._database.caught_up(connection).state
+                self._database.append(connection, correction_of(state, now))
 
     def beginning(self) -> Event:
         """The first event, held against its hash alone: it says which key the others are sealed

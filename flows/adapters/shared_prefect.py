@@ -30,6 +30,7 @@ import time
 import urllib.request
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from ipaddress import ip_address
 from pathlib import Path
 
 import psutil
@@ -91,10 +92,10 @@ class SharedServer:
 
     def url_at(self, port: int) -> str:
         """What commands would call one that is started from here at this port."""
-        origin = self.door.origin(port)
-        if _brings_its_own(self.door):
-            origin = origin.replace("http:", "https:", 1)
-        return f"{origin}/api"
+        if not _brings_its_own(self.door):
+            return f"{self.door.origin(port)}/api"
+        origin = replace(self.door, host=_address_of(self.door.host)).origin(port)
+        return f"{origin.replace('http:', 'https:', 1)}/api"
 
     # --- using it
 
@@ -400,6 +401,11 @@ def _brings_its_own(door: Door) -> bool:
     """Whether a server at this door makes its own certificate: where only this machine's commands
     ask. A proxy that the operator named speaks as he told it to."""
     return door.is_loopback and not (door.tls_cert or door.proxies)
+
+
+def _address_of(host: str) -> str:
+    """The address that a certificate of the server's own is for: as it is bound, and spelt."""
+    return "127.0.0.1" if host == "localhost" else str(ip_address(host))
 
 
 def answers(address: Address) -> bool:

@@ -34,12 +34,14 @@ from flows.workspace.verified import (
 )
 from s3t_core.erasure.closing import view_of
 from s3t_core.erasure.executor import Eraser
+from s3t_core.erasure.ledger import as_of
 from s3t_core.erasure.plan import ErasurePlan
 from s3t_core.erasure.state import State
 from s3t_core.erasure.urgency import why_at_once
 from s3t_core.erasure.vocabulary import STEPS
 from s3t_core.errors import RequestsLeftOpen
 from s3t_core.identity import EXACT
+from s3t_core.times import rfc3339
 
 _WAIT_SECONDS = 600
 """How long an erase run waits for a training that is writing: it writes for seconds, now and
@@ -230,6 +232,7 @@ class _Run:
 def what_waits(workspace: Carried, state: State) -> list[Waiting]:
     """Open requests that no erase run may carry out: held, or not approved yet."""
     needs, now = workspace.config.erasure.needs_approval, workspace.clock.now()
+    state = as_of(state, rfc3339(now))
     views = [view_of(r, state, needs, now) for r in workspace.requests.pending(state)]
     return [
         {"request": v.request.request_id, "state": v.state, "due": v.request.due} for v in views

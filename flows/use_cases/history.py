@@ -79,7 +79,7 @@ def _history(
     state: State,
 ) -> Iterator[HistoryEntry]:
     asked = state.requests[request_id]
-    carried = ""
+    carried, has_come = "", False
     for entry in workspace.ledger.events():
         event = from_json(entry)
         if isinstance(event, events.ErasurePlanned):
@@ -88,9 +88,10 @@ def _history(
         elif isinstance(event, events.StepDone):
             is_shown = bool(carried) and event.step in _SHOWN
         elif isinstance(event, events.HoldSet | events.HoldReleased):
-            is_shown = event.subject == asked.subject and entry["time"] >= asked.received
+            is_shown = has_come and event.subject == asked.subject
         else:
             is_shown = _is_about(event, request_id)
+        has_come = has_come or is_shown
         if is_shown:
             yield _entry(event)
 

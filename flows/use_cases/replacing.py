@@ -15,7 +15,8 @@ from flows.workspace import access
 from flows.workspace.change import Change
 from flows.workspace.sweeping import sweep
 from s3t_core.domain import DatasetVersion
-from s3t_core.erasure.closing import as_counted
+from s3t_core.erasure.closing import as_recorded
+from s3t_core.erasure.ledger import as_of
 from s3t_core.erasure.plan import ErasurePlan
 from s3t_core.erasure.planner import Replacement, state_after, targets_of
 from s3t_core.erasure.state import State
@@ -34,13 +35,12 @@ def train_first(
     whatever goes wrong, and when the margin is reached, the erasure goes on without it, and
     `problems` gets the reason.
     """
-    state = workspace.ledger.state()
+    state = as_of(workspace.ledger.state(), workspace.now())
     requests = workspace.requests.get(plan.requests)
     margin = timedelta(hours=workspace.config.deletion_budget.retrain_first_margin_hours)
     now = workspace.clock.now()
-    due = min(
-        parse_time(as_counted(r, state, now).due) for r in workspace.requests.pending(state)
-    )  # those not ready yet count too
+    pending = [as_recorded(r, state) for r in workspace.requests.pending(state)]
+    due = min(parse_time(r.due) for r in pending)  # those not ready yet count too
     until, began = due - margin, Moment.now()
     left = (until - now).total_seconds()
     if (

@@ -75,7 +75,8 @@ def list_requests(
             f"expected a state of requests ({', '.join(STATES)}), got another; see how it is spelt"
         )
     workspace.requests.check()
-    known, now = workspace.ledger.state(), workspace.clock.now()
+    now = workspace.clock.now()
+    known = as_of(workspace.ledger.state(), rfc3339(now))
     views = [
         view_of(r, known, workspace.config.erasure.needs_approval, now)
         for r in workspace.requests.all(known)
@@ -137,12 +138,11 @@ def extend(
         )
     ids = _ids_asked_with(workspace, request_id, (reason, by))
     who, why = name_to_keep(workspace, by, ids), _clean(workspace, check_words(reason, ids), ids)
-    with _changing(workspace) as found:
-        request = _asked_in(workspace, found, request_id)
+    with _changing(workspace) as state:
+        request = _asked_in(workspace, state, request_id)
         if request.certificate:
-            raise _closed_already(found, request_id)
-        now = workspace.now()
-        asked = as_of(found, now).requests[request_id]
+            raise _closed_already(state, request_id)
+        now, asked = workspace.now(), state.requests[request_id]
         if asked.extended_from:
             raise NotNow(
                 f"expected a request whose time was not extended before, got {request_id}, which "
@@ -313,12 +313,14 @@ def _digest_of(workspace: Asking, subject: str, record: str = "") -> str:
 
 @contextmanager
 def _changing(workspace: Asking) -> Iterator[State]:
-    """Between erase runs: what is decided here is seen by the next one. The ledger is signed before
-    anyone is told."""
+    """Between erase runs: what is decided here is seen by the next one. A clock that was put right
+    is on the record before anything is decided, and signed, by its times. The ledger is signed
+    before anyone is told."""
     with access.changing(workspace, _WAIT_SECONDS) as held:
         workspace.heads.check(workspace.ledger)
         workspace.requests.check()
         discard_unrecorded(workspace, held)
+        workspace.ledger.put_clock_right(workspace.now())
         yield workspace.ledger.state()
         workspace.signing.write_checkpoint()
 

@@ -12,9 +12,11 @@ from flows.use_cases.exporting import list_exports
 from flows.use_cases.next_steps import why_unmeasured
 from flows.workspace.parts import HasBudget, HasConfig, HasRegistry
 from flows.workspace.verified import Verifiable, document_problems
-from s3t_core.erasure.closing import as_counted, view_of
+from s3t_core.erasure.closing import as_recorded, view_of
+from s3t_core.erasure.ledger import as_of
 from s3t_core.erasure.state import State
 from s3t_core.errors import S3TError
+from s3t_core.times import rfc3339
 
 
 class Watched(HasConfig, Verifiable, HasRegistry, HasBudget, Protocol):
@@ -61,7 +63,7 @@ def _briefly() -> Iterator[None]:
 def status_of(workspace: Watched) -> StatusDocument:
     """The status document: JSON values."""
     now = workspace.clock.now()
-    state = workspace.ledger.state()
+    state = as_of(workspace.ledger.state(), rfc3339(now))
     workspace.requests.check()
     documents = document_problems(workspace)
     champion = state.champion
@@ -96,7 +98,7 @@ def status_of(workspace: Watched) -> StatusDocument:
                 "due": r.due,
                 "state": view_of(r, state, workspace.config.erasure.needs_approval, now).state,
             }
-            for r in (as_counted(p, state, now) for p in workspace.requests.pending(state))
+            for r in (as_recorded(p, state) for p in workspace.requests.pending(state))
         ],
         "documents": {kind: list(found) for kind, found in asdict(documents).items()},
         "certified": len(state.certified),

@@ -30,9 +30,10 @@ from s3t_core.canonical import sha256_hex
 from s3t_core.domain import DeletionRequest
 from s3t_core.erasure import events
 from s3t_core.erasure.closing import (
-    as_counted,
+    as_recorded,
     view_of,
 )
+from s3t_core.erasure.ledger import as_of
 from s3t_core.erasure.outcome import ErasureOutcome
 from s3t_core.erasure.state import RequestRecord, State
 from s3t_core.erasure.vocabulary import ClosingKind
@@ -71,7 +72,7 @@ def ask(
         else take_requests(workspace, subjects, record, key)
     )
     ids, states = [r.request_id for r in taken], states_of(workspace, taken)
-    state, now = workspace.ledger.state(), workspace.clock.now()
+    state = as_of(workspace.ledger.state(), workspace.now())
     return {
         "requests": [
             {
@@ -80,7 +81,7 @@ def ask(
                 "due": r.due,
                 "state": states[r.request_id],
             }
-            for r in (as_counted(each, state, now) for each in taken)
+            for r in (as_recorded(each, state) for each in taken)
         ],
         "open_before": [i for i in ids if i in open_before],
         "found": people_found(workspace, subjects, hashed, record, ids),
@@ -153,7 +154,7 @@ def take_each(workspace: Taking, asked: Sequence[Asked]) -> list[Taken | S3TErro
         together = _apart(waiting)
         answers |= _taken_together(workspace, {n: waiting.pop(n) for n in together})
     workspace.signing.write_checkpoint()
-    state = workspace.ledger.state_so_far()
+    state = as_of(workspace.ledger.state_so_far(), workspace.now())
     return [_with_entries(workspace, answers[number], state) for number in range(len(asked))]
 
 
@@ -309,7 +310,7 @@ def _taken_in_parts(workspace: Taking, new: "list[_NewWithIds]") -> list[Deletio
 def states_of(workspace: Taking, requests: Iterable[DeletionRequest]) -> dict[str, str]:
     """The state of each request, as `list_requests` tells it."""
     known, now, needs = (
-        workspace.ledger.state(),
+        as_of(workspace.ledger.state(), workspace.now()),
         workspace.clock.now(),
         workspace.config.erasure.needs_approval,
     )

@@ -25,7 +25,7 @@ from s3t_core.erasure.outcome import ErasureOutcome
 from s3t_core.erasure.state import State
 from s3t_core.erasure.vocabulary import ClosingKind
 from s3t_core.errors import CertificateError, LedgerError, UsageError
-from s3t_core.times import CLOCK_TOLERANCE, later, parse_time, rfc3339
+from s3t_core.times import parse_time
 
 BASES = {
     "17(1)": "none of the grounds of article 17(1) applies",
@@ -127,35 +127,16 @@ def as_recorded(request: DeletionRequest, state: State) -> DeletionRequest:
     )
 
 
-def as_counted(
-    request: DeletionRequest,
-    state: State,
-    now: datetime,
-) -> DeletionRequest:
-    """The request as told, and, where its time is ahead of `now`, as the next command that writes
-    will tell it: as if it had come now. The clock was put right, and no entry says so yet."""
-    recorded = as_recorded(request, state)
-    received = parse_time(recorded.received)
-    if received - now <= CLOCK_TOLERANCE:
-        return recorded
-    left = (parse_time(recorded.due) - received).total_seconds()
-    return replace(
-        recorded,
-        received=rfc3339(now),
-        due=rfc3339(later(now, seconds=left)),
-    )
-
-
 def view_of(
     asked: DeletionRequest,
     state: State,
     needs_approval: bool,
     now: datetime,
 ) -> RequestView:
-    """The request's state and its days left."""
+    """The request's state and its days left. `state`: as of `now` (ledger.as_of)."""
+    request = as_recorded(asked, state)
     if not state.is_open(asked.request_id):
-        return _closed_view(as_recorded(asked, state), state)
-    request = as_counted(asked, state, now)
+        return _closed_view(request, state)
     planned = request.request_id in state.planned
     if planned:
         shown = "erasing"

@@ -150,9 +150,15 @@ def fold(
 
 def as_of(state: State, time: str) -> State:
     """The state that an entry of this time (RFC 3339) finds: where the clock was put right and no
-    entry says so yet, the correction comes first."""
-    *correction, _ = corrected([{"time": time}], state.time)
-    return fold(correction, state, state.size)
+    entry says so yet, the correction comes first. Whoever tells of a request, its times, or how
+    long it took, tells by this one."""
+    correction = correction_of(state, time)
+    return fold(correction, state, state.size) if correction else state
+
+
+def correction_of(state: State, time: str) -> list[Event]:
+    """The correction of the clock that an entry of this time (RFC 3339) brings, [] for none."""
+    return corrected([{"type": "", "time": time}], state.time)[:-1]
 
 
 def walk(entries: Iterable[Event]) -> Iterator[tuple[LedgerEvent, State]]:
@@ -199,6 +205,8 @@ def corrected(entries: Iterable[Event], newest: str) -> list[Event]:
     found: list[Event] = []
     for entry in entries:
         time = entry["time"]
+        if entry["type"] == "clock":
+            newest = ""
         if newest and parse_time(newest) - parse_time(time) > CLOCK_TOLERANCE:
             found.append(events.ClockCorrected(time=time, before=newest).to_json())
             newest = time

@@ -11,14 +11,16 @@ begins with the first one that may be of it:
 2. from a correction on, an entry that tells of an earlier time than one before it, which is not of
    the first kind, came after that one: the clock may as well have been put behind. It is as late as
    the next entry that tells of no earlier time than that; where there is none, as late as now
-3. any other is of the time that it tells
+3. any other is of the time that it tells, or of the newest one before it that is no such: clocks of
+   two machines differ by a little, and who tells may have waited, each by CLOCK_TOLERANCE at most.
+   By so much a period begins early
 """
 
 from collections.abc import Sequence
 from datetime import datetime
 
 from s3t_core.erasure.vocabulary import Event
-from s3t_core.times import rfc3339
+from s3t_core.times import CLOCK_TOLERANCE, rfc3339
 
 
 def first_place(entries: Sequence[Event], since: datetime | None, now: datetime) -> int:
@@ -26,7 +28,7 @@ def first_place(entries: Sequence[Event], since: datetime | None, now: datetime)
     how many there are where none is."""
     if since is None:
         return 0
-    start, latest = rfc3339(since), latest_times(entries, now)
+    start, latest = rfc3339(since - CLOCK_TOLERANCE), latest_times(entries, now)
     return next((place for place, time in enumerate(latest) if time >= start), len(entries))
 
 
@@ -43,6 +45,7 @@ def latest_times(entries: Sequence[Event], now: datetime) -> list[str]:
             behind.append(place)
             continue
         newest, reached = max(newest, latest[place]), ""
+        latest[place] = newest
         _as_late_as(newest, behind, latest)
         behind = []
     _as_late_as(end, behind, latest)

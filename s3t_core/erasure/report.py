@@ -18,7 +18,7 @@ from s3t_core.erasure import events
 from s3t_core.erasure.certificate import LIMITS, collateral_rows
 from s3t_core.erasure.events import LedgerEvent
 from s3t_core.erasure.evidence_documents import MeasuredScore
-from s3t_core.erasure.ledger import leaf_of, outcome_in, walk
+from s3t_core.erasure.ledger import as_of, leaf_of, outcome_in, walk
 from s3t_core.erasure.merkle import consistency_proof, leaf_hash, tree_head
 from s3t_core.erasure.offline import NOT_PROVED
 from s3t_core.erasure.outcome import ErasureOutcome
@@ -73,6 +73,7 @@ def build_report(
     seen = _Seen(budget_of)
     for event, state in walk(events):
         seen.take(event, state)
+    seen.put_clock_right(rfc3339(now))
     first, end = first_place(events, since, now), rfc3339(now)
     start = rfc3339(since) if since else min(events[0]["time"], end)
     requests = tuple(
@@ -183,6 +184,12 @@ class _Seen:
         if handler is not None:
             handler(event)
 
+    def put_clock_right(self, now: str) -> None:
+        """Count by the clock of now, where it was put right and no entry says so yet."""
+        before, self.state = self.state, as_of(self.state, now)
+        if self.state is not before:
+            self._doubt(now)
+
     def _request(self, event: events.RequestTaken) -> None:
         self.requests[event.request] = _Asked(event)
 
@@ -192,11 +199,15 @@ class _Seen:
             "clock corrected",
             f"it had been {event.before}",
         )
+        self._doubt(event.time)
+
+    def _doubt(self, now: str) -> None:
+        """What was told of a later time is in doubt, and how long what is open takes."""
         for asked in self.requests.values():
-            asked.unsure |= asked.closed is not None and asked.closed > event.time
+            asked.unsure |= asked.closed is not None and asked.closed > now
             asked.between |= asked.closed is None
             moved = asked.cut_over
-            asked.untimed_cut_over |= moved > event.time if moved else asked.closed is None
+            asked.untimed_cut_over |= moved > now if moved else asked.closed is None
 
     def _healed(self, event: events.Healed) -> None:
         self._acted(

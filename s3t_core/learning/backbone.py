@@ -11,9 +11,10 @@ import platform
 import re
 import unicodedata
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from typing import Self
 
 import torch
 from transformers import (
@@ -33,6 +34,7 @@ from s3t_core.errors import BackboneChanged, UsageError
 from s3t_core.files import sha256_of
 from s3t_core.learning.backbone_files import (
     FETCHED,
+    Held,
     nothing_else_read,
     settings_of,
     weights_of,
@@ -52,28 +54,56 @@ _POOLER = "pooler"
 
 @dataclass(frozen=True)
 class Backbone:
-    """A backbone on disk: where it is, what it is (digests), and how many layers it has."""
+    """A backbone: a directory of this process's own with its files (`Held`), what it is (digests),
+    and how many layers it has. The directory goes with it, or when it is closed."""
 
     path: Path
     digest: str
     tokenizer_digest: str
     layers: int
+    held: Held | None = field(default=None, repr=False, compare=False)
+
+    def __enter__(self) -> Self:
+        """For as long as something is loaded of it."""
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self.held is not None:
+            self.held.close()
 
 
-def find_backbone(model: str) -> Backbone:
+def find_backbone(model: str, with_weights: bool = True) -> Backbone:
     """The backbone of this name: "minilm", a local directory, or "id@commit" of the hub (or of its
-    cache here).
+    cache here). `with_weights` as `Held` has it: its digests are of what will be loaded, unless
+    the weights stay where they lie.
 
     Raises UsageError when it cannot be found, BackboneChanged when "minilm" is not the published
-    file.
+    file, StorageError without room for it.
     """
-    path = _locate(model)
-    weights = weights_of(path)
-    if not (path / "config.json").is_file() or not weights:
+    there = _locate(model)
+    _check_is_model(model, there)
+    try:
+        held = Held(there, with_weights)
+    except FileNotFoundError:
+        raise BackboneChanged(
+            f"expected the files of {model!r} to stay while they are read, got one that went; see "
+            "what changes the model's directory, then run this again"
+        ) from None
+    return _found(model, held)
+
+
+def _check_is_model(model: str, path: Path) -> None:
+    if not (path / "config.json").is_file() or not weights_of(path):
         raise UsageError(
             f"expected a model directory with config.json and *.safetensors for {model!r}; "
             "pickle weights are refused: save the model with safe_serialization"
         )
+
+
+def _found(model: str, held: Held) -> Backbone:
+    path = held.path
+    _check_is_model(model, path)
+    weights = weights_of(path)
     _check_indexes(path, {p.name for p in weights})
     read = settings_of(path)
     check_settings([p for p in read if p.suffix == ".json"], {p.name for p in [*read, *weights]})
@@ -93,6 +123,7 @@ def find_backbone(model: str) -> Backbone:
         digest_of(hashes),
         digest_of(tokenizer),
         layers,
+        held,
     )
 
 

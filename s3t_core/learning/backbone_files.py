@@ -1,5 +1,6 @@
 """Which files of a model's directory decide what a backbone computes, and that none but these is
-read: what has no digest could be changed under the stages that stand on it.
+read: what has no digest could be changed under the stages that stand on it. What has one could be
+changed between its hash and its use, so both are of one copy (`Held`).
 
 The libraries that load a model look for files by names of their own, and for more of them in each
 release. So the rule is held where files are opened (PEP 578): while a model is loaded, opening one
@@ -7,15 +8,19 @@ of its directory that has no digest is refused, whatever asks for it.
 """
 
 import contextlib
+import errno
 import os
+import shutil
 import sys
+import tempfile
 import threading
+import weakref
 from collections.abc import Iterator
 from pathlib import Path
 
 from transformers.utils import CHAT_TEMPLATE_DIR
 
-from s3t_core.errors import UsageError
+from s3t_core.errors import StorageError, UsageError
 
 _NOT_THE_TOKENIZER = {
     ".safetensors",
@@ -52,6 +57,80 @@ def settings_of(path: Path) -> list[Path]:
     beside = [p for p in sorted(path.iterdir()) if p.is_file()]
     templates = [p for p in sorted((path / CHAT_TEMPLATE_DIR).glob("*.jinja")) if p.is_file()]
     return [p for p in beside if (p.suffix or p.name) not in _NOT_THE_TOKENIZER] + templates
+
+
+class Held:
+    """The files of a model's directory that decide what a backbone computes, as they were at one
+    moment: a directory of this process's own, with copies. What is hashed there is what is loaded,
+    whatever becomes of the model's directory meanwhile; an address is looked up once.
+
+    Weights are copied into memory that has no name (memfd_create(2)) where the system has such,
+    else beside the rest; a loaded model stands on them as long as it lives. `with_weights` False:
+    they are read where they lie, for whoever loads none, or has less memory than they need. Other
+    files of the model's directory are links to it: what is loaded of them is seen, and refused
+    (`nothing_else_read`).
+    """
+
+    def __init__(
+        self,
+        model: Path,
+        with_weights: bool,
+    ) -> None:
+        """Raises StorageError where there is no room for copies, OSError where a file is gone."""
+        self.path = Path(tempfile.mkdtemp(prefix="s3t-backbone-"))
+        self._memory: list[int] = []
+        self.close = weakref.finalize(self, _let_go, self.path, self._memory)
+        try:
+            self._fill(model, with_weights)
+        except BaseException:
+            self.close()
+            raise
+
+    def _fill(self, model: Path, with_weights: bool) -> None:
+        weights, settings = weights_of(model), settings_of(model)
+        for file in settings:
+            copy = self.path / file.relative_to(model)
+            copy.parent.mkdir(exist_ok=True)
+            shutil.copyfile(file, copy)
+        for file in weights if with_weights else ():
+            self._copy(file)
+        for other in model.iterdir():
+            if not os.path.lexists(self.path / other.name):
+                (self.path / other.name).symlink_to(other.absolute())
+
+    def _copy(self, file: Path) -> None:
+        copy, memory = self.path / file.name, _nameless(file.name)
+        if memory is not None:
+            self._memory.append(memory)
+            copy.symlink_to(f"/proc/self/fd/{memory}")
+        try:
+            shutil.copyfile(file, copy)
+        except OSError as error:
+            if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.ENOMEM):
+                raise
+            raise StorageError(
+                f"expected room for a copy of {file.stat().st_size / 2**20:,.0f} MiB of weights in "
+                "memory, or in the temporary directory, got none; give it more (TMPDIR), or set "
+                "[runner] max_memory"
+            ) from None
+
+
+def _nameless(name: str) -> int | None:
+    """A file in memory that no other process finds, None where the system has none."""
+    try:
+        memory = os.memfd_create(name)
+    except (AttributeError, OSError):
+        return None
+    if Path(f"/proc/self/fd/{memory}").exists():
+        return memory
+    os.close(memory)
+    return None
+
+
+def _let_go(path: Path, memory: list[int]) -> None:
+    while memory:
+        os.close(memory.pop())
+    shutil.rmtree(path, ignore_errors=True)
 
 
 @contextlib.contextmanager

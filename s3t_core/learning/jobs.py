@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from s3t_core import METHOD_VERSION
 from s3t_core.domain import Combine, Release, Score
@@ -22,6 +23,10 @@ from s3t_core.learning.code import CODE
 from s3t_core.learning.recipe import NumericProfile, Recipe, StageSpec
 from s3t_core.learning.store import StageStore
 from s3t_core.slicefile import read_verified
+
+if TYPE_CHECKING:
+    from s3t_core.learning.backbone import Backbone
+    from s3t_core.learning.stage import StageResult
 
 
 @dataclass(frozen=True)
@@ -114,12 +119,12 @@ def describe(job: DescribeJob) -> Description:
     from s3t_core.learning.backbone import find_backbone
     from s3t_core.learning.stage import numeric_profile
 
-    found = find_backbone(job.model)
-    profile = numeric_profile(
-        job.threads,
-        job.device,
-        found,
-    )
+    with find_backbone(job.model, with_weights=False) as found:
+        profile = numeric_profile(
+            job.threads,
+            job.device,
+            found,
+        )
     return Description(
         found.digest,
         found.tokenizer_digest,
@@ -130,18 +135,31 @@ def describe(job: DescribeJob) -> Description:
 
 def train(job: StageJob) -> StageOutcome:
     """Train. Raises GuaranteeError, ArtifactError, TrainingError."""
-    from s3t_core.learning.activations import Activations
     from s3t_core.learning.backbone import check_backbone, find_backbone
-    from s3t_core.learning.stage import numeric_profile, train_stage
 
     began = time.monotonic()
     _check_code(job)
-    backbone = find_backbone(job.recipe.model)
-    check_backbone(
-        backbone,
-        job.recipe.backbone_digest,
-        job.recipe.tokenizer_digest,
+    digests = job.recipe.backbone_digest, job.recipe.tokenizer_digest
+    with find_backbone(job.recipe.model, with_weights=not job.max_memory) as backbone:
+        check_backbone(backbone, *digests)
+        result = _trained(job, backbone)
+    if job.max_memory:  # its weights were read where they lie
+        check_backbone(find_backbone(job.recipe.model, with_weights=False), *digests)
+    return StageOutcome(
+        result.artifact,
+        result.loss,
+        result.score,
+        result.steps,
+        result.losses,
+        time.monotonic() - began,
+        1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss,
     )
+
+
+def _trained(job: StageJob, backbone: "Backbone") -> "StageResult":
+    from s3t_core.learning.activations import Activations
+    from s3t_core.learning.stage import numeric_profile, train_stage
+
     threads, device = job.recipe.profile.threads, job.recipe.training["device"]
     profile = numeric_profile(threads, device, backbone)
     if profile != job.recipe.profile:
@@ -161,7 +179,7 @@ def train(job: StageJob) -> StageOutcome:
         if (job.measured)
         else []
     )
-    result = train_stage(
+    return train_stage(
         backbone,
         job.recipe,
         job.spec,
@@ -172,15 +190,6 @@ def train(job: StageJob) -> StageOutcome:
         job.held_out.digest,
         job.max_memory,
         job.metric,
-    )
-    return StageOutcome(
-        result.artifact,
-        result.loss,
-        result.score,
-        result.steps,
-        result.losses,
-        time.monotonic() - began,
-        1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss,
     )
 
 
@@ -207,14 +216,13 @@ def measure(job: MeasureJob) -> Score | None:
     from s3t_core.learning.ensemble import Ensemble
 
     torch.set_num_threads(max(2, job.recipe.profile.threads))
-    backbone = find_backbone(job.recipe.model)
     rows = read_verified(
         job.held_out.path,
         job.keys,
         job.held_out.digest,
     )
 
-    def scored(combine: Combine) -> Score | None:
+    def scored(backbone: "Backbone", combine: Combine) -> Score | None:
         ensemble = Ensemble(
             backbone,
             job.recipe,
@@ -226,14 +234,15 @@ def measure(job: MeasureJob) -> Score | None:
         found: Score | None = ensemble.score(rows, job.metric)
         return replace(found, combine=combine) if found else None
 
-    score = scored(job.combine)
-    if score is None or job.max_memory:
-        return score
-    other: Combine = "votes" if job.combine == "merged" else "merged"
-    return replace(
-        score,
-        otherwise=scored(other),
-    )
+    with find_backbone(job.recipe.model, with_weights=not job.max_memory) as found:
+        score = scored(found, job.combine)
+        if score is None or job.max_memory:
+            return score
+        other: Combine = "votes" if job.combine == "merged" else "merged"
+        return replace(
+            score,
+            otherwise=scored(found, other),
+        )
 
 
 Job = DescribeJob | StageJob | MeasureJob

@@ -907,11 +907,60 @@ def test_metrics_tell_no_time_that_a_clock_made(place: Workspace) -> None:
     opened = _with(place, clock)
     carry_out(opened, opened.requests.get([asked.request_id])[0])
     assert "s3t_cut_over_seconds" not in text_of(_again(place))
-    clock.at = today + timedelta(days=1)
     opened = _with(place, clock)
     asked = take_requests(opened, ["person 2"])[0]
     carry_out(opened, asked, "p2")
     assert "s3t_cut_over_seconds" in text_of(_again(place))
+    clock.at = today + timedelta(days=1)
+    opened = _with(place, clock)
+    asked = take_requests(opened, ["person 3"])[0]
+    carry_out(opened, asked, "p3")  # by a clock that is ahead of now, and no entry says so yet
+    assert "s3t_cut_over_seconds" not in text_of(_again(place))
+
+
+def test_what_is_signed_after_a_clock_was_put_right_has_the_times_that_hold(
+    place: Workspace,
+) -> None:
+    """Nobody wrote in between: a rejection, a withdrawal, and a report."""
+    clock = _Clock()
+    today = clock.at
+    clock.at = today + timedelta(days=700)
+    asked = take_requests(_with(place, clock), ["person 1", "person 2", "person 3"])
+    clock.at = today
+    report = report_of(_with(place, clock), None, clock.now())
+    assert report.ledger.size == _with(place, clock).ledger.size()
+    for entry in report.requests:
+        assert entry.clock_corrected and entry.received == rfc3339(today)
+    assert report.summary.deadlines_missed == 0
+    reject(_with(place, clock), asked[0].request_id, "17(3)(e)", "a claim is pending", "legal")
+    withdraw(_with(place, clock), asked[1].request_id)
+    state = _with(place, clock).ledger.state()
+    for request in asked[:2]:
+        path = place.certificates.path_of(request.request_id)
+        said = statement_of(path.read_bytes())["predicate"]
+        kept = state.requests[request.request_id]
+        assert (said["request"]["received"], said["request"]["due"]) == (kept.received, kept.due)
+        assert kept.clock_corrected and kept.received == rfc3339(today)
+
+
+def test_what_was_carried_out_under_a_clock_that_was_ahead_is_reported_as_in_doubt(
+    place: Workspace,
+) -> None:
+    clock = _Clock()
+    today = clock.at
+    asked = take_requests(_with(place, clock), ["person 1"])[0]
+    clock.at = today + timedelta(days=700)
+    opened = _with(place, clock)
+    carry_out(opened, opened.requests.get([asked.request_id])[0])
+    clock.at = today + timedelta(days=1)
+    report = report_of(_with(place, clock), None, clock.now())
+    (entry,) = report.requests
+    assert entry.outcome != "open" and entry.met is None and not report.summary.deadlines_missed
+    assert entry.seconds_to_cut_over is None and entry.seconds_to_certificate is None
+    take_requests(_with(place, clock), ["person 2"])  # which puts it on the record
+    told = report_of(_with(place, clock), None, clock.now())
+    again = next(r for r in told.requests if r.id == asked.request_id)
+    assert again == entry
 
 
 def test_one_command_under_a_clock_that_is_behind_makes_nothing_missed(place: Workspace) -> None:

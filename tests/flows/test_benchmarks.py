@@ -77,9 +77,9 @@ def test_the_table_says_what_was_missed() -> None:
 
 @pytest.mark.long
 def test_callbacks_while_sender_and_receiver_are_killed(tmp_path: Path) -> None:
+    few = ["--requests", "60", "--kills", "1", "--dir", str(tmp_path / "bench")]
     done = subprocess.run(
-        [sys.executable, "-m", "benchmarks.callbacks", "--requests", "60", "--kills", "1"]
-        + ["--dir", str(tmp_path / "bench")],
+        [sys.executable, "-m", "benchmarks.callbacks", *few],
         capture_output=True,
         text=True,
         check=False,
