@@ -10,13 +10,13 @@ after other steps, or more or fewer at a time than one. A pause may be meant: it
 """
 
 import asyncio
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from flows.adapters.prefect_client import PLANNED, PrefectClient, prefect_client
-from flows.prefect_flows.deployments import Deployment
+from flows.prefect_flows.deployments import Deployment, to_prefect
 
 if TYPE_CHECKING:
     from prefect.client.schemas.objects import FlowRun
@@ -24,6 +24,15 @@ if TYPE_CHECKING:
 
 
 _ZONE = "UTC"
+_AS_REGISTERED = (
+    "entrypoint",
+    "parameters",
+    "enforce_parameter_schema",
+    "work_pool_name",
+    "work_queue_name",
+    "job_variables",
+)
+"""Members of a deployment that Prefect does not change by itself."""
 
 
 def take_out_far_runs(names: Iterable[str]) -> list[str]:
@@ -71,20 +80,28 @@ def look_after(wanted: Iterable[Deployment]) -> Standing:
 
 
 def _does(found: "DeploymentResponse", wanted: Deployment) -> bool:
-    """Whether it runs that flow with those parameters, whichever of its schedules begins it, with
-    no steps before; and one run at a time, which a limit of none would stop."""
-    runs = (found.entrypoint, found.parameters)
-    limit = found.global_concurrency_limit
-    options = found.concurrency_options
+    """Whether it is as it was registered: it runs that flow with those parameters, whichever of its
+    schedules begins it, with no steps before, here; and one run at a time, which a limit of none
+    would stop, as a schema would that wants other parameters."""
+    registered = to_prefect(wanted)
+    schema = _said(registered._parameter_openapi_schema.model_dump())
+    limit, options = found.global_concurrency_limit, found.concurrency_options
     return (
-        runs == (wanted.entrypoint, wanted.parameters)
+        all(getattr(found, name) == getattr(registered, name) for name in _AS_REGISTERED)
+        and _said(found.parameter_openapi_schema or {}) == schema
+        and found.storage_document_id is None
         and not found.pull_steps
         and not any(each.parameters for each in found.schedules)
         and limit is not None
         and (limit.limit, limit.active) == (1, True)
         and options is not None
-        and options.collision_strategy == "ENQUEUE"
+        and options.collision_strategy == registered.concurrency_options.collision_strategy
     )
+
+
+def _said(schema: Mapping[str, object]) -> dict[str, object]:
+    """A schema without the parts that say nothing."""
+    return {part: said for part, said in schema.items() if said}
 
 
 def _runs_by(found: "DeploymentResponse", cron: str) -> bool:

@@ -20,7 +20,13 @@ def report_and_replay(
     if replay_stages and workspace.ledger.state().champion is not None:
         replay(workspace, replay_stages)
     folder = Path(out) if out else workspace.reports_dir / workspace.now()[:10]
+    told = write_report(
+        workspace,
+        parse_since(since, workspace.clock.now()),
+        folder,
+        goes_on=None if out else workspace.reports_dir,
+    )
     return {
-        **write_report(workspace, parse_since(since, workspace.clock.now()), folder),
+        **told,
         "registry": registry_problems(workspace),
     }

@@ -39,12 +39,14 @@ class PersonFound(TypedDict):
 
 
 class RequestEntry(TypedDict):
-    """A request and what becomes of it (closing.RequestView)."""
+    """A request and what becomes of it (closing.RequestView). `lifted`: it was carried out, and
+    what it kept out of the data was let in again since."""
 
     id: str
     received: str
     due: str
     state: str
+    lifted: NotRequired[bool]
 
 
 class TakenDocument(TypedDict):

@@ -9,14 +9,14 @@ from flows.workspace.composing import software_versions
 from flows.workspace.parts import HasBudget, HasConfig, HasSigning
 from flows.workspace.verified import Verifiable, check_whole
 from s3t_core.erasure.certificate import certificate_subject, make_statement
-from s3t_core.erasure.dsse import sign
+from s3t_core.erasure.dsse import sign, statement_of
 from s3t_core.erasure.ledger import fold, head_of, leaf_of
 from s3t_core.erasure.merkle import leaf_hash
 from s3t_core.erasure.report import build_report
-from s3t_core.erasure.report_document import REPORT_TYPE, Report
+from s3t_core.erasure.report_document import REPORT_TYPE, Report, parse_report
 from s3t_core.erasure.vocabulary import Event
-from s3t_core.errors import StorageError, UsageError
-from s3t_core.files import SHARED_MODE, write_atomically
+from s3t_core.errors import S3TError, StorageError, UsageError
+from s3t_core.files import SHARED_MODE, read_regular, write_atomically
 from s3t_core.times import rfc3339
 
 if TYPE_CHECKING:
@@ -32,9 +32,15 @@ class Reported(HasConfig, Verifiable, HasSigning, HasBudget, Protocol):
         """What it is signed by."""
 
 
-def write_report(workspace: Reported, since: datetime | None, folder: Path) -> dict[str, object]:
+def write_report(
+    workspace: Reported,
+    since: datetime | None,
+    folder: Path,
+    goes_on: Path | None = None,
+) -> dict[str, object]:
     """Write the three files into `folder`; {"html", "pdf", "json", "requests", "deadlines_missed",
-    ...}."""
+    ...}. `goes_on`: a directory of earlier reports, of which none is to be left out: it begins
+    where they end, if that is before `since`."""
     from flows.reporting.html import write_html
     from flows.reporting.pdf import write_pdf
     from flows.reporting.plots import pictures
@@ -45,7 +51,8 @@ def write_report(workspace: Reported, since: datetime | None, folder: Path) -> d
         raise UsageError(f"expected --since in the past, got {rfc3339(since)}")
     check_whole(workspace)
     entries = workspace.ledger.events()
-    report = report_of(workspace, since, now, entries)
+    ended = where_ended(goes_on, leaf_hash(leaf_of(entries[0])).hex()) if goes_on else None
+    report = report_of(workspace, since, now, entries, ended)
     document = document_of(report, pictures(report))
     head = head_of([leaf_hash(leaf_of(event)) for event in entries])
     statement = make_statement(report, certificate_subject(fold(entries), head), REPORT_TYPE)
@@ -76,6 +83,7 @@ def report_of(
     since: datetime | None,
     now: datetime,
     entries: list[Event] | None = None,
+    at_latest: int | None = None,
 ) -> Report:
     """The report's content, by the ledger as it was at one moment: by `entries`, or by what
     it tells now. Requests may be closed while a report is made."""
@@ -92,7 +100,30 @@ def report_of(
         workspace.budget.document,
         len(state.suppressed),
         software_versions(),
+        at_latest,
     )
+
+
+def where_ended(reports: Path, ledger: str) -> int | None:
+    """Up to which entry of this ledger (the hash of its first one, hex) reports in the directories
+    of `reports` tell of it without a gap; None where there is none. They are read as they are: what
+    somebody made of one can have the next begin earlier, or where it would without."""
+    told = []
+    for path in sorted(reports.glob("*/report.json")):
+        try:
+            proof = parse_report(statement_of(read_regular(path))).ledger
+        except (OSError, ValueError, S3TError):
+            continue
+        if proof.name == ledger:
+            told.append((proof.size_before, proof.size))
+    if not told:
+        return None
+    told.sort()
+    end = told[0][1]
+    for begin, size in told:
+        if begin <= end:
+            end = max(end, size)
+    return end
 
 
 def parse_since(text: str, now: datetime) -> datetime | None:

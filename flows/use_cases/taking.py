@@ -80,12 +80,18 @@ def ask(
                 "received": r.received,
                 "due": r.due,
                 "state": states[r.request_id],
+                "lifted": _is_lifted(state, r.request_id),
             }
             for r in (as_recorded(each, state) for each in taken)
         ],
         "open_before": [i for i in ids if i in open_before],
         "found": people_found(workspace, subjects, hashed, record, ids),
     }
+
+
+def _is_lifted(state: State, request_id: str) -> bool:
+    kept_out = state.requests[request_id].suppression
+    return request_id in state.certified and kept_out not in state.suppressed
 
 
 def render_ended(document: TakenDocument, record: str) -> str:
@@ -96,6 +102,11 @@ def render_ended(document: TakenDocument, record: str) -> str:
         return (
             "what was asked with this key before was withdrawn or rejected, so nothing of it is "
             "pending"
+        )
+    if any(each.get("lifted") for each in document["requests"]):
+        return (
+            "what was asked with this key before was carried out, and what it kept out may come in "
+            "again since (`s3t lift`), so nothing of it is pending"
         )
     back = (
         each["found"] == "in the data" and states[each["request"]] in get_args(ErasureOutcome)

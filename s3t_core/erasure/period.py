@@ -28,15 +28,17 @@ def first_place(entries: Sequence[Event], since: datetime | None, now: datetime)
     how many there are where none is."""
     if since is None:
         return 0
-    start, latest = rfc3339(since - CLOCK_TOLERANCE), latest_times(entries, now)
+    start = rfc3339(since - CLOCK_TOLERANCE)
+    latest = latest_times(entries, now)
     return next((place for place, time in enumerate(latest) if time >= start), len(entries))
 
 
 def latest_times(entries: Sequence[Event], now: datetime) -> list[str]:
     """Of each entry the latest time at which it may have been (RFC 3339)."""
-    times, end = [entry["time"] for entry in entries], rfc3339(now)
+    times = [entry["time"] for entry in entries]
+    end = rfc3339(now)
     latest = _not_ahead(times, times, end)
-    newest, reached = "", ""
+    newest = reached = ""
     behind: list[int] = []
     for place, entry in enumerate(entries):
         if entry["type"] == "clock":
@@ -44,7 +46,8 @@ def latest_times(entries: Sequence[Event], now: datetime) -> list[str]:
         if latest[place] < reached:
             behind.append(place)
             continue
-        newest, reached = max(newest, latest[place]), ""
+        newest = max(newest, latest[place])
+        reached = ""
         latest[place] = newest
         _as_late_as(newest, behind, latest)
         behind = []
@@ -60,7 +63,8 @@ def _as_late_as(time: str, places: Sequence[int], latest: list[str]) -> None:
 def _not_ahead(times: Sequence[str], latest: Sequence[str], now: str) -> list[str]:
     """`latest`, where whatever tells of a later time than all that follow is as late as the
     next."""
-    found, following, newest = list(latest), now, now
+    found = list(latest)
+    following = newest = now
     for place in reversed(range(len(times))):
         if times[place] > newest:
             found[place] = following

@@ -64,18 +64,24 @@ def build_report(
     budget_of: BudgetOf,
     suppressed: int,
     software: dict[str, str],
+    at_latest: int | None = None,
 ) -> Report:
     """The report about `since` (None: from the beginning) until `now`. `documents`: closing
     documents by request id, as they are on disk. Raises LedgerError.
 
-    It is made from the first entry on that may be of that time (s3t_core.erasure.period).
+    It is made from the first entry on that may be of that time (s3t_core.erasure.period), or from
+    `at_latest` on, which is where the report before it ended.
     """
     seen = _Seen(budget_of)
     for event, state in walk(events):
         seen.take(event, state)
     seen.put_clock_right(rfc3339(now))
-    first, end = first_place(events, since, now), rfc3339(now)
+    first = first_place(events, since, now)
+    end = rfc3339(now)
     start = rfc3339(since) if since else min(events[0]["time"], end)
+    if at_latest is not None and at_latest < first:
+        first = at_latest
+        start = min(start, events[at_latest]["time"])
     requests = tuple(
         _request_entry(r, seen.state, documents, end)
         for r in seen.requests.values()

@@ -87,8 +87,8 @@ class Held:
             raise
 
     def _fill(self, model: Path, with_weights: bool) -> None:
-        weights, settings = weights_of(model), settings_of(model)
-        for file in settings:
+        weights = weights_of(model)
+        for file in settings_of(model):
             copy = self.path / file.relative_to(model)
             copy.parent.mkdir(exist_ok=True)
             shutil.copyfile(file, copy)
@@ -99,7 +99,8 @@ class Held:
                 (self.path / other.name).symlink_to(other.absolute())
 
     def _copy(self, file: Path) -> None:
-        copy, memory = self.path / file.name, _nameless(file.name)
+        copy = self.path / file.name
+        memory = _nameless(file.name)
         if memory is not None:
             self._memory.append(memory)
             copy.symlink_to(f"/proc/self/fd/{memory}")

@@ -33,9 +33,10 @@ from s3t_core.erasure.dsse import sign, statement_of
 from s3t_core.erasure.ledger import leaf_of
 from s3t_core.erasure.merkle import leaf_hash
 from s3t_core.erasure.offline import key_id
+from s3t_core.erasure.report_document import parse_report
 from s3t_core.erasure.vocabulary import STEPS, ClosingKind
 from s3t_core.errors import LedgerError, NotNow, S3TError, StorageError, UsageError, WorkspaceError
-from s3t_core.times import months_later, parse_time, rfc3339
+from s3t_core.times import CLOCK_TOLERANCE, months_later, parse_time, rfc3339
 from tests.faults.carried import carry_out, plan_for, step
 
 
@@ -916,6 +917,50 @@ def test_metrics_tell_no_time_that_a_clock_made(place: Workspace) -> None:
     asked = take_requests(opened, ["person 3"])[0]
     carry_out(opened, asked, "p3")  # by a clock that is ahead of now, and no entry says so yet
     assert "s3t_cut_over_seconds" not in text_of(_again(place))
+
+
+def test_reports_of_a_schedule_leave_out_nothing_that_was_told_between_them(
+    place: Workspace, tmp_path: Path
+) -> None:
+    """One that runs late, or looks back for less than the time between two, begins where the last
+    one ended; one of another ledger, or a file that is none, is no last one."""
+    clock, folder = _Clock(), place.reports_dir
+    hour = timedelta(hours=1)
+    first = write_report(_with(place, clock), clock.at - hour, folder / "1", folder)
+    clock.at += hour
+    withdrawn = take_requests(_with(place, clock), ["person 1"])[0]
+    withdraw(_with(place, clock), withdrawn.request_id)
+    clock.at += 24 * hour
+    (folder / "0").mkdir()
+    (folder / "0" / "report.json").write_text("{}")
+    alone = write_report(_with(place, clock), clock.at - hour, tmp_path / "alone")
+    assert alone["requests"] == 0
+    second = write_report(_with(place, clock), clock.at - hour, folder / "2", folder)
+    assert second["requests"] == second["withdrawn"] == 1
+    ended, began = (
+        parse_report(statement_of(Path(str(told["json"])).read_bytes())).ledger
+        for told in (first, second)
+    )
+    assert began.size_before == ended.size
+    shutil.rmtree(folder / "1")
+    third = write_report(_with(place, clock), clock.at - hour, folder / "3", folder)
+    assert third["requests"] == 0, "two tells of it"
+
+
+def test_a_decision_by_a_clock_that_is_behind_a_little_is_in_the_report_after(
+    place: Workspace,
+) -> None:
+    """It tells of a time before the report that was made just before it."""
+    clock = _Clock()
+    asked = take_requests(_with(place, clock), ["person 1"])[0]
+    clock.at += timedelta(minutes=10)
+    until = clock.at
+    assert report_of(_with(place, clock), None, until).requests[0].outcome == "open"
+    clock.at -= CLOCK_TOLERANCE
+    withdraw(_with(place, clock), asked.request_id)
+    clock.at = until + timedelta(days=31)
+    (entry,) = report_of(_with(place, clock), until, clock.at).requests
+    assert entry.id == asked.request_id and entry.outcome == "withdrawal"
 
 
 def test_what_is_signed_after_a_clock_was_put_right_has_the_times_that_hold(

@@ -26,13 +26,14 @@ from typing import Any
 import psutil
 import pytest
 
+from flows.adapters.doors import Door
 from flows.adapters.own_tls import make_own_certificate
 from flows.adapters.prefect_server import ADDRESS, refuse_open_settings, tell_address
 from flows.adapters.shared_prefect import Address, SharedServer, answers, ssl_context
 from flows.metrics import TOKEN
 from flows.metrics import serve as serve_metrics
 from flows.workspace.workspace import Workspace
-from s3t_core.errors import Busy, WorkspaceError
+from s3t_core.errors import Busy, UsageError, WorkspaceError
 from tests.flows.taker import Taker
 from tests.flows.test_cli import S3T, _json, environment
 
@@ -761,7 +762,11 @@ def test_whoever_takes_the_port_of_a_killed_server_is_told_nothing_and_believed_
             [sys.executable, "-c", program],
             check=False,
             cwd=small.root,
-            env={**environment(), "PREFECT_CLIENT_MAX_RETRIES": "0"},
+            env={
+                **environment(),
+                "PREFECT_CLIENT_MAX_RETRIES": "0",
+                "PREFECT_API_TLS_INSECURE_SKIP_VERIFY": "true",  # an operator's, for another server
+            },
             capture_output=True,
             text=True,
             timeout=120,
@@ -771,6 +776,21 @@ def test_whoever_takes_the_port_of_a_killed_server_is_told_nothing_and_believed_
     finally:
         taker.close()
         server.detach()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("host", ["localhost", "::1", "0:0:0:0:0:0:0:1", "127.0.0.2"])
+def test_a_server_at_any_loopback_name_is_known_by_its_certificate(
+    small: Workspace, host: str
+) -> None:
+    server = SharedServer(small.state_dir / "prefect", 10, Door(host))
+    try:
+        address = server.attach()
+    except UsageError:
+        pytest.skip("this machine has no such address")
+    server.wait(address, 60)
+    assert answers(address) and "localhost" not in address.url
+    server.detach()
 
 
 @pytest.mark.slow

@@ -137,7 +137,16 @@ def test_a_deployment_that_does_anything_else_is_gone_until_it_is_registered_ane
     assert look_after(wanted) == Standing(frozenset(), frozenset())
 
 
-@pytest.mark.parametrize("how", ["other parameters by its schedule", "no run", "two at once"])
+@pytest.mark.parametrize(
+    "how",
+    [
+        "other parameters by its schedule",
+        "no run",
+        "two at once",
+        "a schema that none fulfils",
+        "variables of a job",
+    ],
+)
 def test_a_deployment_that_begins_other_runs_or_none_is_registered_anew(
     client: SyncPrefectClient, wanted: list[Deployment], how: str
 ) -> None:
@@ -147,10 +156,16 @@ def test_a_deployment_that_begins_other_runs_or_none_is_registered_anew(
     if how == "other parameters by its schedule":
         at = f"/deployments/{there.id}/schedules/{there.schedules[0].id}"
         changed = client._client.patch(at, json={"parameters": {"workspace": "/elsewhere"}})
-    else:
+    elif how in ("no run", "two at once"):
         assert there.global_concurrency_limit is not None
         at = f"/v2/concurrency_limits/{there.global_concurrency_limit.id}"
         changed = client._client.patch(at, json={"limit": 0 if how == "no run" else 2})
+    else:
+        schema = {"type": "object", "properties": {}, "required": ["x"]}
+        other: dict[str, Any] = {"parameter_openapi_schema": schema}
+        if how == "variables of a job":
+            other = {"job_variables": {"env": {"PYTHONPATH": "/elsewhere"}}}
+        changed = client._client.patch(f"/deployments/{there.id}", json=other)
     changed.raise_for_status()
     assert look_after(wanted).gone == {ERASE}
     to_prefect(next(each for each in wanted if each.full_name == ERASE)).apply()

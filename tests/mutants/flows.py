@@ -460,7 +460,7 @@ MUTANTS: tuple[Mutant, ...] = (
     Mutant(
         name="clock: who asks again is told the time to come",
         where="flows/use_cases/taking.py::ask",
-        takes="(as_counted(each, state, now) for each in taken)",
+        takes="(as_recorded(each, state) for each in taken)",
         puts="taken",
         fails="tests/faults/test_beside_the_ledger.py::only_looks",
     ),
@@ -657,5 +657,12 @@ MUTANTS: tuple[Mutant, ...] = (
         takes="sweep_unused(workspace.state_dir / 'loading')",
         puts="",
         fails="tests/faults/test_loading.py::whatever_its_number",
+    ),
+    Mutant(
+        name="idempotency key: of what was lifted since it stands for nothing pending",
+        where="flows/use_cases/taking.py::render_ended",
+        takes="any((each.get('lifted') for each in document['requests']))",
+        puts="False",
+        fails="tests/unit/use_cases/test_requests.py::let_in_again",
     ),
 )

@@ -355,7 +355,7 @@ MUTANTS: tuple[Mutant, ...] = (
     ),
     Mutant(
         name="backbone: what a tokenizer of several files is has no digest",
-        where="s3t_core/learning/backbone.py::find_backbone",
+        where="s3t_core/learning/backbone.py::_found",
         takes="_TOKENIZER not in tokenizer",
         puts="False",
         fails="tests/exactness/test_backbones.py::put_together_from_several_files",
@@ -390,7 +390,7 @@ MUTANTS: tuple[Mutant, ...] = (
     ),
     Mutant(
         name="backbone: an index names what is not hashed",
-        where="s3t_core/learning/backbone.py::find_backbone",
+        where="s3t_core/learning/backbone.py::_found",
         takes="_check_indexes(path, {p.name for p in weights})",
         puts="",
         fails="tests/exactness/test_backbones.py::not_hashed",
@@ -676,7 +676,7 @@ MUTANTS: tuple[Mutant, ...] = (
     ),
     Mutant(
         name="profile: a machine of another one trains",
-        where="s3t_core/learning/jobs.py::train",
+        where="s3t_core/learning/jobs.py::_trained",
         takes="profile != job.recipe.profile",
         puts="False",
         fails="tests/exactness/test_backbones.py::another_numeric_profile",
@@ -862,5 +862,19 @@ MUTANTS: tuple[Mutant, ...] = (
         takes="sys.modules['__main__'] = ModuleType('__main__')",
         puts="pass",
         fails="tests/exactness/test_required.py::changes_no_byte",
+    ),
+    Mutant(
+        name="backbone: weights are read where they lie",
+        where="s3t_core/learning/backbone_files.py::Held._fill",
+        takes="weights if with_weights else ()",
+        puts="()",
+        fails="tests/exactness/test_held.py::computes_as_it_was",
+    ),
+    Mutant(
+        name="backbone: those of a larger one are not looked at again",
+        where="s3t_core/learning/jobs.py::train",
+        takes="check_backbone(find_backbone(job.recipe.model, with_weights=False), *digests)",
+        puts="pass",
+        fails="tests/exactness/test_held.py::looked_at_again",
     ),
 )

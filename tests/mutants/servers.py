@@ -1001,4 +1001,26 @@ MUTANTS: tuple[Mutant, ...] = (
         puts="True",
         fails="tests/flows/test_schedules.py::other_runs_or_none",
     ),
+    Mutant(
+        name="shared server: an operator's setting has it believed by nobody's key",
+        where="flows/settings.py::use_server",
+        takes="{'PREFECT_API_TLS_INSECURE_SKIP_VERIFY': 'false'}",
+        puts="{'PREFECT_API_TLS_INSECURE_SKIP_VERIFY': os.environ.get("
+        "'PREFECT_API_TLS_INSECURE_SKIP_VERIFY', 'false')}",
+        fails="tests/flows/test_doors.py::whoever_takes_the_port",
+    ),
+    Mutant(
+        name="shared server: its certificate is for another name than it is called",
+        where="flows/adapters/shared_prefect.py::SharedServer.url_at",
+        takes="replace(self.door, host=_address_of(self.door.host))",
+        puts="self.door",
+        fails="tests/flows/test_doors.py::any_loopback_name",
+    ),
+    Mutant(
+        name="serve: a schema that none fulfils is not seen",
+        where="flows/supervisor/schedules.py::_does",
+        takes="_said(found.parameter_openapi_schema or {}) == schema",
+        puts="True",
+        fails="tests/flows/test_schedules.py::other_runs_or_none",
+    ),
 )

@@ -5,9 +5,9 @@ from tests.mutants.mutant import Mutant
 MUTANTS: tuple[Mutant, ...] = (
     Mutant(
         name="clock: who only looks tells of a time to come",
-        where="s3t_core/erasure/closing.py::as_counted",
-        takes="received - now <= CLOCK_TOLERANCE",
-        puts="True",
+        where="s3t_core/erasure/ledger.py::as_of",
+        takes="fold(correction, state, state.size) if correction else state",
+        puts="state",
         fails="tests/faults/test_beside_the_ledger.py::only_looks",
     ),
     Mutant(

@@ -28,6 +28,16 @@ def test_who_was_erased_and_is_in_the_data_again_is_not_asked_for(state: str) ->
     assert "in the data again" in render_ended(_document(state, "in the data"), "")
 
 
+@pytest.mark.parametrize("record", ["", "row 4"])
+def test_what_was_erased_and_let_in_again_is_not_asked_for(record: str) -> None:
+    """One record as well as a whole person."""
+    document = _document("erased", "in the data")
+    document["requests"][0]["lifted"] = True
+    assert "may come in again" in render_ended(document, record)
+    document["requests"][0]["lifted"] = False
+    assert "may come in again" not in render_ended(document, record)
+
+
 @pytest.mark.parametrize(
     ("state", "found", "record"),
     [
