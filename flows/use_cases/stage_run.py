@@ -194,7 +194,8 @@ class StageRun:
         if recorded is not None and recorded.digest != sha256_hex(outcome.artifact):
             raise GuaranteeError(
                 "expected a lost stage to be trained again to the bytes the ledger recorded, got "
-                "others; this machine does not repeat its numeric profile: report it, and `s3t "
+                "others; this machine does not repeat its numeric profile, or an earlier release "
+                "trained it while the backbone's files were being changed: report it, and `s3t "
                 "init` a new workspace here"
             )
         digest = workspace.store.put(spec.key, outcome.artifact)
