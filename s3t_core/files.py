@@ -15,7 +15,7 @@ import uuid
 from collections.abc import Callable, Iterator, Mapping
 from io import BufferedReader
 from pathlib import Path
-from typing import TextIO
+from typing import IO, TextIO
 
 from filelock import FileLock
 
@@ -312,6 +312,33 @@ def open_regular(path: Path) -> BufferedReader:
     raise OSError(errno.EINVAL, "not a regular file")
 
 
+_COPIED_BYTES = 1 << 20
+
+
+@contextlib.contextmanager
+def own_file(folder: Path | None) -> Iterator[tuple[IO[bytes], Path]]:
+    """A file in `folder` (None: the temporary directory) that no other process finds, and a path by
+    which this one opens it again: what was hashed there is what is used. What maps it may go on
+    afterwards. On a system without such files it has a name meanwhile, its owner's alone."""
+    with tempfile.TemporaryFile(dir=folder, prefix=TEMPORARY_PREFIX) as file:
+        again = Path(f"/proc/self/fd/{file.fileno()}")
+        if again.exists():
+            yield file, again
+            return
+    with tempfile.NamedTemporaryFile(dir=folder, prefix=TEMPORARY_PREFIX) as named:
+        yield named, Path(named.name)
+
+
+def copy_hashed(source: IO[bytes], into: IO[bytes]) -> bytes:
+    """Copy all of a file from where it stands; the SHA-256 of what was copied."""
+    digest = hashlib.sha256()
+    while chunk := source.read(_COPIED_BYTES):
+        digest.update(chunk)
+        into.write(chunk)
+    into.flush()
+    return digest.digest()
+
+
 def open_to_lock(path: Path, flags: int = os.O_RDWR | os.O_CREAT) -> int:
     """The descriptor of a file that is locked or written to, made where there is none, its owner's
     alone. Raises WorkspaceError for a directory, a pipe (which would be waited for) or anything
@@ -343,17 +370,13 @@ def locked(path: Path, wait_seconds: float = -1) -> Iterator[None]:
     its place."""
     path.parent.mkdir(parents=True, exist_ok=True)
     os.close(open_to_lock(path))
-    lock = FileLock(path, is_singleton=False)
+    lock = FileLock(path, is_singleton=False, fallback_to_soft=False)
     try:
         lock.acquire(timeout=wait_seconds, poll_interval=_POLL_SECONDS)
-    except OSError as error:
+    except (OSError, NotImplementedError) as error:
         if isinstance(error, TimeoutError):
             raise
-        raise WorkspaceError(
-            f"expected {'/'.join(path.parts[-2:])} to be a file that can be locked, got "
-            f"{error.strerror or type(error).__name__}; take away what lies there, then run the "
-            "command again"
-        ) from None
+        raise _no_lock(path, error) from None
     try:
         yield
     finally:
@@ -372,9 +395,20 @@ def is_locked(path: Path) -> bool:
         fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
     except BlockingIOError:
         return True
+    except OSError as error:
+        raise _no_lock(path, error) from None
     finally:
         os.close(descriptor)
     return False
+
+
+def _no_lock(path: Path, error: Exception) -> WorkspaceError:
+    name = "/".join(path.parts[-2:])
+    reason = getattr(error, "strerror", None) or type(error).__name__
+    return WorkspaceError(
+        f"expected {name} to be a file that can be locked, got {reason}; take away what lies "
+        "there, or where its file system has no flock(2), put the workspace on one that has"
+    )
 
 
 def read_regular(path: Path, most: int | None = None) -> bytes:

@@ -12,6 +12,7 @@ has died.
 import contextlib
 import fcntl
 import os
+import stat
 import tempfile
 import time
 from collections.abc import Iterator
@@ -21,6 +22,22 @@ from s3t_core.errors import Busy, StorageError
 from s3t_core.files import remove_file
 
 _PAUSE_SECONDS = 0.2
+
+
+def place_of_user() -> Path:
+    """A directory in the temporary one where this user's commands work that have no workspace, its
+    owner's alone; each command that does, and whatever sweeps a workspace, sweeps it. Raises
+    StorageError where somebody else's lies in its place."""
+    place = Path(tempfile.gettempdir(), f"s3t-{os.getuid()}")
+    with contextlib.suppress(FileExistsError):
+        place.mkdir(mode=0o700)
+    known = place.lstat()
+    if known.st_uid != os.getuid() or not stat.S_ISDIR(known.st_mode) or known.st_mode & 0o077:
+        raise StorageError(
+            f"expected {place.name} in the temporary directory to be this user's alone, got "
+            "another's or one that is open; set TMPDIR to a directory of yours"
+        )
+    return place
 
 
 @contextlib.contextmanager

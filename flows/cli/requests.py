@@ -2,7 +2,7 @@
 return, and carry out what is pending. What they say stands in telling.py."""
 
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Annotated, cast
 
 import typer
@@ -26,7 +26,17 @@ ByOption = Annotated[
         ),
     ),
 ]
-RecordOption = Annotated[str, typer.Option("--record", help="Only this record of the subject.")]
+RecordOption = Annotated[
+    str,
+    typer.Option(
+        "--record",
+        metavar="ID",
+        help=(
+            "Only this record of the subject. Better with -: its id is the line that the standard "
+            "input has, below the subject's with --stdin."
+        ),
+    ),
+]
 BasisOption = Annotated[
     str,
     typer.Option(
@@ -87,7 +97,8 @@ _Hashed = Annotated[
         metavar="sha256:HEX",
         help=(
             "Who has an id with this hash (sha256, sha1 or md5; where nobody has, of the id in "
-            "lower case without blanks) when it is carried out. May stand several times."
+            "lower case without blanks) when it is carried out. May stand several times; - reads "
+            "them from the standard input, one a line."
         ),
     ),
 ]
@@ -119,7 +130,8 @@ def request(
     opened = open_workspace(workspace)
     from flows.use_cases.taking import ask, render_ended
 
-    lines = _ids(opened, stdin, file, column)
+    lines, record = _ids_and_record(opened, stdin, file, column, record)
+    hashed = _read("-") if hashed == ["-"] else hashed
     given = list(dict.fromkeys([*(subjects or []), *lines]))
     if hashed and (given or record):
         raise UsageError(
@@ -299,7 +311,8 @@ def lift(
     opened = open_workspace(workspace)
     from flows.use_cases.requests import lift as act
 
-    act(opened, _one_id(opened, subject, stdin, file), record, by)
+    lines, record = _ids_and_record(opened, stdin, file, "", record)
+    act(opened, _one_of(subject, lines), record, by)
     _done(as_json, {"lifted": True}, "Lifted. The next `s3t ingest` takes their rows again.")
 
 
@@ -362,7 +375,41 @@ def _ids(opened: "Workspace", stdin: bool, file: str | None, column: str = "") -
 
 def _one_id(opened: "Workspace", subject: str | None, stdin: bool, file: str | None) -> str:
     """The one id that hold, release and lift are about. Raises UsageError."""
-    given = [*([] if subject is None else [subject]), *_ids(opened, stdin, file)]
+    return _one_of(subject, _ids(opened, stdin, file))
+
+
+def _ids_and_record(
+    opened: "Workspace", stdin: bool, file: str | None, column: str, record: str
+) -> tuple[dict[str, int], str]:
+    """The ids that do not stand on the command line, and the record's, which need not either: with
+    -, it is the last line of the standard input. Raises UsageError."""
+    if record != "-":
+        return _ids(opened, stdin, file, column), record
+    if file == "-" or column:
+        raise UsageError(
+            "expected --record - beside --stdin, --file FILE or an id, got --file - or --column; "
+            "give the subject's id and the record's in two lines, with --stdin"
+        )
+    wanted, found = 2 if stdin else 1, _read("-")
+    if len(found) != wanted:
+        raise UsageError(
+            f"expected {wanted} line(s) from the standard input, with the record's id as the last "
+            f"one, got {len(found)}"
+        )
+    lines = {found[0]: 1} if stdin else _ids(opened, False, file)
+    return lines, found[-1]
+
+
+def _read(file: str) -> list[str]:
+    """What stands in the lines of a file, as often as it stands there."""
+    from flows.use_cases.id_files import read_ids
+
+    found = read_ids(file, "", "")
+    return [*found.ids, *found.ids[-1:] * found.repeated]
+
+
+def _one_of(subject: str | None, lines: Iterable[str]) -> str:
+    given = [*([] if subject is None else [subject]), *lines]
     if len(given) != 1:
         raise UsageError(
             f"expected one subject id, with --stdin, --file or as an argument, got {len(given)}"

@@ -3,10 +3,9 @@
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any, Protocol
 
-from flows.adapters.loading import folder_in_use
+from flows.adapters.loading import folder_in_use, place_of_user, sweep_unused
 from flows.adapters.sources.remote import brought, is_remote
 from flows.use_cases.checking import Standable, Standing, check
 from flows.workspace.parts import HasConfig, HasFolders
@@ -37,11 +36,12 @@ def check_sources(
 @contextmanager
 def _scratch(workspace: Checked | None, sources: Sequence[str]) -> Iterator[Path]:
     """Where remote sources are brought to: in a workspace, where the next command removes what a
-    killed one left; without one, in the temporary directory."""
+    killed one left; without one, in a place of this user's, where any next one does."""
     with ExitStack() as made:
         if workspace is not None and any(map(is_remote, sources)):
             scratch = workspace.state_dir / "loading"
             scratch.mkdir(exist_ok=True)
         else:
-            scratch = Path(made.enter_context(TemporaryDirectory(prefix="s3t-source-")))
+            scratch = place_of_user()
+            sweep_unused(scratch)
         yield made.enter_context(folder_in_use(scratch))

@@ -93,6 +93,8 @@ def erase_pending(
         workspace.signing.signing_key()  # what it begins it can end
         sweep(workspace, held)
         documents = check_whole(workspace)
+        # else what nobody may carry out yet is received anew with each look
+        workspace.ledger.put_clock_right(workspace.now())
         refuse_over_lost_ends(workspace, held)
         discard_unrecorded(workspace, held)
         healed = reconcile(workspace, held)

@@ -10,12 +10,12 @@ from flows.workspace.parts import HasBudget, HasConfig, HasSigning
 from flows.workspace.verified import Verifiable, check_whole
 from s3t_core.erasure.certificate import certificate_subject, make_statement
 from s3t_core.erasure.dsse import sign, statement_of
-from s3t_core.erasure.ledger import fold, head_of, leaf_of
+from s3t_core.erasure.ledger import correction_of, fold, head_of, leaf_of
 from s3t_core.erasure.merkle import leaf_hash
 from s3t_core.erasure.report import build_report
 from s3t_core.erasure.report_document import REPORT_TYPE, Report, parse_report
 from s3t_core.erasure.vocabulary import Event
-from s3t_core.errors import S3TError, StorageError, UsageError
+from s3t_core.errors import NotNow, S3TError, StorageError, UsageError
 from s3t_core.files import SHARED_MODE, read_regular, write_atomically
 from s3t_core.times import rfc3339
 
@@ -51,6 +51,7 @@ def write_report(
         raise UsageError(f"expected --since in the past, got {rfc3339(since)}")
     check_whole(workspace)
     entries = workspace.ledger.events()
+    _refuse_unsaid_clock(entries, rfc3339(now))
     ended = where_ended(goes_on, leaf_hash(leaf_of(entries[0])).hex()) if goes_on else None
     report = report_of(workspace, since, now, entries, ended)
     document = document_of(report, pictures(report))
@@ -76,6 +77,17 @@ def write_report(
         "until": report.period.until,
         **report.summary.model_dump(mode="json"),
     }
+
+
+def _refuse_unsaid_clock(entries: list[Event], now: str) -> None:
+    """Refuse to sign what hangs on a correction of the clock that is not on record: the next report
+    of the same ledger would tell other times. Raises NotNow."""
+    if correction_of(fold(entries), now):
+        raise NotNow(
+            "expected the ledger to tell of no time to come, got one: the clock was put back, and "
+            "no entry says so yet, or this machine's is behind. Set it, where it is; else run "
+            "`s3t erase`, which puts that on the record, then this again"
+        )
 
 
 def report_of(

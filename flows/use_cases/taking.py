@@ -10,7 +10,7 @@ import uuid
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from typing import Protocol, get_args
+from typing import Protocol, TypedDict, get_args
 
 from flows.adapters.footing import check_directory
 from flows.use_cases.documents import (
@@ -59,6 +59,10 @@ class Asking(Findable, Lockable, HasSigning, HasHeads, HasCertificates, HasFolde
     """What requests are taken into, and decided on."""
 
 
+class _Lifted(TypedDict, total=False):
+    lifted: bool
+
+
 def ask(
     workspace: Asking, subjects: list[str], hashed: list[str], record: str, key: str
 ) -> TakenDocument:
@@ -80,7 +84,7 @@ def ask(
                 "received": r.received,
                 "due": r.due,
                 "state": states[r.request_id],
-                "lifted": _is_lifted(state, r.request_id),
+                **_lifted(state, r.request_id),
             }
             for r in (as_recorded(each, state) for each in taken)
         ],
@@ -89,9 +93,10 @@ def ask(
     }
 
 
-def _is_lifted(state: State, request_id: str) -> bool:
+def _lifted(state: State, request_id: str) -> _Lifted:
     kept_out = state.requests[request_id].suppression
-    return request_id in state.certified and kept_out not in state.suppressed
+    is_lifted = request_id in state.certified and kept_out not in state.suppressed
+    return {"lifted": True} if is_lifted else {}
 
 
 def render_ended(document: TakenDocument, record: str) -> str:

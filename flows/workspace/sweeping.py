@@ -2,10 +2,11 @@
 
 from pathlib import Path
 
-from flows.adapters.loading import sweep_unused
+from flows.adapters.loading import place_of_user, sweep_unused
 from flows.adapters.permissions import close_files_to_others, close_to_others
 from flows.workspace.change import Change
 from flows.workspace.parts import Sweepable
+from s3t_core.erasure.walk import git_links
 from s3t_core.files import (
     is_half_written,
     is_written,
@@ -28,6 +29,7 @@ def sweep(workspace: Sweepable, held: Change) -> None:
     remove_tree(workspace.next_dir)
     remove_tree(workspace.placing_dir)
     sweep_unused(workspace.state_dir / "loading")
+    sweep_unused(place_of_user())
     for folder in (
         workspace.root / "data",
         *workspace.datasets.repository.caches,
@@ -53,8 +55,16 @@ def _written_folders(workspace: Sweepable) -> list[Path]:
         *state,
         workspace.root / "data",
         workspace.root / ".dvc",
-        workspace.root / ".git" / "objects",
+        *_objects_of_git(workspace.root / ".git"),
         *workspace.datasets.repository.caches,
         *workspace.remote_folder(),
         *workspace.store_folder(),
     ]
+
+
+def _objects_of_git(git: Path) -> list[Path]:
+    """Where git writes objects: in a second worktree, or a submodule, in the repository that a file
+    names (gitrepository-layout(5))."""
+    homes = [git, *git_links(git)]
+    shared = [each for home in homes for each in git_links(home / "commondir")]
+    return [each for each in (*(home / "objects" for home in homes), *shared) if each.is_dir()]

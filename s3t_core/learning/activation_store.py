@@ -2,8 +2,9 @@
 slice.
 
 1. A file holds one slice's states at one layer, `SLICE DIGEST/KEY.safetensors`; the key names
-   everything that decides the bits. Its seal (HMAC-SHA256 under a key of the workspace) is checked
-   before it is used.
+   everything that decides the bits. Its seal (HMAC-SHA256 under a key of the workspace) is of the
+   very bytes that are used: a file is copied to one without a name, hashed as it is copied, and
+   used from there; what is sealed is held against what was computed.
 2. Only slices on the list of live ones (`live.json`) are kept. An erasure writes the list anew and
    destroys the rest, under a lock that every writer takes: a stage that began before it cannot
    bring a slice back.
@@ -13,13 +14,13 @@ Imports no torch: whoever erases need not.
 """
 
 import contextlib
-import hashlib
 import hmac
 import json
 import os
 from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import IO
 
 from filelock import FileLock
 
@@ -27,7 +28,9 @@ from s3t_core.canonical import canonical_json
 from s3t_core.errors import StorageError
 from s3t_core.files import (
     TEMPORARY_PREFIX,
+    copy_hashed,
     open_regular,
+    own_file,
     read_regular,
     remove_tree,
     write_atomically,
@@ -48,18 +51,22 @@ class ActivationStore:
     key: bytes = field(repr=False)
     limit: int
 
-    def find(self, slice_digest: str, key: str) -> Path | None:
-        """The file of states that were kept; None without any, or when it is not what was
-        sealed."""
+    def copy(self, slice_digest: str, key: str, into: IO[bytes]) -> bool:
+        """Copy states that were kept into a file of the caller's own; False without any, or when
+        what was copied is not what was sealed. Raises OSError where there is no room for it."""
         path = self._path(slice_digest, key)
         try:
             kept = read_regular(path.with_suffix(".seal"), _MOST_SEAL_BYTES)
-            if not hmac.compare_digest(self._seal(key, path), kept):
-                return None
-            os.utime(path)
+            file = open_regular(path)
         except OSError:
-            return None
-        return path
+            return False
+        with file:
+            digest = copy_hashed(file, into)
+        if not hmac.compare_digest(self._seal(key, digest), kept):
+            return False
+        with contextlib.suppress(OSError):
+            os.utime(path)
+        return True
 
     def keeps(self, slice_digest: str) -> bool:
         """Whether states of this slice may be kept now."""
@@ -71,8 +78,10 @@ class ActivationStore:
         key: str,
         size: int,
         write: Callable[[Path], None],
+        is_right: Callable[[Path], bool],
     ) -> None:
-        """Keep what `write` writes, about `size` bytes, if the slice is live and it fits. Raises
+        """Keep what `write` writes, about `size` bytes, if the slice is live and it fits, and if
+        what is sealed `is_right`: somebody may have written to the file meanwhile. Raises
         StorageError."""
         if not self.keeps(slice_digest) or size > self.limit:
             return
@@ -83,11 +92,15 @@ class ActivationStore:
                 path.parent.mkdir(parents=True, exist_ok=True)
                 temporary = path.with_name(TEMPORARY_PREFIX + path.name)
                 write(temporary)
-                seal = self._seal(key, temporary)
+                with own_file(self.root) as (own, place), open_regular(temporary) as made:
+                    digest = copy_hashed(made, own)
+                    if not is_right(place):
+                        temporary.unlink()
+                        return
                 temporary.replace(path)
                 write_atomically(
                     path.with_suffix(".seal"),
-                    seal,
+                    self._seal(key, digest),
                     0o600,
                 )
 
@@ -123,9 +136,7 @@ class ActivationStore:
             path.with_suffix(".seal").unlink(missing_ok=True)
             total -= n
 
-    def _seal(self, key: str, path: Path) -> bytes:
-        with open_regular(path) as file:
-            digest = hashlib.file_digest(file, "sha256").digest()
+    def _seal(self, key: str, digest: bytes) -> bytes:
         return hmac.digest(
             self.key,
             b"activations\0" + key.encode() + b"\0" + digest,

@@ -23,7 +23,7 @@ from torch import Tensor
 
 from s3t_core import METHOD_VERSION
 from s3t_core.canonical import digest_of
-from s3t_core.files import TEMPORARY_PREFIX
+from s3t_core.files import TEMPORARY_PREFIX, own_file
 from s3t_core.learning.activation_store import ActivationStore
 from s3t_core.learning.encoding import Encoded, TextReader
 from s3t_core.learning.recipe import Recipe
@@ -91,20 +91,33 @@ class Activations:
                     ),
                     states.flat.numel() * 4,
                     partial(_save, states),
+                    partial(_is, states),
                 )
         return computed[layer]
 
     def _kept(self, slice_digest: str, key: str) -> RowStates | None:
-        path = self.store.find(slice_digest, key) if self.store is not None else None
-        if path is None:
+        """What was kept, from a copy of this process's own: what the seal is of is what trains."""
+        if self.store is None:
             return None
         try:
-            with safe_open(path, framework="pt") as tensors:
-                return RowStates(
-                    tensors.get_tensor("states"), tensors.get_tensor("offsets").tolist()
-                )
+            with own_file(self._spilled()) as (own, place):
+                if not self.store.copy(slice_digest, key, own):
+                    return None
+                with safe_open(place, framework="pt") as tensors:
+                    return RowStates(
+                        tensors.get_tensor("states"), tensors.get_tensor("offsets").tolist()
+                    )
         except (OSError, SafetensorError):
-            return None  # evicted just now: it is computed again
+            return None  # no room for it, or no such file: it is computed again
+
+    def _spilled(self) -> Path | None:
+        """Where files without a name are made."""
+        if self.spill is not None:
+            self.spill.mkdir(
+                parents=True,
+                exist_ok=True,
+            )
+        return self.spill
 
     @torch.no_grad()
     def _compute(
@@ -148,13 +161,8 @@ class Activations:
         name any more."""
         if rows * hidden * 4 * share <= self.memory_bytes:
             return torch.empty(rows, hidden)
-        if self.spill is not None:
-            self.spill.mkdir(
-                parents=True,
-                exist_ok=True,
-            )
         descriptor, name = tempfile.mkstemp(
-            dir=self.spill,
+            dir=self._spilled(),
             prefix=TEMPORARY_PREFIX,
         )
         try:
@@ -207,4 +215,13 @@ def states_key(
 
 
 def _save(states: RowStates, path: Path) -> None:
-    save_file({"states": states.flat, "offsets": torch.tensor(states.offsets)}, path)
+    try:
+        save_file({"states": states.flat, "offsets": torch.tensor(states.offsets)}, path)
+    except SafetensorError as error:  # no room, say
+        raise OSError(f"safetensors: {type(error).__name__}") from None
+
+
+def _is(states: RowStates, path: Path) -> bool:
+    with safe_open(path, framework="pt") as tensors:
+        same = torch.equal(tensors.get_tensor("states"), states.flat)
+        return same and tensors.get_tensor("offsets").tolist() == states.offsets

@@ -77,7 +77,8 @@ class Held:
         with_weights: bool,
     ) -> None:
         """Raises StorageError where there is no room for copies, OSError where a file is gone."""
-        self.path = Path(tempfile.mkdtemp(prefix="s3t-backbone-"))
+        made = tempfile.mkdtemp(prefix="s3t-backbone-")
+        self.path = Path(made)
         self._memory: list[int] = []
         self.close = weakref.finalize(self, _let_go, self.path, self._memory)
         try:
@@ -107,13 +108,23 @@ class Held:
         try:
             shutil.copyfile(file, copy)
         except OSError as error:
-            if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.ENOMEM):
+            if error.errno not in _NO_ROOM:
                 raise
             raise StorageError(
                 f"expected room for a copy of {file.stat().st_size / 2**20:,.0f} MiB of weights in "
                 "memory, or in the temporary directory, got none; give it more (TMPDIR), or set "
                 "[runner] max_memory"
             ) from None
+
+
+_NO_ROOM = frozenset(
+    {
+        errno.ENOSPC,
+        errno.EDQUOT,
+        errno.EFBIG,
+        errno.ENOMEM,
+    }
+)
 
 
 def _nameless(name: str) -> int | None:

@@ -190,7 +190,7 @@ def _real(folder: Path) -> Ports:
         place.activations.allow([*digests, *kept()])
         for digest in digests:
             place.activations.put(
-                digest, "key", 1, lambda path: path.write_bytes(b"states") and None
+                digest, "key", 1, lambda path: path.write_bytes(b"states") and None, lambda _: True
             )
 
     def kept() -> set[str]:

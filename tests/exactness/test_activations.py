@@ -1,12 +1,16 @@
 """Frozen activations change no byte of a stage, however they are come by, and belong to their slice
 alone."""
 
+import io
+import os
 from pathlib import Path
+from typing import IO
 
 import pytest
 import torch
 
 from s3t_core.domain import SliceId
+from s3t_core.learning import activations
 from s3t_core.learning.activation_store import ActivationStore
 from s3t_core.learning.activations import Activations, states_key
 from s3t_core.learning.backbone import load_model
@@ -46,8 +50,8 @@ def test_stages_are_the_same_bytes_cold_warm_spilled_evicted_and_bypassed(
         "evicted": Activations(_store(tmp_path / "small", data, 4000)),
     }
     trained = {}
-    for way, activations in ways.items():
-        system = TinySystem(tiny_backbone, 1, 3, 3, dtype, activations)
+    for way, used in ways.items():
+        system = TinySystem(tiny_backbone, 1, 3, 3, dtype, used)
         system.train(data)
         trained[way] = system.artifacts
         assert list((tmp_path / "spill").iterdir()) == []  # without a name from the start
@@ -81,7 +85,8 @@ def test_what_is_kept_is_used_and_what_is_damaged_or_forged_is_not(
     assert again.artifacts == plain.artifacts
     other = ActivationStore(tmp_path, b"another key", 64 * MIB)
     assert all(
-        store.find(p.parent.name, p.stem) and not other.find(p.parent.name, p.stem)
+        store.copy(p.parent.name, p.stem, io.BytesIO())
+        and not other.copy(p.parent.name, p.stem, io.BytesIO())
         for p in store.root.glob("*/*.safetensors")
     )
     used = Activations(store)
@@ -90,6 +95,58 @@ def test_what_is_kept_is_used_and_what_is_damaged_or_forged_is_not(
     assert used._kept(first.parent.name, first.stem) is not None  # mapped
     system.train(data)
     assert system.artifacts == plain.artifacts
+
+
+def test_states_that_are_written_over_after_they_were_checked_train_as_they_were(
+    tiny_backbone: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In place, as a tool does that was pointed there: before they are read, and under a stage that
+    trains."""
+    data = make_slices(1, 3)
+    store = _store(tmp_path, data)
+    plain = TinySystem(tiny_backbone, 1, 3, 1)
+    plain.train(data)
+    TinySystem(tiny_backbone, 1, 3, 1, activations=Activations(store)).train(data)
+    real, spoilt = ActivationStore.copy, list[Path]()
+
+    def copied(self: ActivationStore, slice_digest: str, key: str, into: IO[bytes]) -> bool:
+        found = real(self, slice_digest, key, into)
+        path = self._path(slice_digest, key)
+        if found:
+            spoilt.append(path)
+            with path.open("r+b") as file:
+                file.seek(-64, os.SEEK_END)
+                file.write(b"\x3f" * 64)
+        return found
+
+    monkeypatch.setattr(ActivationStore, "copy", copied)
+    again = TinySystem(tiny_backbone, 1, 3, 1, activations=Activations(store))
+    again.train(data)
+    assert spoilt and again.artifacts == plain.artifacts
+
+
+def test_states_that_are_written_over_before_they_are_sealed_are_not_used(
+    tiny_backbone: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data = make_slices(1, 3)
+    store = _store(tmp_path, data)
+    plain = TinySystem(tiny_backbone, 1, 3, 1)
+    plain.train(data)
+    real = activations._save
+
+    def saved(states: activations.RowStates, path: Path) -> None:
+        real(states, path)
+        with path.open("r+b") as file:
+            file.seek(-64, os.SEEK_END)
+            file.write(b"\x3f" * 64)
+
+    monkeypatch.setattr(activations, "_save", saved)
+    TinySystem(tiny_backbone, 1, 3, 1, activations=Activations(store)).train(data)
+    monkeypatch.setattr(activations, "_save", real)
+    assert not list(store.root.glob("*/*.safetensors"))
+    again = TinySystem(tiny_backbone, 1, 3, 1, activations=Activations(store))
+    again.train(data)
+    assert again.artifacts == plain.artifacts
 
 
 def test_hazard_13_kept_states_of_a_slice_say_nothing_of_any_other_slice(

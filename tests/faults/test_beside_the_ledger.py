@@ -15,11 +15,12 @@ import pytest
 from flows.adapters.database import Database, SqlLedger, seal_of
 from flows.metrics import text_of
 from flows.use_cases import evidence_together, taking
-from flows.use_cases.erasing import why_erase_now
+from flows.use_cases.erasing import erase_pending, why_erase_now
 from flows.use_cases.evidence import write_bundle, write_ledger
 from flows.use_cases.reporting import report_of, write_report
-from flows.use_cases.requests import extend, list_requests, reject, withdraw
+from flows.use_cases.requests import extend, hold, list_requests, reject, withdraw
 from flows.use_cases.status import status_of
+from flows.use_cases.steps import AS_THEY_STAND
 from flows.use_cases.taking import ask, take_requests
 from flows.use_cases.verifying import verify_path, verify_paths
 from flows.workspace.creating import create_workspace
@@ -961,6 +962,39 @@ def test_a_decision_by_a_clock_that_is_behind_a_little_is_in_the_report_after(
     clock.at = until + timedelta(days=31)
     (entry,) = report_of(_with(place, clock), until, clock.at).requests
     assert entry.id == asked.request_id and entry.outcome == "withdrawal"
+
+
+@pytest.mark.parametrize("waits", ["held", "not approved"])
+def test_a_deadline_does_not_slide_until_somebody_asks_for_something(
+    place: Workspace, waits: str
+) -> None:
+    """What no erase run may carry out, received by a clock that was ahead, is received once: as
+    the first run after finds the clock put right. Until then no report is signed."""
+    clock = _Clock()
+    today = clock.at
+    clock.at = today + timedelta(days=700)
+    if waits == "held":
+        hold(_with(place, clock), "person 1", "17(3)(e)", "a claim is pending", "legal")
+    else:
+        settings = (place.root / "s3t.toml").read_text()
+        (place.root / "s3t.toml").write_text(
+            settings.replace("needs_approval = false", "needs_approval = true")
+        )
+    take_requests(_with(place, clock), ["person 1"])
+    clock.at = today
+    with pytest.raises(NotNow, match="the clock was put back"):
+        write_report(_with(place, clock), None, place.reports_dir / "0")
+    assert "the clock was put back" in why_erase_now(_with(place, clock))
+    erase_pending(_with(place, clock), 0, AS_THEY_STAND, lambda *_: {})
+    assert why_erase_now(_with(place, clock)) == ""
+    told = set()
+    for days in (0, 10, 40):
+        clock.at = today + timedelta(days=days)
+        write_report(_with(place, clock), None, place.reports_dir / str(days))
+        (entry,) = report_of(_with(place, clock), None, clock.at).requests
+        (listed,) = list_requests(_with(place, clock))
+        told |= {(entry.received, entry.due), (listed["received"], listed["due"])}
+    assert len(told) == 1
 
 
 def test_what_is_signed_after_a_clock_was_put_right_has_the_times_that_hold(

@@ -2,6 +2,7 @@
 
 import json
 import os
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -12,8 +13,10 @@ from typing import Any
 import pytest
 
 from flows.adapters.datasets.stored import is_parquet
+from flows.adapters.loading import folder_in_use, place_of_user
 from flows.adapters.needle_files import NeedleFiles
 from flows.adapters.workspace_residue import LEDGER_ON_SERVER, WorkspaceResidue
+from flows.use_cases.checking_sources import check_sources
 from flows.workspace.creating import create_workspace
 from flows.workspace.sweeping import sweep
 from s3t_core.config import Config
@@ -44,6 +47,51 @@ def test_spools_copies_and_temporary_files_are_swept(tmp_path: Path) -> None:
     sweep(place, HELD)
     assert not any(p.exists() for p in left)
     assert place.store.get(kept) == b"weights"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["a repository", "a second worktree"])
+def test_what_a_killed_git_left_is_swept_wherever_it_writes(tmp_path: Path, kind: str) -> None:
+    place = create_workspace(tmp_path / "w", Config(), b"\x01" * 32)
+    objects = place.root / ".git" / "objects"
+    if kind == "a second worktree":
+        remove_tree(place.root / ".git")
+        home = tmp_path / "main" / ".git" / "worktrees" / "w"
+        home.mkdir(parents=True)
+        (home / "commondir").write_text("../..\n")
+        (place.root / ".git").write_text(f"gitdir: {home}\n")
+        objects = tmp_path / "main" / ".git" / "objects"
+    half = objects / "ab" / "tmp_obj_AbCdEf"
+    half.parent.mkdir(parents=True, exist_ok=True)
+    half.write_bytes(b"x\x01")
+    sweep(place, HELD)
+    assert not half.exists() and half.parent.exists()
+
+
+@pytest.mark.slow
+def test_a_source_that_a_killed_check_brought_is_swept_by_the_next_command(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Outside of any workspace: what it had brought lies in a place of this user's."""
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "t"))
+    (tmp_path / "t").mkdir()
+    left = place_of_user() / "tmpabc" / "source-0" / "people.csv"
+    left.parent.mkdir(parents=True)
+    left.write_text(TEXT)
+    place = create_workspace(tmp_path / "w", Config(), b"\x01" * 32)
+    with folder_in_use(place_of_user()) as lives:
+        sweep(place, HELD)
+        assert not left.exists() and lives.exists()
+        check_sources(None, [str(_people(tmp_path))], False, False)
+        assert lives.exists()
+    place_of_user().chmod(0o755)
+    with pytest.raises(StorageError, match="this user's alone"):
+        place_of_user()
+
+
+def _people(folder: Path) -> Path:
+    (folder / "people.csv").write_text("subject,text,label\na,hello,x\n")
+    return folder / "people.csv"
 
 
 def test_needles_of_plans_and_requests_that_never_came_to_be_are_removed(tmp_path: Path) -> None:

@@ -328,6 +328,34 @@ def test_outside_a_workspace_every_command_says_what_to_do(
     assert said in done.stderr and "Traceback" not in done.stderr
 
 
+def test_the_id_of_a_record_comes_by_the_standard_input_and_so_do_hashes(tmp_path: Path) -> None:
+    _run("init", "w", cwd=tmp_path)
+    here, record = tmp_path / "w", ("--record", "-")
+    settings = (here / "s3t.toml").read_text()
+    (here / "s3t.toml").write_text(settings.replace('record = ""', 'record = "id"'))
+    asked = _json("request", "--stdin", *record, cwd=here, given="person 1\n-r7\n")["requests"]
+    assert [r["state"] for r in asked] == ["pending"]
+    for command, text in (
+        (("request", "person 1", *record), "-r7\n"),
+        (("request", "person 1", "--record=-r7"), ""),
+    ):
+        again = _json(*command, cwd=here, given=text)
+        assert again["open_before"] == [asked[0]["id"]]
+    same = _json("request", "--stdin", *record, cwd=here, given="r9\nr9\n")["requests"]
+    assert len(same) == 1 and same[0]["id"] != asked[0]["id"]
+    by_hash = "sha256:" + "ab" * 32
+    assert len(_json("request", "--hashed", "-", cwd=here, given=f"{by_hash}\n")["requests"]) == 1
+    lifted = ("lift", "--stdin", *record, "--by", "clerk")
+    assert "suppression list" in _json(*lifted, cwd=here, given="a\nb\n", code=2)["message"]
+    for wrong, text in (
+        (("request", "--stdin", *record), "a\n"),
+        (("request", "--stdin", *record), "a\nb\nc\n"),
+        (("request", "a", *record), "a\nb\n"),
+        (("request", "--file", "-", *record), "a\nb\n"),
+    ):
+        assert _run(*wrong, cwd=here, given=text, code=2).stderr.startswith("s3t: expected")
+
+
 @pytest.mark.long
 def test_ids_come_by_the_standard_input_and_may_begin_with_a_hyphen(tmp_path: Path) -> None:
     _run("init", "w", cwd=tmp_path)

@@ -1155,4 +1155,25 @@ MUTANTS: tuple[Mutant, ...] = (
         puts="",
         fails="tests/faults/test_beside_the_ledger.py::times_that_hold",
     ),
+    Mutant(
+        name="clock: deadlines slide until somebody asks for something",
+        where="flows/use_cases/erasing.py::erase_pending",
+        takes="workspace.ledger.put_clock_right(workspace.now())",
+        puts="",
+        fails="tests/faults/test_beside_the_ledger.py::does_not_slide",
+    ),
+    Mutant(
+        name="clock: a report is signed by a correction that is not on record",
+        where="flows/use_cases/reporting.py::write_report",
+        takes="_refuse_unsaid_clock(entries, rfc3339(now))",
+        puts="",
+        fails="tests/faults/test_beside_the_ledger.py::does_not_slide",
+    ),
+    Mutant(
+        name="clock: that it was put back is no reason for a run",
+        where="s3t_core/erasure/urgency.py::why_at_once",
+        takes="'the clock was put back' if every and correction_of(state, rfc3339(now)) else ''",
+        puts="''",
+        fails="tests/faults/test_beside_the_ledger.py::does_not_slide",
+    ),
 )

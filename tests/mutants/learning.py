@@ -529,8 +529,8 @@ MUTANTS: tuple[Mutant, ...] = (
     ),
     Mutant(
         name="13: activations are not checked",
-        where="s3t_core/learning/activation_store.py::ActivationStore.find",
-        takes="not hmac.compare_digest(self._seal(key, path), kept)",
+        where="s3t_core/learning/activation_store.py::ActivationStore.copy",
+        takes="not hmac.compare_digest(self._seal(key, digest), kept)",
         puts="False",
         fails="tests/exactness/test_activations.py::damaged",
     ),
@@ -876,5 +876,19 @@ MUTANTS: tuple[Mutant, ...] = (
         takes="check_backbone(find_backbone(job.recipe.model, with_weights=False), *digests)",
         puts="pass",
         fails="tests/exactness/test_held.py::looked_at_again",
+    ),
+    Mutant(
+        name="13: kept states are used from where they lie",
+        where="s3t_core/learning/activations.py::Activations._kept",
+        takes="safe_open(place, framework='pt')",
+        puts="safe_open(self.store._path(slice_digest, key), framework='pt')",
+        fails="tests/exactness/test_activations.py::after_they_were_checked",
+    ),
+    Mutant(
+        name="13: kept states are sealed as they lie",
+        where="s3t_core/learning/activation_store.py::ActivationStore.put",
+        takes="not is_right(place)",
+        puts="False",
+        fails="tests/exactness/test_activations.py::before_they_are_sealed",
     ),
 )

@@ -921,4 +921,18 @@ MUTANTS: tuple[Mutant, ...] = (
         puts="False",
         fails="tests/flows/test_nothing_left.py::came_to_say_since",
     ),
+    Mutant(
+        name="swept: what git left in a second worktree's repository",
+        where="flows/workspace/sweeping.py::_objects_of_git",
+        takes="(*(home / 'objects' for home in homes), *shared)",
+        puts="(git / 'objects',)",
+        fails="tests/faults/test_leftovers.py::wherever_it_writes",
+    ),
+    Mutant(
+        name="swept: what a check outside of a workspace brought",
+        where="flows/workspace/sweeping.py::sweep",
+        takes="sweep_unused(place_of_user())",
+        puts="",
+        fails="tests/faults/test_leftovers.py::killed_check_brought",
+    ),
 )

@@ -105,7 +105,7 @@ MUTANTS: tuple[Mutant, ...] = (
     Mutant(
         name="clock: what is due is told by the wrong one",
         where="s3t_core/erasure/urgency.py::why_at_once",
-        takes="(as_recorded(p, state) for p in pending)",
+        takes="(as_recorded(p, state) for p in every)",
         puts="pending",
         fails="tests/faults/test_beside_the_ledger.py::times_that_hold",
     ),
