@@ -77,7 +77,13 @@ class Held:
         with_weights: bool,
     ) -> None:
         """Raises StorageError where there is no room for copies, OSError where a file is gone."""
-        made = tempfile.mkdtemp(prefix="s3t-backbone-")
+        try:
+            made = tempfile.mkdtemp(prefix="s3t-backbone-")
+        except OSError as error:
+            raise StorageError(
+                "expected a temporary directory that can be written to, got "
+                f"{error.strerror or type(error).__name__}; set TMPDIR to one"
+            ) from None
         self.path = Path(made)
         self._memory: list[int] = []
         self.close = weakref.finalize(self, _let_go, self.path, self._memory)
@@ -92,7 +98,7 @@ class Held:
         for file in settings_of(model):
             copy = self.path / file.relative_to(model)
             copy.parent.mkdir(exist_ok=True)
-            shutil.copyfile(file, copy)
+            _copied(file, copy)
         for file in weights if with_weights else ():
             self._copy(file)
         for other in model.iterdir():
@@ -105,16 +111,7 @@ class Held:
         if memory is not None:
             self._memory.append(memory)
             copy.symlink_to(f"/proc/self/fd/{memory}")
-        try:
-            shutil.copyfile(file, copy)
-        except OSError as error:
-            if error.errno not in _NO_ROOM:
-                raise
-            raise StorageError(
-                f"expected room for a copy of {file.stat().st_size / 2**20:,.0f} MiB of weights in "
-                "memory, or in the temporary directory, got none; give it more (TMPDIR), or set "
-                "[runner] max_memory"
-            ) from None
+        _copied(file, copy)
 
 
 _NO_ROOM = frozenset(
@@ -125,6 +122,19 @@ _NO_ROOM = frozenset(
         errno.ENOMEM,
     }
 )
+
+
+def _copied(file: Path, copy: Path) -> None:
+    try:
+        shutil.copyfile(file, copy)
+    except OSError as error:
+        if error.errno not in _NO_ROOM:
+            raise
+        raise StorageError(
+            f"expected room for a copy of {file.name} ({file.stat().st_size / 2**20:,.0f} MiB) in "
+            "memory, or in the temporary directory, got none; give it more (TMPDIR), or set "
+            "[runner] max_memory"
+        ) from None
 
 
 def _nameless(name: str) -> int | None:

@@ -108,15 +108,25 @@ def test_a_model_of_which_a_file_goes_while_it_is_read_is_told(
     assert set(Path(tempfile.gettempdir()).glob("s3t-backbone-*")) <= before
 
 
+def test_without_a_temporary_directory_the_model_is_not_blamed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    backbone = build_backbone(tmp_path / "backbone", layers=2)
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "gone"))
+    with pytest.raises(StorageError, match="set TMPDIR"):
+        find_backbone(str(backbone))
+
+
+@pytest.mark.parametrize("ending", [".safetensors", ".json"])
 @pytest.mark.parametrize("memory", [True, False], ids=["in memory", "in the temporary directory"])
-def test_without_room_for_its_weights_a_backbone_is_refused_in_words(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, memory: bool
+def test_without_room_for_a_backbone_it_is_refused_in_words(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, memory: bool, ending: str
 ) -> None:
     backbone = build_backbone(tmp_path / "backbone", layers=2)
     real = shutil.copyfile
 
     def copied(source: Path, copy: Path) -> object:
-        if source.suffix == ".safetensors":
+        if source.suffix == ending:
             raise OSError(errno.ENOSPC, "No space left on device")
         return real(source, copy)
 
