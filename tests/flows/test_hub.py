@@ -101,7 +101,8 @@ def test_what_names_no_commit_that_is_there_is_not_loaded(
     name: str, hub: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(hub / "hub"))
-    assert find_backbone(f"org/tiny@{COMMIT}").path.name == COMMIT
+    there = hub / "hub" / "models--org--tiny" / "snapshots" / COMMIT
+    assert find_backbone(f"org/tiny@{COMMIT}").digest == find_backbone(str(there)).digest
     with pytest.raises(UsageError):
         find_backbone(name)
 
