@@ -26,9 +26,8 @@ _PAUSE_SECONDS = 0.2
 
 def place_of_user() -> Path:
     """A directory in the temporary one where this user's commands work that have no workspace, its
-    owner's alone; each command that does, and whatever sweeps a workspace, sweeps it. Raises
-    StorageError where somebody else's lies in its place."""
-    place = Path(tempfile.gettempdir(), f"s3t-{os.getuid()}")
+    owner's alone (`sweep_of_user`). Raises StorageError where somebody else's lies in its place."""
+    place = _of_user()
     with contextlib.suppress(FileExistsError):
         place.mkdir(mode=0o700)
     known = place.lstat()
@@ -38,6 +37,20 @@ def place_of_user() -> Path:
             "another's or one that is open; set TMPDIR to a directory of yours"
         )
     return place
+
+
+def sweep_of_user() -> None:
+    """Remove what killed commands of this user left there. What somebody else put in its place has
+    nothing of ours in it, and stops nobody. Raises StorageError."""
+    place = _of_user()
+    with contextlib.suppress(FileNotFoundError):
+        known = place.lstat()
+        if known.st_uid == os.getuid() and stat.S_ISDIR(known.st_mode):
+            sweep_unused(place)
+
+
+def _of_user() -> Path:
+    return Path(tempfile.gettempdir(), f"s3t-{os.getuid()}")
 
 
 @contextlib.contextmanager

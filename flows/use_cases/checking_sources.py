@@ -5,7 +5,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any, Protocol
 
-from flows.adapters.loading import folder_in_use, place_of_user, sweep_unused
+from flows.adapters.loading import folder_in_use, place_of_user, sweep_of_user
 from flows.adapters.sources.remote import brought, is_remote
 from flows.use_cases.checking import Standable, Standing, check
 from flows.workspace.parts import HasConfig, HasFolders
@@ -42,6 +42,6 @@ def _scratch(workspace: Checked | None, sources: Sequence[str]) -> Iterator[Path
             scratch = workspace.state_dir / "loading"
             scratch.mkdir(exist_ok=True)
         else:
+            sweep_of_user()
             scratch = place_of_user()
-            sweep_unused(scratch)
         yield made.enter_context(folder_in_use(scratch))

@@ -14,6 +14,7 @@ from s3t_core.erasure.ledger import correction_of, fold, head_of, leaf_of
 from s3t_core.erasure.merkle import leaf_hash
 from s3t_core.erasure.report import build_report
 from s3t_core.erasure.report_document import REPORT_TYPE, Report, parse_report
+from s3t_core.erasure.state import State
 from s3t_core.erasure.vocabulary import Event
 from s3t_core.errors import NotNow, S3TError, StorageError, UsageError
 from s3t_core.files import SHARED_MODE, read_regular, write_atomically
@@ -51,12 +52,13 @@ def write_report(
         raise UsageError(f"expected --since in the past, got {rfc3339(since)}")
     check_whole(workspace)
     entries = workspace.ledger.events()
-    _refuse_unsaid_clock(entries, rfc3339(now))
+    state = fold(entries)
+    _refuse_unsaid_clock(state, rfc3339(now))
     ended = where_ended(goes_on, leaf_hash(leaf_of(entries[0])).hex()) if goes_on else None
     report = report_of(workspace, since, now, entries, ended)
     document = document_of(report, pictures(report))
     head = head_of([leaf_hash(leaf_of(event)) for event in entries])
-    statement = make_statement(report, certificate_subject(fold(entries), head), REPORT_TYPE)
+    statement = make_statement(report, certificate_subject(state, head), REPORT_TYPE)
     files = {
         "html": ("report.html", write_html(document)),
         "pdf": ("report.pdf", write_pdf(document)),
@@ -79,10 +81,10 @@ def write_report(
     }
 
 
-def _refuse_unsaid_clock(entries: list[Event], now: str) -> None:
+def _refuse_unsaid_clock(state: State, now: str) -> None:
     """Refuse to sign what hangs on a correction of the clock that is not on record: the next report
     of the same ledger would tell other times. Raises NotNow."""
-    if correction_of(fold(entries), now):
+    if correction_of(state, now):
         raise NotNow(
             "expected the ledger to tell of no time to come, got one: the clock was put back, and "
             "no entry says so yet, or this machine's is behind. Set it, where it is; else run "

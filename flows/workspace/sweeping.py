@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from flows.adapters.loading import place_of_user, sweep_unused
+from flows.adapters.loading import sweep_of_user, sweep_unused
 from flows.adapters.permissions import close_files_to_others, close_to_others
 from flows.workspace.change import Change
 from flows.workspace.parts import Sweepable
@@ -29,7 +29,7 @@ def sweep(workspace: Sweepable, held: Change) -> None:
     remove_tree(workspace.next_dir)
     remove_tree(workspace.placing_dir)
     sweep_unused(workspace.state_dir / "loading")
-    sweep_unused(place_of_user())
+    sweep_of_user()
     for folder in (
         workspace.root / "data",
         *workspace.datasets.repository.caches,

@@ -84,9 +84,16 @@ def test_a_source_that_a_killed_check_brought_is_swept_by_the_next_command(
         assert not left.exists() and lives.exists()
         check_sources(None, [str(_people(tmp_path))], False, False)
         assert lives.exists()
-    place_of_user().chmod(0o755)
+    elsewhere = place_of_user()
+    elsewhere.rmdir()
+    theirs = tmp_path / "theirs"
+    theirs.mkdir()
+    (theirs / "kept").write_text("of somebody else")
+    elsewhere.symlink_to(theirs)  # whoever may write to the temporary directory can put it there
     with pytest.raises(StorageError, match="this user's alone"):
         place_of_user()
+    sweep(place, HELD)
+    assert (theirs / "kept").exists(), "it stops nobody, and is followed by nobody"
 
 
 def _people(folder: Path) -> Path:

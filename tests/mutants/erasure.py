@@ -1165,7 +1165,7 @@ MUTANTS: tuple[Mutant, ...] = (
     Mutant(
         name="clock: a report is signed by a correction that is not on record",
         where="flows/use_cases/reporting.py::write_report",
-        takes="_refuse_unsaid_clock(entries, rfc3339(now))",
+        takes="_refuse_unsaid_clock(state, rfc3339(now))",
         puts="",
         fails="tests/faults/test_beside_the_ledger.py::does_not_slide",
     ),

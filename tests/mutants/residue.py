@@ -931,7 +931,7 @@ MUTANTS: tuple[Mutant, ...] = (
     Mutant(
         name="swept: what a check outside of a workspace brought",
         where="flows/workspace/sweeping.py::sweep",
-        takes="sweep_unused(place_of_user())",
+        takes="sweep_of_user()",
         puts="",
         fails="tests/faults/test_leftovers.py::killed_check_brought",
     ),
