@@ -524,7 +524,7 @@ class _Searcher:
         """Whether the rows say whose they are, all of them."""
         subjects, joined = rows.digests("subject"), rows.joined()
         mine = not self._by_subject.keys().isdisjoint(subjects)
-        named = bool(subjects) and all(map(_DIGEST.fullmatch, subjects))
+        named = bool(subjects) and all(map(_DIGEST.fullmatch, set(subjects)))
         known = named and all(
             map(self._is_known, set(subjects))
         )  # else it may be anything, however it is written

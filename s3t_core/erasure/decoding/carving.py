@@ -28,6 +28,7 @@ from contextlib import closing, suppress
 from dataclasses import dataclass
 from typing import IO, Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
@@ -48,12 +49,16 @@ _SURE_BYTES = 6
 _NUMBER = re.compile(rb"(?=\0)")
 _POLICIES = 4
 _FIRST = bytes([0, 0, 0, 1])
-_ZLIB = tuple(
-    bytes([first, second])
-    for first in range(0x08, 0x80, 0x10)
-    for second in range(256)
-    if (first * 256 + second) % 31 == 0 and not second & 0x20
-)
+_ZLIB = np.zeros(2**16, np.bool_)
+"""Which two bytes (the first one times 256) may begin zlib."""
+_ZLIB[
+    [
+        first * 256 + second
+        for first in range(0x08, 0x80, 0x10)
+        for second in range(256)
+        if (first * 256 + second) % 31 == 0 and not second & 0x20
+    ]
+] = True
 _LZMA = re.compile(rb"\0(?!\0{3})[\0-\xff]{2}[\0-\x10](?:\xff{8}|.{4}[\0-\x3f]\0{3})", re.DOTALL)
 """But for its first byte."""
 _MARKS = (
@@ -181,11 +186,11 @@ class Pages:
         """Where the cell that goes on at `begin` of a page may lie: (page, begin, end), one after
         the other. Its first page has `most` bytes of it at most."""
         page = self[index]
+        end = min(len(page) - 3, begin + most + 1)
         places = [(begin, len(page), int.from_bytes(page[:4], "big"))]
         places += [
             (begin, at, int.from_bytes(page[at : at + 4], "big"))
-            for at in (found.start() for found in _NUMBER.finditer(page, begin + 1, len(page) - 3))
-            if at <= begin + most
+            for at in (found.start() for found in _NUMBER.finditer(page, begin + 1, end))
         ]
         for first, last, number in places:
             if number not in self._by_number:
@@ -346,11 +351,9 @@ def _sure(page: bytes) -> Iterator[tuple[int, str]]:
 
 def _unsure(page: bytes) -> Iterator[tuple[int, str]]:
     """Where something may begin of which hardly a byte is fixed."""
-    for pair in _ZLIB:
-        at = page.find(pair)
-        while at >= 0:
-            yield at, "zlib"
-            at = page.find(pair, at + 1)
+    values = np.frombuffer(page, np.uint8).astype(np.uint16)
+    pairs = values[:-1] * 256 + values[1:]
+    yield from ((at, "zlib") for at in np.flatnonzero(_ZLIB[pairs]).tolist())
     yield from ((match.start() - 1, "lzma") for match in _LZMA.finditer(page, 1))
 
 

@@ -74,7 +74,8 @@ class Kind:
 def kind_of(head: bytes) -> Kind | None:
     """The kind of a file that begins with `head` (HEAD_BYTES of it, or all), None for one that is
     searched as it is."""
-    return next((kind for kind in _KINDS if kind.matches(head)), None)
+    kinds = _BY_FIRST.get(head[:1], ())
+    return next((kind for kind in kinds if kind.matches(head)), None)
 
 
 def kind_by_end(file: IO[bytes]) -> Kind | None:
@@ -158,8 +159,15 @@ def _sealed(name: str) -> Decoder:
     return decode
 
 
-def _begins(*magics: bytes) -> Callable[[bytes], bool]:
-    return lambda head: head.startswith(magics)
+class _Begins:
+    """Whether a file begins with one of some bytes."""
+
+    def __init__(self, *magics: bytes) -> None:
+        self._magics = magics
+        self.firsts = frozenset(magic[0] for magic in magics)
+
+    def __call__(self, head: bytes) -> bool:
+        return head.startswith(self._magics)
 
 
 def _is_orc(head: bytes) -> bool:
@@ -190,11 +198,11 @@ def _is_tar(head: bytes) -> bool:
 
 
 _KINDS = (
-    Kind("Parquet", _begins(b"PAR1"), decode_parquet),
+    Kind("Parquet", _Begins(b"PAR1"), decode_parquet),
     Kind("gzip", is_gzip, decode_gzip),
     Kind(
         "zip",
-        _begins(
+        _Begins(
             b"PK\x03\x04",
             b"PK\x05\x06",
             b"PK\x07\x08",
@@ -204,12 +212,12 @@ _KINDS = (
     ),
     Kind(
         "zstd",
-        _begins(b"\x28\xb5\x2f\xfd"),
+        _Begins(b"\x28\xb5\x2f\xfd"),
         decode_by_arrow("zstd"),
     ),
     Kind(
         "lz4",
-        _begins(b"\x04\x22\x4d\x18"),
+        _Begins(b"\x04\x22\x4d\x18"),
         decode_by_arrow("lz4"),
     ),
     Kind(
@@ -218,24 +226,24 @@ _KINDS = (
         decode_after_skippable,
     ),
     Kind("bzip2", is_bzip2, decode_bzip2),
-    Kind("xz", _begins(b"\xfd7zXZ\0"), decode_xz),
+    Kind("xz", _Begins(b"\xfd7zXZ\0"), decode_xz),
     Kind(
         "SQLite",
-        _begins(SQLITE_MAGIC),
+        _Begins(SQLITE_MAGIC),
         decode_sqlite,
         packed=False,
         beside=True,
     ),
     Kind(
         "SQLite log",
-        _begins(*LOG_MAGIC, JOURNAL_MAGIC),
+        _Begins(*LOG_MAGIC, JOURNAL_MAGIC),
         decode_beside_sqlite,
         packed=False,
         beside=True,
     ),
     Kind(
         "Arrow file",
-        _begins(b"ARROW1\0\0"),
+        _Begins(b"ARROW1\0\0"),
         decode_arrow_file,
         packed=False,
     ),
@@ -248,42 +256,42 @@ _KINDS = (
     Kind("tar", _is_tar, decode_tar, packed=False),
     Kind(
         "git pack",
-        _begins(b"PACK\0\0\0\x02", b"PACK\0\0\0\x03"),
+        _Begins(b"PACK\0\0\0\x02", b"PACK\0\0\0\x03"),
         decode_git_pack,
         theirs=True,
     ),
     Kind(
         "git reftable",
-        _begins(b"REFT\1", b"REFT\2"),
+        _Begins(b"REFT\1", b"REFT\2"),
         _sealed("git reftable"),
     ),
     Kind(
         "git bundle",
-        _begins(b"# v2 git bundle\n", b"# v3 git bundle\n"),
+        _Begins(b"# v2 git bundle\n", b"# v3 git bundle\n"),
         _sealed("git bundle"),
     ),
     Kind(
         "encrypted Parquet",
-        _begins(b"PARE"),
+        _Begins(b"PARE"),
         _sealed("encrypted Parquet"),
     ),
     Kind(
         "Feather 1",
-        _begins(b"FEA1"),
+        _Begins(b"FEA1"),
         _sealed("Feather 1"),
     ),
     Kind(
         "7z",
-        _begins(b"7z\xbc\xaf\x27\x1c"),
+        _Begins(b"7z\xbc\xaf\x27\x1c"),
         _sealed("7z"),
     ),
-    Kind("rar", _begins(b"Rar!\x1a\x07"), _sealed("rar")),
+    Kind("rar", _Begins(b"Rar!\x1a\x07"), _sealed("rar")),
     Kind(
         "HDF5",
-        _begins(b"\x89HDF\r\n\x1a\n"),
+        _Begins(b"\x89HDF\r\n\x1a\n"),
         _sealed("HDF5"),
     ),
-    Kind("Avro", _begins(b"Obj\x01"), _sealed("Avro")),
+    Kind("Avro", _Begins(b"Obj\x01"), _sealed("Avro")),
     Kind("ORC", _is_orc, _sealed("ORC")),
     Kind(
         "safetensors",
@@ -293,13 +301,13 @@ _KINDS = (
     ),
     Kind(
         "UTF-32",
-        _begins(b"\xff\xfe\0\0", b"\0\0\xfe\xff"),
+        _Begins(b"\xff\xfe\0\0", b"\0\0\xfe\xff"),
         decode_as("utf-32"),
         packed=False,
         sure=False,
     ),
     Kind(
-        "UTF-16", _begins(b"\xff\xfe", b"\xfe\xff"), decode_as("utf-16"), packed=False, sure=False
+        "UTF-16", _Begins(b"\xff\xfe", b"\xfe\xff"), decode_as("utf-16"), packed=False, sure=False
     ),
     Kind(
         "lzma",
@@ -316,6 +324,15 @@ _KINDS = (
         sure=False,
     ),
 )
+_BY_FIRST = {
+    bytes([first]): tuple(
+        kind
+        for kind in _KINDS
+        if not isinstance(kind.matches, _Begins) or first in kind.matches.firsts
+    )
+    for first in range(256)
+}
+"""Those that a file may be by its first byte: cells are asked by the hundred thousand."""
 _ZIP_BEHIND = Kind(
     "zip behind other bytes",
     lambda _: False,
