@@ -666,7 +666,7 @@ MUTANTS: tuple[Mutant, ...] = (
     Mutant(
         name="residue: a batch without rows says whose it is",
         where="s3t_core/erasure/residue.py::_Searcher._rows",
-        takes="bool(subjects) and all(map(_DIGEST.fullmatch, subjects))",
+        takes="bool(subjects) and all(map(_DIGEST.fullmatch, set(subjects)))",
         puts="all(map(_DIGEST.fullmatch, subjects))",
         fails="tests/unit/erasure/test_residue.py::empty_batch",
     ),
