@@ -52,6 +52,8 @@ _FREE = frozenset({"by", "reason", "detail", "approver", "problem", "called"})
 """Members whose values somebody typed in words of their own. Paths and settings are none: what they
 name is there whoever is erased, so an id in one cannot be searched for, and the certificate says
 so."""
+TYPED_SETTINGS = frozenset({"query", "name"})
+"""Settings in words of an operator's own, by which rows are chosen, or the system is called."""
 _PART = 2**20
 _DATABASES = ("s3t.db", "mlflow.db", "prefect/prefect.db")
 
@@ -88,10 +90,14 @@ class Baseline:
         yield from _joined(self.registry.recorded_files(there))
 
     def _settings(self, erased: NeedleSet) -> Iterator[bytes]:
-        """The settings, without lines that quote the id of somebody who is being erased: some of
-        them are free text."""
+        """The settings, a line each, without those that quote the id of somebody who is being
+        erased; of what somebody types in words of their own, without those that quote a text as
+        well. A text that is a label, or the name of a model, is in them whoever is erased."""
         ids = NeedleSet(erased.ids, (), 0)
-        return (line for line in self.settings.splitlines() if not ids.spelt_in(line))
+        for line in self.settings.splitlines():
+            name = line.partition(b"=")[0].strip().decode(errors="replace")
+            if not (erased if name in TYPED_SETTINGS else ids).spelt_in(line):
+                yield line
 
     def _signed(self, erased: NeedleSet) -> Iterator[bytes]:
         """Envelopes and what is signed in them: closing documents as the ledger recorded them, and

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 import yaml
 
 from flows.adapters.git import run_git
+from flows.adapters.permissions import as_owner_only, close_to_others
 from flows.adapters.s3 import S3Blobs, endpoint, is_bucket
 from s3t_core.config.places import is_plain_bucket
 from s3t_core.errors import StorageError
@@ -381,6 +382,7 @@ def init_repositories(root: Path, remote: str) -> None:
     """Make `root` a git and a DVC repository with its remote, analytics off. Leaves existing ones
     as they are."""
     if not (root / ".git").exists():
+        as_owner_only(root / ".git")
         _git(root, "init", "-q", "--template=", "-b", "main")
     if not (root / ".dvc" / "config").exists():
         from dvc.repo import Repo
@@ -388,6 +390,7 @@ def init_repositories(root: Path, remote: str) -> None:
         close_site()
         with quiet():
             Repo.init(str(root)).close()
+        close_to_others(root / ".dvc")
         write_remote(root, remote)
 
 

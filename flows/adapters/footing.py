@@ -12,6 +12,8 @@ changed.
    directories in it (workspace.stores), without which it counts as away. Below it there is neither.
 4. A pipe, a device or a socket is refused where a file is opened by its name: it would be waited
    for.
+5. So is what others may change of that which has git run programs, or DVC send data
+   (adapters.permissions).
 
 Only names and kinds are read, which costs one look at each directory. A second name of a file (a
 hard link) is none of this: it is a copy (docs/threat-model.md).
@@ -24,6 +26,7 @@ import stat
 from collections.abc import Callable, Collection, Iterable, Iterator
 from pathlib import Path
 
+from flows.adapters.permissions import refuse_open_to_others
 from s3t_core.errors import GuaranteeError
 
 _KEPT = ("quarantine", "needles", "activations", "stages", "mlartifacts", "dvc-site", "remote")
@@ -71,6 +74,7 @@ def check_footing(root: Path, stores: Iterable[Path] = (), of_dvc: Iterable[Path
     state, objects = root / ".s3t", root / ".git" / "objects"
     for place in (state, root / "data", root / ".dvc", root / ".git"):
         refuse_link(place, root)
+    refuse_open_to_others(root)
     for place in (state, root / "data", root / ".dvc", objects):
         for mount in _mounts_at(place):
             if not mount.is_relative_to(state / _KEYS) and not _is_opened(mount, root):

@@ -37,6 +37,7 @@ from s3t_core.learning.jobs import (
 from s3t_core.learning.required import hide_strangers
 
 T = TypeVar("T")
+_HASHES = "PYTHONHASHSEED"
 _STARTING = threading.Lock()
 """Of all runners of this process: they share its `__main__`."""
 
@@ -55,7 +56,7 @@ class ProcessRunner:
     def begin(self) -> None:
         """Begin the process that jobs are forked from, which imports for seconds, beside whatever
         comes before the first job. What is wrong with it, a job says."""
-        with contextlib.suppress(OSError):
+        with contextlib.suppress(OSError), _alike():
             forkserver.ensure_running()
 
     def describe(self, job: DescribeJob) -> Description:
@@ -105,7 +106,7 @@ class ProcessRunner:
             if self._stopped:
                 raise self._died(job, None)
             try:
-                with _without_main():
+                with _alike():
                     process.start()
             except (OSError, EOFError) as error:  # the fork server is gone, or never came to be
                 raise TrainingError(
@@ -146,16 +147,20 @@ def _child(sending: Connection, job: Job) -> None:
 
 
 @contextlib.contextmanager
-def _without_main() -> Iterator[None]:
+def _alike() -> Iterator[None]:
     """A process that is started meanwhile does not run this one's script again: what that imports
-    is no part of a job."""
+    is no part of a job. And it hashes texts as each such process does: no order of a set is drawn
+    anew."""
     with _STARTING:
-        main = sys.modules["__main__"]
+        main, seed = sys.modules["__main__"], os.environ.get(_HASHES)
         sys.modules["__main__"] = ModuleType("__main__")
+        os.environ[_HASHES] = "0"
         try:
             yield
         finally:
             sys.modules["__main__"] = main
+            del os.environ[_HASHES]
+            os.environ.update({} if seed is None else {_HASHES: seed})
 
 
 def _end_with_parent() -> None:

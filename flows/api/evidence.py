@@ -1,5 +1,6 @@
 """Evidence at the door: closing documents, the bundle, reports."""
 
+from pathlib import Path as FilePath
 from typing import Annotated
 
 from fastapi import APIRouter, Depends, Path, Response
@@ -10,7 +11,7 @@ from flows.api.problems import Refused
 from flows.api.requests import Desks, RequestId
 from flows.use_cases.evidence import bundle_of
 from flows.use_cases.history import closing_document
-from flows.use_cases.reporting import parse_since, write_report
+from flows.use_cases.reporting import parse_since, reports_in, write_report
 from flows.workspace.workspace import Workspace
 from s3t_core.files import read_regular
 
@@ -18,7 +19,9 @@ router = APIRouter(tags=["evidence"])
 
 READS = [Depends(whoever("decides", "erases", "audits", learns=True))]
 AUDITS = [Depends(whoever("audits", learns=True))]
-Day = Annotated[str, Path(pattern="^[0-9]{4}-[0-9]{2}-[0-9]{2}$", examples=["2026-12-01"])]
+Day = Annotated[
+    str, Path(pattern="^[0-9]{4}-[0-9]{2}-[0-9]{2}(-[0-9]{1,6})?$", examples=["2026-12-01"])
+]
 FileName = Annotated[str, Path(pattern="^report[.](html|pdf|json)$", examples=["report.json"])]
 _ENVELOPE = "application/vnd.dsse.envelope.v1+json"
 _TYPES = {"html": "text/html; charset=utf-8", "pdf": "application/pdf", "json": _ENVELOPE}
@@ -65,16 +68,14 @@ async def make_report(
     body: ReportAsked,
     desk: Desks,
 ) -> ReportFiles:
-    """Make today's compliance report, in place of an earlier one of today."""
+    """Make a compliance report, beside earlier ones of today."""
 
     def make(workspace: Workspace) -> str:
-        day = workspace.now()[:10]
         since = parse_since(body.since, workspace.clock.now())
-        write_report(workspace, since, workspace.reports_dir / day)
-        return day
+        return FilePath(str(write_report(workspace, since)["json"])).parent.name
 
-    day = await desk.reckon(make)
-    return next(r for r in await desk.read(_reports) if r["report"] == day)
+    name = await desk.reckon(make)
+    return next(r for r in await desk.read(_reports) if r["report"] == name)
 
 
 @router.get(
@@ -105,8 +106,7 @@ async def report(
 
 
 def _reports(workspace: Workspace) -> list[ReportFiles]:
-    folder = workspace.reports_dir
-    days = sorted((p for p in folder.glob("????-??-??") if p.is_dir()), reverse=True)
     return [
-        {"report": day.name, "files": sorted(p.name for p in day.glob("report.*"))} for day in days
+        {"report": each.name, "files": sorted(p.name for p in each.glob("report.*"))}
+        for each in reports_in(workspace.reports_dir)
     ]

@@ -28,7 +28,7 @@ from flows.api.callers import learns_outcomes, may_know_who, whoever
 from flows.api.desk import Desk
 from flows.api.problems import Refused
 from flows.use_cases import requests as use_cases
-from flows.use_cases.documents import PersonFound, RequestDocument, RequestListed
+from flows.use_cases.documents import PersonFound, RequestDocument, RequestEntry, RequestListed
 from flows.use_cases.finding import people_found
 from flows.use_cases.history import request_document
 from flows.use_cases.taking import Asked, Taken
@@ -81,25 +81,40 @@ async def ask(
 ) -> Accepted:
     """Take deletion requests. They, and a signed checkpoint of them, are durable before this is
     answered: 201 where one is new, 200 where each stood before, 409 where the key stands for
-    requests of which each was withdrawn or rejected (of one among others, its state says it)."""
+    requests of which each was withdrawn or rejected, or carried out and lifted since (of one among
+    others, its state says it)."""
     asked = Asked(tuple(body.subjects), tuple(body.hashed), body.record, idempotency_key or "")
     taken, tells = await desk.take(asked), may_know_who(token)
-    if all(each["state"] in get_args(ClosingKind) for each in taken.entries):
+    if all(map(_is_spent, taken.entries)):
         raise Refused(
             409,
             "KeyIsSpent",
             "expected a key whose request is open, got one whose request was withdrawn or "
-            "rejected, so nothing of it is pending. Ask anew with another key",
+            "rejected, or carried out and lifted since, so nothing of it is pending. Ask anew with "
+            "another key",
         )
     if len(taken.before) == len(taken.requests):
         response.status_code = 200
-    shown = taken.entries if tells else [{**t, "state": _coarse(t["state"])} for t in taken.entries]
     return {
-        "requests": [*shown],
+        "requests": [*(taken.entries if tells else map(_for_whoever_asks, taken.entries))],
         "open_before": taken.open_before,
         "found": await desk.read(partial(_found, asked=asked, taken=taken), tells)
         if tells
         else None,
+    }
+
+
+def _is_spent(entry: RequestEntry) -> bool:
+    return entry["state"] in get_args(ClosingKind) or entry.get("lifted", False)
+
+
+def _for_whoever_asks(entry: RequestEntry) -> RequestEntry:
+    """Not whether an erasure found anything, nor what was decided since."""
+    return {
+        "id": entry["id"],
+        "received": entry["received"],
+        "due": entry["due"],
+        "state": _coarse(entry["state"]),
     }
 
 

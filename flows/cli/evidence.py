@@ -190,9 +190,7 @@ def audit(
         document["ledger"] = write_ledger(opened, Path(ledger))
     if since or out or not document:
         with working("Writing the report"):
-            document["report"] = write_report(
-                opened, begin, Path(out) if out else opened.reports_dir / opened.now()[:10]
-            )
+            document["report"] = write_report(opened, begin, Path(out) if out else None)
     from flows.use_cases.status import registry_problems
 
     document["registry"] = registry_problems(opened)

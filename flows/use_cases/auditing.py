@@ -15,15 +15,14 @@ class Audited(Replayed, Reported, Watched, Protocol):
 def report_and_replay(
     workspace: Audited, since: str, out: str, replay_stages: int
 ) -> dict[str, object]:
-    """Report about the time since `since` into `out` ("": `.s3t/reports/DAY`), after a replay of
-    some stages."""
+    """Report about the time since `since` into `out` ("": a new directory in `.s3t/reports`), after
+    a replay of some stages."""
     if replay_stages and workspace.ledger.state().champion is not None:
         replay(workspace, replay_stages)
-    folder = Path(out) if out else workspace.reports_dir / workspace.now()[:10]
     told = write_report(
         workspace,
         parse_since(since, workspace.clock.now()),
-        folder,
+        Path(out) if out else None,
         goes_on=None if out else workspace.reports_dir,
     )
     return {

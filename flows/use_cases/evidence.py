@@ -10,6 +10,7 @@ from flows.workspace.parts import HasSigning
 from flows.workspace.verified import Verifiable, check_whole
 from s3t_core.erasure.bundle import make_bundle
 from s3t_core.erasure.checkpoint import check_continues, export_ledger, read_checkpoint
+from s3t_core.erasure.ledger import fold
 from s3t_core.errors import CertificateError, NotThere, UsageError
 from s3t_core.files import SHARED_MODE, read_regular, write_atomically
 
@@ -29,7 +30,8 @@ def write_bundle(workspace: Shown, target: Path, earlier: list[Path]) -> dict[st
 
 
 def bundle_of(workspace: Shown, earlier: list[Path]) -> tuple[bytes, dict[str, object]]:
-    """The bytes of that file, and what is told of it.
+    """The bytes of that file, and what is told of it: what was closed by the entries that its
+    checkpoint signs, no less and no more.
 
     Raises LedgerError when the ledger does not continue an earlier checkpoint, CertificateError
     when a certificate is not as the ledger recorded it, NotThere when there is none.
@@ -39,16 +41,15 @@ def bundle_of(workspace: Shown, earlier: list[Path]) -> tuple[bytes, dict[str, o
     kept = [read_checkpoint(_read(path), *workspace.signing.public_keys()) for path in earlier]
     for checkpoint in kept:
         check_continues(checkpoint, leaves)
-    state = workspace.ledger.state()
-    if not state.certified and not state.closed:
+    newest, signed = workspace.signing.write_checkpoint()
+    events = workspace.ledger.events()[: newest.head.size]  # others may be closed meanwhile
+    closed = fold(events).documents
+    if not closed:
         raise NotThere(
             "expected at least one certificate, got none; `s3t request` and `s3t erase` make them"
         )
-    certificates = {
-        request: _certificate(workspace, request) for request in (*state.certified, *state.closed)
-    }
-    newest, signed = workspace.signing.write_checkpoint()
-    files = make_bundle(certificates, newest, signed, workspace.ledger.events(), kept)
+    certificates = {request: _certificate(workspace, request) for request in closed}
+    files = make_bundle(certificates, newest, signed, events, kept)
     return _zipped(files), {
         "certificates": len(certificates),
         "ledger": newest.head.__dict__,

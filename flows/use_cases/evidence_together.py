@@ -5,6 +5,7 @@ which ledger it is. Each is valid by itself; together they may still tell two st
 |---|---|
 | show two closing documents of one request | a contradiction |
 | are of one ledger, and of two roots at one size | a contradiction |
+| are a bundle, and what shows a document by which its ledger had closed a request by then, which the bundle lacks | a contradiction: a bundle has every one |
 | are of one ledger at two sizes, of which the later does not continue the earlier | a contradiction: whoever has the entries can tell, an exported ledger of the later size or a longer one |
 | the same, and nothing that was given can tell | undecided: name the exported ledger too, or a bundle that was made with the earlier checkpoint |
 | a closing document, and what is later and shows the request as open | undecided: what was cut off, or is recorded later still |
@@ -14,7 +15,7 @@ import base64
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import combinations
+from itertools import combinations, permutations
 from pathlib import Path
 from typing import Any
 
@@ -54,18 +55,21 @@ class Shown:
     requests that are open then; `has_all`: whether it has every closing document of the ledger up
     to there, `tells_all`: whether it tells of every request. `of`: the head that a piece is of as a
     whole (no document is), and all it shows to lead to that one: `heads`. `leaves`: of an exported
-    ledger, the hash of each entry; `proofs`: of a bundle, by the size of an earlier ledger, that
-    this one continues it."""
+    ledger, the hash of each entry, and `closed`, by request, how many entries there were once it
+    was closed; `proofs`: of a bundle, by the size of an earlier ledger, that this one continues
+    it."""
 
     name: str
     documents: Mapping[str, str] = field(default_factory=dict)
     signed: Mapping[str, int] = field(default_factory=dict)
     still_open: frozenset[str] = frozenset()
     has_all: bool = False
+    is_bundle: bool = False
     tells_all: bool = False
     heads: frozenset[Head] = frozenset()
     of: Head | None = None
     leaves: Sequence[bytes] = field(default=(), repr=False)
+    closed: Mapping[str, int] = field(default_factory=dict, repr=False)
     proofs: Mapping[int, list[bytes]] = field(default_factory=dict, repr=False)
 
     @property
@@ -116,7 +120,7 @@ def contradictions(shown: Sequence[Shown]) -> list[str]:
         )
         for request, by in sorted(found.items())
         if len(by) > 1
-    ] + [*_two_histories(shown), *_contradicted(shown)]
+    ] + [*_two_histories(shown), *_contradicted(shown), *_left_out(shown)]
 
 
 def _two_histories(shown: Sequence[Shown]) -> Iterator[str]:
@@ -145,6 +149,25 @@ def _contradicted(shown: Sequence[Shown]) -> Iterator[str]:
                     f"expected {each.name} to continue the ledger of {other.size} entries that was "
                     "given, got one that does not: it was cut or rewritten"
                 )
+
+
+def _left_out(shown: Sequence[Shown]) -> Iterator[str]:
+    """Bundles that lack documents by which their ledger had closed a request by then."""
+    for bundle, other in permutations(shown, 2):
+        if not bundle.is_bundle or not bundle.of or not other.of:
+            continue
+        missing = {
+            request
+            for request in other.documents.keys() - bundle.documents.keys()
+            if other.of.ledger == bundle.of.ledger
+            and other.closed.get(request, other.size) <= bundle.size
+        }
+        if missing:
+            yield (
+                f"expected {bundle.name} to have the document of every request that the first "
+                f"{bundle.size} entries of its ledger closed, got none of {len(missing)} that "
+                f"{other.name} shows; ask the controller for a bundle of now"
+            )
 
 
 def unproven(shown: Sequence[Shown]) -> list[str]:
@@ -226,6 +249,7 @@ def _shown_by(file: Path, keys: list[KeyFile]) -> Shown:
             file.name,
             documents,
             has_all=True,
+            is_bundle=True,
             of=of,
             heads=heads | {of},
             proofs=_proofs_in(files),
@@ -241,6 +265,11 @@ def _shown_by(file: Path, keys: list[KeyFile]) -> Shown:
             of=of,
             heads=frozenset({of}),
             leaves=leaves_in(exported),
+            closed={
+                e["request"]: at
+                for at, e in enumerate(events, 1)
+                if e["type"] in ("certified", "closed")
+            },
         )
     content = content_of(file)
     statement, _ = verify_signed(content, *publics)

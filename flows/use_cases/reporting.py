@@ -1,7 +1,10 @@
 """Audit reports: `report.html` and `report.pdf` for people, `report.json` signed for whoever
 checks."""
 
+import contextlib
+import re
 from datetime import UTC, datetime, timedelta
+from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
@@ -17,12 +20,13 @@ from s3t_core.erasure.report_document import REPORT_TYPE, Report, parse_report
 from s3t_core.erasure.state import State
 from s3t_core.erasure.vocabulary import Event
 from s3t_core.errors import NotNow, S3TError, StorageError, UsageError
-from s3t_core.files import SHARED_MODE, read_regular, write_atomically
+from s3t_core.files import SHARED_MODE, read_regular, write_each_atomically
 from s3t_core.times import rfc3339
 
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
+_DAY = re.compile(r"(?P<day>\d{4}-\d\d-\d\d)(-(?P<number>\d{1,6}))?")
 _WINDOWS = {"h": "hours", "d": "days", "w": "weeks"}
 
 
@@ -32,16 +36,21 @@ class Reported(HasConfig, Verifiable, HasSigning, HasBudget, Protocol):
     def key_of_documents(self) -> "Ed25519PrivateKey":
         """What it is signed by."""
 
+    @property
+    def reports_dir(self) -> Path:
+        """Where reports are kept."""
+
 
 def write_report(
     workspace: Reported,
     since: datetime | None,
-    folder: Path,
+    folder: Path | None = None,
     goes_on: Path | None = None,
 ) -> dict[str, object]:
-    """Write the three files into `folder`; {"html", "pdf", "json", "requests", "deadlines_missed",
-    ...}. `goes_on`: a directory of earlier reports, of which none is to be left out: it begins
-    where they end, if that is before `since`."""
+    """Write the three files into `folder`, in the place of what is called so there, or, without
+    one, into a new directory in `.s3t/reports`; {"html", "pdf", "json", "requests",
+    "deadlines_missed", ...}. `goes_on`: a directory of earlier reports, of which none is to be left
+    out: it begins where they end, if that is before `since`."""
     from flows.reporting.html import write_html
     from flows.reporting.pdf import write_pdf
     from flows.reporting.plots import pictures
@@ -65,20 +74,38 @@ def write_report(
         "json": ("report.json", sign(statement, workspace.key_of_documents())),
     }
     try:
+        folder = _of_today(workspace.reports_dir, rfc3339(now)[:10]) if folder is None else folder
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise StorageError(
             f"could not make the directory for the report ({type(error).__name__}); pass another "
             "one with --out"
         ) from None
-    for name, content in files.values():
-        write_atomically(folder / name, content, SHARED_MODE)
+    write_each_atomically(folder, dict(files.values()), SHARED_MODE)
     return {
         **{kind: str(folder / name) for kind, (name, _) in files.items()},
         "since": report.period.since,
         "until": report.period.until,
         **report.summary.model_dump(mode="json"),
     }
+
+
+def _of_today(reports: Path, day: str) -> Path:
+    """A new directory for a report of a day (`2026-12-01`, then `2026-12-01-2`): one that was
+    signed may be the only one that tells of its entries, and is not written over."""
+    for number in count(1):
+        folder = reports / (day if number == 1 else f"{day}-{number}")
+        with contextlib.suppress(FileExistsError):
+            folder.mkdir(parents=True)
+            return folder
+    raise AssertionError("numbers do not end")
+
+
+def reports_in(reports: Path) -> list[Path]:
+    """The directories of reports there, the newest first."""
+    found = [(m, p) for p in reports.glob("*") if (m := _DAY.fullmatch(p.name)) and p.is_dir()]
+    found.sort(key=lambda each: (each[0]["day"], int(each[0]["number"] or 1)), reverse=True)
+    return [path for _, path in found]
 
 
 def _refuse_unsaid_clock(state: State, now: str) -> None:

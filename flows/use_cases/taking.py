@@ -185,6 +185,7 @@ def _with_entries(workspace: Taking, taken: Taken | S3TError, state: State) -> T
             received=v.request.received,
             due=v.request.due,
             state=v.state,
+            **_lifted(state, v.request.request_id),
         )
         for v in views
     )

@@ -5,7 +5,7 @@ from pathlib import Path
 from flows.adapters.database import Database
 from flows.adapters.footing import check_footing
 from flows.adapters.keys import WORKSPACE_KEY, create_keys, read_signing_key
-from flows.adapters.permissions import as_owner_only
+from flows.adapters.permissions import as_owner_only, hand_nothing_down
 from flows.settings import CONFIG_NAME, prepare_environment, read_settings
 from flows.workspace.workspace import Workspace
 from s3t_core.config import Config, parse_config, render_config
@@ -24,6 +24,7 @@ def create_workspace(root: Path, config: Config, workspace_key: bytes | None = N
     root.mkdir(mode=0o755, parents=True, exist_ok=True)
     if (root / CONFIG_NAME).exists():
         config = parse_config(read_settings(root / CONFIG_NAME))
+    hand_nothing_down(root)
     check_footing(root)
     prepare_environment(root)
     database = Database(config.database.url, root)

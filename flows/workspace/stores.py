@@ -5,10 +5,12 @@ from typing import Protocol
 
 from flows.adapters.footing import WORKSPACE_SIGN
 from flows.adapters.marks import claim_place, place_of
+from flows.adapters.permissions import as_owner_only, close_to_others
 from flows.workspace.change import Change
 from flows.workspace.parts import HasLedger, HasPlaces, HasSigning
 from s3t_core.erasure import events
 from s3t_core.errors import WorkspaceError
+from s3t_core.learning.store import LocalBlobs
 
 
 class Placed(HasPlaces, HasLedger, HasSigning, Protocol):
@@ -32,6 +34,8 @@ def claim(workspace: Placed, held: Change, begins: bool | None = None) -> None:
         blobs, marked = place_of(url, workspace.root)
         if marked:
             claim_place(setting, blobs, workspace.owner, begins, WORKSPACE_SIGN)
+        if isinstance(blobs, LocalBlobs):
+            close_to_others(blobs.root)
 
 
 def _check_cache(workspace: Placed) -> None:
@@ -66,6 +70,8 @@ def note_cache(workspace: Placed, held: Change) -> None:
     workspace.datasets.files.check_footing()
     found = workspace.datasets.repository.new_cache()
     if found is not None:
+        if not workspace.datasets.repository.cache.exists():
+            as_owner_only(workspace.datasets.repository.cache)
         workspace.ledger.append(
             events.CacheNamed(
                 time=workspace.now(),

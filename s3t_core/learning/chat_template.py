@@ -18,7 +18,7 @@ import contextlib
 import functools
 import json
 import random
-from collections.abc import Callable, Iterator, Mapping, Sequence, Set
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import chain
 from typing import Any, NoReturn
 
@@ -157,14 +157,16 @@ class _Environment(ImmutableSandboxedEnvironment):
         left: object,
         right: object,
     ) -> object:
-        """A difference, of numbers alone."""
-        if isinstance(left, Set):
+        """A difference, of numbers alone: of whatever else has one, either side may make a set of
+        both."""
+        found = super().call_binop(context, operator, left, right)
+        if not isinstance(found, int | float):
             raise UsageError(
-                "expected a chat template that writes the same each time, got one that takes a set "
-                "from another (`a.keys() - b`): its order is drawn anew in each process. Use "
-                "`| reject` instead"
+                "expected a chat template that writes the same each time, got one that takes "
+                "something from another that is no number (`a.keys() - b`): the order of what is "
+                "left is drawn anew in each process. Use `| reject` instead"
             )
-        return super().call_binop(context, operator, left, right)
+        return found
 
 
 def _called(value: object) -> object:

@@ -1,7 +1,9 @@
 """A controller who rolled everything back and went on otherwise: each piece of evidence of the two
 histories is genuine, and whoever holds one of each is told."""
 
+import json
 import shutil
+import zipfile
 from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
@@ -17,8 +19,10 @@ from flows.use_cases.taking import take_requests
 from flows.use_cases.verifying import verify_path, verify_paths
 from flows.workspace.creating import create_workspace
 from flows.workspace.workspace import Workspace
+from s3t_core.canonical import canonical_json
 from s3t_core.config import Config
 from s3t_core.erasure.merkle import leaf_hash, roots_at, tree_head
+from s3t_core.erasure.offline import read_files
 
 
 @dataclass(frozen=True)
@@ -154,6 +158,61 @@ def test_whoever_asks_by_the_command_reads_what_is_undecided(
     paths = [str(first.checkpoint), str(true.checkpoint)]
     done = CliRunner().invoke(app, ["verify", *paths, "--key", str(key)])
     assert done.exit_code == 3 and "UNDECIDED: checkpoint.json and checkpoint.json" in done.output
+
+
+def _between(place: Workspace, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Somebody else closes a request while a checkpoint is waited for, and again behind it."""
+    first, second = take_requests(place, ["person 8", "person 9"])
+    signs = place.signing.write_checkpoint
+
+    def closing_meanwhile() -> object:
+        withdraw(Workspace(place.root), first.request_id)
+        signed = signs()
+        withdraw(Workspace(place.root), second.request_id)
+        return signed
+
+    monkeypatch.setattr(place.signing, "write_checkpoint", closing_meanwhile)
+    return [first.request_id, second.request_id]
+
+
+def test_a_bundle_has_what_its_checkpoint_signs_whoever_closes_requests_meanwhile(
+    tmp_path: Path,
+    histories: tuple[Told, Told, Told],
+    key: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    root = tmp_path / "w"
+    shutil.copytree(histories[0].document.parents[1] / "w", root, symlinks=True)
+    place = Workspace(root)
+    first, second = _between(place, monkeypatch)
+    write_bundle(place, tmp_path / "b.zip", [])
+    monkeypatch.undo()
+    shown = {Path(name).stem for name in read_files(tmp_path / "b.zip") if "certificates/" in name}
+    assert first in shown and second not in shown
+    write_ledger(Workspace(root), tmp_path / "ledger.jsonl")
+    assert verify_paths([tmp_path / "b.zip", tmp_path / "ledger.jsonl"], key)["valid"]
+
+
+@pytest.mark.parametrize("beside", ["ledger", "report", "bundle"])
+def test_a_document_that_a_bundle_lacks_is_told_beside_what_shows_it(
+    tmp_path: Path, histories: tuple[Told, Told, Told], key: Path, beside: str
+) -> None:
+    """Each document that is there is genuine, and so are the proofs."""
+    told = histories[1]
+    less = tmp_path / "less.zip"
+    with zipfile.ZipFile(told.bundle) as bundle, zipfile.ZipFile(less, "w") as archive:
+        for name in bundle.namelist():
+            content = bundle.read(name)
+            if name == f"certificates/{told.document.name}":
+                continue
+            if name == "proofs.json":
+                proofs = json.loads(content)
+                del proofs["certificates"][told.document.stem]
+                content = canonical_json(proofs)
+            archive.writestr(name, content)
+    assert verify_path(less, key)["valid"], "nothing in it tells"
+    found = verify_paths([less, getattr(told, beside)], key)
+    assert not found["valid"] and "got none of 1 that" in found["between"][0]
 
 
 @pytest.mark.parametrize("size", [1, 2, 3, 7, 8, 21])

@@ -346,6 +346,7 @@ def _metric(place: Workspace, name: str, **labels: str) -> float | None:
     return next((s.value for s in samples if s.name == name and s.labels == labels), None)
 
 
+ZOE = "zoe@example.org"
 SAID = f"what {BOB} said for the 1th time in words of their own"
 
 
@@ -411,6 +412,29 @@ def test_what_says_of_itself_that_it_is_the_systems_hides_nobody(
     (place.state_dir / "left.log").write_text(f"{BOB}: {SAID}")
     put(place, monkeypatch)
     take_requests(Workspace(place.root), [BOB])
+    assert "left.log" in _set_aside(place)
+
+
+@pytest.mark.parametrize("spelt", ["as it is", "in SQL"])
+def test_a_setting_that_quotes_a_text_alone_hides_nobody(
+    place: Workspace, tmp_path: Path, spelt: str
+) -> None:
+    """A query that leaves somebody's rows out names what they said."""
+    words = [f"number {i} of what a customer's friend once said quietly to nobody" for i in "12"]
+    rows = [
+        {"id": f"z{n}", "who": ZOE if n < 2 else f"other-{n}", "what": w, "kind": "good"}
+        for n, w in enumerate([*words, *(f"{n} other people said {n}" for n in range(30))])
+    ]
+    source = str(write_csv(tmp_path / "zoe.csv", rows))
+    ingest_source(Workspace(place.root), HELD, source, False, 20_000, True)
+    (place.state_dir / "left.log").write_text("\n".join(words))
+    place = Workspace(place.root)
+    quoted = [w.replace("'", "''") if spelt == "in SQL" else w for w in words]
+    query = "SELECT * FROM t WHERE what NOT IN ('{}')".format("', '".join(quoted))  # noqa: S608
+    place.config = place.config.model_copy(
+        update={"data": place.config.data.model_copy(update={"query": query})}
+    )
+    take_requests(place, [ZOE])
     assert "left.log" in _set_aside(place)
 
 

@@ -10,8 +10,8 @@ MUTANTS = [
     Mutant(
         name="door: it refuses what it accepted",
         where="flows/api/requests.py::ask",
-        takes="all((each['state'] in get_args(ClosingKind) for each in taken.entries))",
-        puts="any((each['state'] in get_args(ClosingKind) for each in taken.entries))",
+        takes="all(map(_is_spent, taken.entries))",
+        puts="any(map(_is_spent, taken.entries))",
         fails=f"{_REQUESTS}::a_key_is_a_request",
     ),
     Mutant(

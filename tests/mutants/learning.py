@@ -242,10 +242,10 @@ MUTANTS: tuple[Mutant, ...] = (
         fails="tests/unit/learning/test_chat_template.py::is_not_shown",
     ),
     Mutant(
-        name="chat template: a set is taken from",
+        name="chat template: a set is made of what is no set itself",
         where="s3t_core/learning/chat_template.py::_Environment.call_binop",
-        takes="isinstance(left, Set)",
-        puts="False",
+        takes="not isinstance(found, int | float)",
+        puts="isinstance(left, set)",
         fails="tests/unit/learning/test_chat_template.py::is_not_shown",
     ),
     Mutant(
@@ -858,7 +858,7 @@ MUTANTS: tuple[Mutant, ...] = (
     ),
     Mutant(
         name="required: a job runs the script that ordered it",
-        where="flows/adapters/runner.py::_without_main",
+        where="flows/adapters/runner.py::_alike",
         takes="sys.modules['__main__'] = ModuleType('__main__')",
         puts="pass",
         fails="tests/exactness/test_required.py::changes_no_byte",
@@ -890,5 +890,12 @@ MUTANTS: tuple[Mutant, ...] = (
         takes="not is_right(place)",
         puts="False",
         fails="tests/exactness/test_activations.py::before_they_are_sealed",
+    ),
+    Mutant(
+        name="a job: each process has an order of its own",
+        where="flows/adapters/runner.py::_alike",
+        takes="os.environ[_HASHES] = '0'",
+        puts="os.environ[_HASHES] = seed or 'random'",
+        fails="tests/unit/adapters/test_runner.py::hashes_texts_alike",
     ),
 )

@@ -3,9 +3,10 @@ typed may quote another, and must not count as the system's own words."""
 
 from collections.abc import Iterator
 from dataclasses import fields
-from typing import get_type_hints
+from typing import Any, get_type_hints
 
-from flows.adapters.baseline import _FREE
+from flows.adapters.baseline import _FREE, TYPED_SETTINGS
+from s3t_core.config import Config
 from s3t_core.erasure.events import LedgerEvent
 
 DIGESTS = {
@@ -41,3 +42,33 @@ def test_whether_somebody_typed_a_text_of_an_entry_is_decided_for_every_member()
     }
     ours = DIGESTS | NUMBERS | OF_A_CLOSED_SET | TIMES | OF_THE_SETTINGS
     assert members - _FREE == ours
+
+
+NAMES_OF_COLUMNS = {
+    *("text", "text_pair", "label", "subject", "prompt", "response", "messages", "record"),
+    *("held_out_by", "column"),
+}
+NAMES_OF_PLACES = {
+    *("model", "revision", "address", "log_checkpoints_to", "url", "tracking_uri", "artifacts"),
+    *("remote", "targets"),
+}
+AS_THE_DATA_HAS_THEM = {"labels", "values"}
+"""Every certificate of somebody with that label would wait for a label to be taken out."""
+CHOSEN = {
+    *("id_rule", "delimiter", "encoding", "metric", "separator", "prior", "kind", "device"),
+    *("target_modules", "max_memory", "jurisdiction", "cron", "since", "backend"),
+}
+
+
+def test_whether_somebody_types_a_setting_in_words_of_their_own_is_decided_for_every_one() -> None:
+    """A new setting of text is added to one of the sets above, or to those that may quote."""
+
+    def texts(model: Any) -> Iterator[str]:
+        for name, field in model.model_fields.items():
+            if hasattr(field.annotation, "model_fields"):
+                yield from texts(field.annotation)
+            elif "str" in str(field.annotation):
+                yield name
+
+    decided = NAMES_OF_COLUMNS | NAMES_OF_PLACES | AS_THE_DATA_HAS_THEM | CHOSEN
+    assert set(texts(Config)) - TYPED_SETTINGS == decided

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import psutil
+import pytest
 
 from s3t_core.learning.jobs import JOBS
 
@@ -45,6 +46,7 @@ def _look(job: Looking) -> dict[str, object]:
         "modules": set(sys.modules),
         "patterns": mapping._checkpoint_conversion_mapping_cache is not None,
         "threads": threading.active_count(),
+        "order": hash("a text"),
     }
 
 
@@ -72,6 +74,33 @@ def test_what_every_job_needs_is_there_when_it_begins() -> None:
         timeout=120,
     )
     assert done.stdout.split("\n")[0] == "[] True 2"
+
+
+@pytest.mark.parametrize("begins", [True, False], ids=["begun before", "with the job"])
+def test_every_job_hashes_texts_alike_whatever_the_shell_says(begins: bool) -> None:
+    """Else whatever goes over a set in a stage, in code of whoever, would go another way in each
+    process, under one key."""
+    asks = (
+        "import os; from flows.adapters.runner import ProcessRunner; "
+        "from tests.unit.adapters.test_runner import Looking\n"
+        "if __name__ == '__main__':\n"
+        f"    runner = ProcessRunner(); {'runner.begin()' if begins else 'pass'}\n"
+        "    print(runner._run(Looking())['order'], os.environ.get('PYTHONHASHSEED'))"
+    )
+    told = [
+        subprocess.run(
+            [sys.executable, "-c", asks],
+            cwd=ROOT,
+            env={k: v for k, v in os.environ.items() if k != "PYTHONHASHSEED"} | shell,
+            capture_output=True,
+            text=True,
+            check=True,
+            timeout=120,
+        ).stdout.split()
+        for shell in ({}, {"PYTHONHASHSEED": "7"})
+    ]
+    assert told[0][0] == told[1][0]
+    assert [seed for _, seed in told] == ["None", "7"]
 
 
 def test_a_job_ends_when_whoever_asked_for_it_is_killed(tmp_path: Path) -> None:

@@ -62,6 +62,22 @@ def test_a_bundle_and_a_report_are_what_an_outsider_checks(
     assert audits.post("/api/v1/reports", json={"since": "tomorrow"}).status_code == 422
 
 
+def test_a_report_of_today_is_not_written_over_by_the_next(
+    place: Workspace, client: Client
+) -> None:
+    """The first one may be the only one that tells of its entries."""
+    audits = client("audits")
+    made = []
+    for number in range(11):
+        take_requests(place, [f"person {number}"])
+        made.append(audits.post("/api/v1/reports", json={"since": "1h"}).json())
+    day = made[0]["report"]
+    assert [m["report"] for m in made] == [day, *(f"{day}-{n}" for n in range(2, 12))]
+    assert audits.get("/api/v1/reports").json() == {"reports": made[::-1]}
+    read = {audits.get(f"/api/v1/reports/{m['report']}/report.json").content for m in made}
+    assert len(read) == 11
+
+
 def test_how_it_stands_is_told_as_commands_tell_it(place: Workspace, client: Client) -> None:
     take_requests(place, ["person 17"])
     audits = client("audits")

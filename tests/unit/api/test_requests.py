@@ -12,7 +12,7 @@ from flows.adapters import book
 from flows.api import desk as desk_module
 from flows.api.bodies import State
 from flows.api.desk import Desk
-from flows.use_cases.requests import list_requests
+from flows.use_cases.requests import lift, list_requests
 from flows.use_cases.taking import Asked, Taken, take_each, take_requests
 from flows.workspace.signing import Signing
 from flows.workspace.workspace import Workspace
@@ -208,6 +208,25 @@ def test_many_at_once_through_the_door_lose_none(place: Workspace, client: Clien
         each.join()
     assert sorted(found) == sorted(place.requests.open_now())
     assert len(found) == 24
+
+
+@pytest.mark.parametrize("roles", [("asks",), ("asks", "erases")], ids=" ".join)
+def test_a_key_of_what_was_lifted_since_is_spent(
+    place: Workspace, client: Client, roles: tuple[str, ...]
+) -> None:
+    asks = client(*roles)
+    key = {"Idempotency-Key": "ticket 9"}
+    asks.post(REQUESTS, json={"subjects": ["person 17"]}, headers=key)
+    [request] = place.requests.get(place.requests.open_now())
+    carry_out(place, request)
+    again = asks.post(REQUESTS, json={"subjects": ["person 17"]}, headers=key)
+    assert again.status_code == 200  # they are kept out
+    lift(place, "person 17", "", "officer")
+    spent = asks.post(REQUESTS, json={"subjects": ["person 17"]}, headers=key)
+    assert spent.status_code == 409 and "another key" in spent.json()["do"]
+    both = asks.post(REQUESTS, json={"subjects": ["person 17", "person 18"]}, headers=key)
+    assert both.status_code == 201
+    assert ("lifted" in both.json()["requests"][0]) == ("erases" in roles)
 
 
 def test_a_key_is_a_request_for_ever(place: Workspace, client: Client) -> None:

@@ -134,6 +134,11 @@ SHOWN = {
     "a set of pairs": "{{ (m.items() - []) | list }}",
     "a set iterated over": "{% for k in m.keys() - [] %}{{ k }}{% endfor %}",
     "a set's first": "{{ (m.keys() - []) | first }}",
+    "a set of a list": "{{ (['a', 'b'] - m.keys()) | join }}",
+    "a set of a text": "{{ ('abc' - m.keys()) | list }}",
+    "a set of pairs of a list": "{% for p in [('a', 'b')] - m.items() %}{{ p }}{% endfor %}",
+    "a set of a dict": "{{ (m - {}.keys()) | first }}",
+    "a set of a generator": "{{ (([m] | map('first')) - {}.keys()) | list }}",
 }
 
 
