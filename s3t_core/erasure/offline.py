@@ -216,8 +216,7 @@ class GivenKeys:
         if key in self._replaced:
             return (
                 f"signed by key {key[:16]}..., which was replaced at {self._replaced[key].time}; a "
-                "bundle or the ledger shows whether the document is older, where it closed a "
-                "request; of a report or a checkpoint nothing shows it: ask for a new one"
+                "bundle or the ledger shows whether the document is older, of what closed a request"
             )
         if len(self.by_id.keys() - self._replaced.keys()) > 1:
             return (
