@@ -164,6 +164,7 @@ def test_a_model_whose_layers_are_not_one_stack_is_refused(stacks: int) -> None:
         layer_stack(Strange())
 
 
+@pytest.mark.long_but_first
 @pytest.mark.slow
 @pytest.mark.parametrize("dtype", ["float32", "auto"])
 def test_the_real_backbone_trains_real_text_to_the_same_bytes_in_two_processes(

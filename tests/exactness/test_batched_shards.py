@@ -39,6 +39,7 @@ def _ensemble(system: TinySystem, release: Release) -> Ensemble:
     return Ensemble(system.backbone, system.recipe, release, system.artifacts.__getitem__)
 
 
+@pytest.mark.long_but_first
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
 def test_at_every_combination_of_depths_one_pass_equals_separate_passes(
     tiny_backbone: Path, monkeypatch: pytest.MonkeyPatch, dtype: str

@@ -133,6 +133,7 @@ def test_exactly_the_adapter_of_the_block_and_a_head_train_and_a_fresh_one_chang
     }
 
 
+@pytest.mark.long_but_first(every=3)
 @pytest.mark.long_but_first(every=5)
 @pytest.mark.parametrize(("backbone", "kind"), CASES)
 def test_a_deeper_stage_leaves_the_earlier_ones_as_they_were(

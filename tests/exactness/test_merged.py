@@ -88,6 +88,7 @@ def test_of_one_live_shard_it_answers_as_that_does(
     )
 
 
+@pytest.mark.long_but_first(every=3)
 @pytest.mark.parametrize(("backbone", "kind"), CASES)
 def test_every_weight_is_the_backbones_and_the_mean_update_of_the_live_shards(
     trained: Trained, backbone: str, kind: str

@@ -205,6 +205,7 @@ def test_a_process_in_which_torch_may_have_read_such_a_variable_refuses(
     assert in_a_shell(FOREIGN, tiny_backbone, {}) == {"refused": ""}
 
 
+@pytest.mark.long_but_first
 @pytest.mark.parametrize("how", ["sitecustomize", "usercustomize", "a broken sitecustomize"])
 def test_where_python_imports_torch_at_its_start_a_job_ends_in_a_sentence(
     tmp_path: Path, tiny_backbone: Path, how: str

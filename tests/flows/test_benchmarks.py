@@ -43,6 +43,7 @@ def test_training_beside_the_plain_recipes_then_silencing(tmp_path: Path) -> Non
     assert len(after) == 3 and {line["row"] for line in silenced} == {"d"}
 
 
+@pytest.mark.long
 def test_growth_of_registering_and_planning(tmp_path: Path) -> None:
     lines = _lines(
         "benchmarks.growth", "--dir", str(tmp_path / "growth"), "--only", "registering,planning"

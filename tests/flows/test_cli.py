@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from typer.testing import CliRunner
 
 from flows.cli import app as cli
 from flows.cli import base as cli_base
@@ -58,6 +59,16 @@ def _json(*arguments: str, cwd: Path, code: int = 0, given: str = "") -> Any:
     return json.loads(
         _run(command, "--json", *rest, cwd=cwd, code=code, given=given).stdout
     )  # one document
+
+
+def _checked(*arguments: str, cwd: Path, code: int = 0) -> Any:
+    """As `_json`, in this process: what only reads a file keeps nothing that another command could
+    miss."""
+    command, *rest = arguments
+    with contextlib.chdir(cwd):
+        done = CliRunner().invoke(cli.app, [command, "--json", *rest])
+    assert done.exit_code == code, (arguments, done.output[-2000:])
+    return json.loads(done.stdout)
 
 
 def _settle(workspace: Path, backbone: Path) -> None:
@@ -235,12 +246,19 @@ def test_the_whole_walk_on_data_of_ones_own(tmp_path: Path, tiny_backbone: Path)
     )
     assert out["rows"] == 1 and json.loads((tmp_path / "out.jsonl").read_text())["row"] == 1
     assert erased["next"]["command"] in ("s3t repair", "") and erased["next"]["why"]
-    _asks_for_a_flow_run(here)
 
 
-def _asks_for_a_flow_run(here: Path) -> None:
-    """Nobody's id, which stands in Prefect's database: the others are carried out, and it is told
-    what is with it."""
+@pytest.mark.long
+@pytest.mark.timeout(600)
+def test_an_id_that_is_the_one_of_a_flow_run_keeps_nobody_else(
+    tmp_path: Path, tiny_backbone: Path
+) -> None:
+    """It stands in Prefect's database: the others are carried out, and it is told what is with
+    it."""
+    here = tmp_path / "W"
+    _json("init", "W", cwd=tmp_path)
+    _settle(here, tiny_backbone)
+    _json("ingest", str(write_csv(tmp_path / "people.csv", people())), cwd=here)
     with contextlib.closing(sqlite3.connect(here / ".s3t" / "prefect" / "prefect.db")) as database:
         (run,) = database.execute("SELECT id FROM flow_run ORDER BY created LIMIT 1").fetchone()
     asked = _json("request", run, "person-006", cwd=here)["requests"]
@@ -281,30 +299,33 @@ def _audits(here: Path, folder: Path) -> None:
         cwd=here,
     )
     assert told["bundle"]["certificates"] == 2
-    assert "pass --key signing.pub" in _json("verify", str(bundle), cwd=folder, code=2)["message"]
-    assert _json("verify", str(bundle), "--key", str(key), "--checkpoint", str(kept), cwd=folder)[
-        "valid"
-    ]
+    assert (
+        "pass --key signing.pub" in _json("verify", str(bundle), cwd=folder, code=2)["message"]
+    )
+    assert _checked(
+        "verify", str(bundle), "--key", str(key), "--checkpoint", str(kept), cwd=folder
+    )["valid"]
     assert "does not prove" in _run("verify", str(bundle), "--key", str(key), cwd=folder).stdout
-    counts = _json("verify", str(ledger), "--key", str(key), cwd=folder)["ledger"]
+    counts = _checked("verify", str(ledger), "--key", str(key), cwd=folder)["ledger"]
     assert (counts["requests"], counts["certified"]) == (3, 2)
     assert "person-00" not in ledger.read_text()
     assert (
-        _json("verify", str(kept), "--key", str(key), cwd=folder)["checkpoints"][0]["size"]
+        _checked("verify", str(kept), "--key", str(key), cwd=folder)["checkpoints"][0]["size"]
         < counts["size"]
     )
     ledger.write_bytes(ledger.read_bytes().replace(b'"cause":"train"', b'"cause":"trial"', 1))
     assert (
         "rewritten"
-        in _json("verify", str(ledger), "--key", str(key), cwd=folder, code=1)["problems"][0]
+        in _checked("verify", str(ledger), "--key", str(key), cwd=folder, code=1)["problems"][0]
     )
     bundle.write_bytes(bundle.read_bytes()[:-100])
-    assert not _json("verify", str(bundle), "--key", str(key), cwd=folder, code=1)["valid"]
+    assert not _checked("verify", str(bundle), "--key", str(key), cwd=folder, code=1)["valid"]
     report = _json("audit", "--since", "1d", "--out", str(folder / "report"), cwd=here)["report"]
     assert (report["requests"], report["deadlines_missed"]) == (3, 0)
     assert all(Path(report[kind]).stat().st_size > 4_000 for kind in ("html", "pdf", "json"))
     assert (
-        _json("verify", report["json"], "--key", str(key), cwd=folder)["reports"][0]["erased"] == 2
+        _checked("verify", report["json"], "--key", str(key), cwd=folder)["reports"][0]["erased"]
+        == 2
     )
     assert CANARY not in "".join(Path(report[kind]).read_text() for kind in ("html", "json"))
     _run("audit", "--since", "tomorrow", cwd=here, code=2)

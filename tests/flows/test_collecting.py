@@ -69,6 +69,7 @@ KEPT = {
 """Tables whose rows a trigger keeps, one beside the other."""
 
 
+@pytest.mark.long_but_first
 @pytest.mark.parametrize("what", KEPT)
 def test_what_stays_in_the_registrys_database_keeps_the_certificate(
     place: Workspace, what: str

@@ -736,6 +736,7 @@ def test_the_server_of_a_command_is_closed_and_ends_with_its_directory(
     server.detach()
 
 
+@pytest.mark.long_but_first
 @pytest.mark.slow
 @pytest.mark.parametrize("with_tls", [False, True])
 def test_whoever_takes_the_port_of_a_killed_server_is_told_nothing_and_believed_nothing(
@@ -778,6 +779,7 @@ def test_whoever_takes_the_port_of_a_killed_server_is_told_nothing_and_believed_
         server.detach()
 
 
+@pytest.mark.long_but_first
 @pytest.mark.slow
 @pytest.mark.parametrize("host", ["localhost", "::1", "0:0:0:0:0:0:0:1", "127.0.0.2"])
 def test_a_server_at_any_loopback_name_is_known_by_its_certificate(

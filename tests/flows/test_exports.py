@@ -218,6 +218,7 @@ def test_a_new_export_takes_the_place_of_its_own_and_of_nothing_else(
     assert (tmp_path / "plain" / "thesis.txt").exists() and not (tmp_path / "other").exists()
 
 
+@pytest.mark.long_but_first
 @pytest.mark.parametrize("name", ["x" * 240, "ü" * 118])
 def test_what_cannot_come_to_its_place_is_not_on_record(
     place: Workspace, tmp_path: Path, name: str
@@ -232,6 +233,7 @@ def test_what_cannot_come_to_its_place_is_not_on_record(
     assert done["directory"].endswith(name[:100])
 
 
+@pytest.mark.long_but_first
 @pytest.mark.parametrize(
     ("at", "is_there", "standing"),
     [("put", False, "stale"), ("sync_directory", True, "destroyed")],

@@ -49,6 +49,7 @@ def _kill_when_wanted(place: Workspace) -> None:
         run.wait()
 
 
+@pytest.mark.long  # in this process: tests/flows/test_budget.py
 def test_killed_between_the_trip_and_the_retrain(
     make_place: Callable[..., Workspace], tmp_path: Path
 ) -> None:

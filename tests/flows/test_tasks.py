@@ -91,6 +91,7 @@ def _recipe(place: Workspace) -> Recipe:
     return recipe_from_json(champion.recipe)
 
 
+@pytest.mark.long_but_first
 @pytest.mark.parametrize("task", WALKS)
 def test_a_task_walks_from_its_source_to_its_certificate(
     make_place: Callable[..., Workspace], tmp_path: Path, task: str

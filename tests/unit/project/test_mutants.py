@@ -24,7 +24,7 @@ def f():
 '''
 
 
-@pytest.mark.parametrize("mutant", MUTANTS, ids=lambda m: m.name)
+@pytest.mark.parametrize("mutant", sorted(MUTANTS, key=lambda m: m.file), ids=lambda m: m.name)
 @pytest.mark.slow
 def test_what_it_takes_out_is_there_and_another_program_is_left(mutant: Mutant) -> None:
     mutant.check((ROOT / mutant.file).read_text())
