@@ -299,9 +299,7 @@ def _audits(here: Path, folder: Path) -> None:
         cwd=here,
     )
     assert told["bundle"]["certificates"] == 2
-    assert (
-        "pass --key signing.pub" in _json("verify", str(bundle), cwd=folder, code=2)["message"]
-    )
+    assert "pass --key signing.pub" in _json("verify", str(bundle), cwd=folder, code=2)["message"]
     assert _checked(
         "verify", str(bundle), "--key", str(key), "--checkpoint", str(kept), cwd=folder
     )["valid"]

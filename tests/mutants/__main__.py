@@ -1,5 +1,5 @@
-"""Try mutants, one on each core: `python -m tests.mutants`, or with words of their names. `make
-test-mutants`.
+"""Try mutants, one on each core: `python -m tests.mutants`, or with words of their names, or with
+`--since COMMIT` those whose file, or whose test's file, changed since then. `make test-mutants`.
 
 Each is tried in a copy of the sources, in a fork of this process that has nothing of ours imported.
 Those of tests/flows find a server and a trained workspace ready (tests/ready.py); one that survives
@@ -15,6 +15,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+from functools import cache
 from multiprocessing import connection
 from pathlib import Path
 
@@ -150,12 +151,23 @@ def _copied(place: Path) -> Path:
 
 def _chosen(mutant: Mutant) -> bool:
     words = sys.argv[1:]
+    if words[:1] == ["--since"]:
+        return not _changed_since(words[1]).isdisjoint(
+            (mutant.file, mutant.fails.partition("::")[0])
+        )
     return not words or any(w in mutant.name or mutant.fails.startswith(w) for w in words)
 
 
+@cache
+def _changed_since(commit: str) -> frozenset[str]:
+    asked = ["git", "diff", "--name-only", commit]
+    done = subprocess.run(asked, cwd=ROOT, capture_output=True, text=True, check=True)
+    return frozenset(done.stdout.splitlines())
+
+
 def main() -> None:
-    """Run every mutant, or those whose names have one of the given words or whose tests begin with
-    one, one on each core; exit 1 when one survives."""
+    """Run every mutant, or those that are asked for (words of names, beginnings of tests, what
+    changed), one on each core; exit 1 when one survives."""
     chosen = sorted(filter(_chosen, MUTANTS), key=_of_flows)
     for name in _HEAVY:
         importlib.import_module(name)
