@@ -135,6 +135,14 @@ class Database:
             begun = inspect(connection).has_table("ledger")
             return begun and connection.execute(select(LEDGER.c.seq)).first() is not None
 
+    def is_sealed_here(self) -> bool:
+        """Whether the ledger that it holds was begun with this workspace's key."""
+        with self.reading() as connection:
+            first = connection.execute(select(LEDGER).where(LEDGER.c.seq == 0)).first()
+        return first is not None and hmac.compare_digest(
+            seal_of(self.sealing, 0, b"", first.hash), first.seal
+        )
+
     def may_erase(self) -> bool:
         """Whether this account, and whoever it works for, may put people on the suppression list:
         on a server not everybody may (infra/roles.sql)."""

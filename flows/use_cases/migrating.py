@@ -3,15 +3,16 @@ numbers stay.
 
 1. `.s3t/migration.json` says where from and where to, and so does the ledger, before anything is
    written; from then on requests are taken, and nothing else runs (Workspace.refuse_migration). The
-   file says how far it is; where a restore of older files took it away, it is made again from the
-   ledger.
+   file says how far it is, and no more: where a restore of older files took it away, it is made
+   again from the ledger; where one brought it back of a move that is over, it is taken away.
 2. Stages, data objects, model versions and runs are copied and read back. A run that was killed
    goes on from there.
 3. The database is copied in one transaction of the old one, with a ledger entry that tells of the
    move; the same transaction takes the old tables away. A request is acknowledged by one of them or
    refused, never lost in between.
-4. s3t.toml says the new places; the old ones are emptied (use_cases/leaving.py): no erasure
-   would reach them any more.
+   Of two databases that are both there the one that went on since counts (use_cases/moves.py).
+4. s3t.toml says the new places, and all else that it says by then; the old ones are emptied
+   (use_cases/leaving.py): no erasure would reach them any more. An entry tells of the end.
 
 Until step 3 the move can be undone: the new places are emptied, the old ones are as they were.
 """
@@ -25,7 +26,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
-from flows.adapters.database import Database, SqlLedger
+from flows.adapters.database import Database
 from flows.adapters.dvc_repository import commit_files, object_name, write_remote
 from flows.adapters.lease import CHANGE, TRAIN, Lease, lock_place
 from flows.adapters.locks import is_held, workspace_lock
@@ -33,6 +34,7 @@ from flows.adapters.marks import place_of
 from flows.adapters.s3 import S3Blobs, is_bucket
 from flows.settings import CONFIG_NAME
 from flows.use_cases.leaving import LeftPlace
+from flows.use_cases.moves import has_moved, is_over, told_by
 from flows.workspace import access, stores
 from flows.workspace.change import Change, change_under
 from flows.workspace.sweeping import sweep
@@ -60,7 +62,7 @@ def migrate(
     move that was begun) names. Returns what was moved. Raises UsageError, StorageError,
     WorkspaceError, Busy."""
     with _alone(root) as workspace:
-        journal = _journal(workspace)
+        journal = _journal(workspace, say)
         if journal is None:
             old, new = workspace.config, merge_config(workspace.config, settings, source)
             _check_target(old, new)
@@ -84,7 +86,7 @@ def undo(root: Path, say: Callable[[str], None]) -> dict[str, object]:
     """Destroy what an unfinished move copied; the workspace stays where it was. Raises UsageError
     when there is none, or when the database has moved already."""
     with _alone(root) as workspace:
-        journal = _journal(workspace)
+        journal = _journal(workspace, say)
         if journal is None:
             raise UsageError("expected an unfinished move, got none; there is nothing to undo")
         move = _Move(journal, root, say)
@@ -149,18 +151,37 @@ class _Journal:
         )
 
 
-def _journal(workspace: Workspace) -> _Journal | None:
-    """The unfinished move. Raises WorkspaceError for a damaged journal."""
+def _journal(workspace: Workspace, say: Callable[[str], None]) -> _Journal | None:
+    """The unfinished move. One that is over, by a ledger, came back with a restore of files: what
+    tells of it is taken away. Raises WorkspaceError for a damaged journal."""
     path = workspace.migration_path
-    if not path.is_file():
-        return _begun(workspace)
+    journal = _read_journal(path, workspace.config) if path.is_file() else None
+    if journal is not None and not _is_over(journal, workspace):
+        return journal
+    if journal is not None:
+        say("a move that is over: what told of it had come back, and is taken away")
+        remove_file(path)
+    return _begun(workspace)
+
+
+def _is_over(journal: _Journal, workspace: Workspace) -> bool:
+    """By any database that may be the workspace's."""
+    databases = {
+        config.database.url: Database(config.database.url, workspace.root, workspace.keys.sealing)
+        for config in (journal.old, journal.new, workspace.config)
+    }
+    return any(is_over(journal.move, told_by(database)) for database in databases.values())
+
+
+def _read_journal(path: Path, now: Config) -> _Journal:
+    """As it was written, with the settings of now beside the places that it names."""
     try:
         said = json.loads(read_regular(path))
         return _Journal(
             path,
             str(said["move"]),
-            parse_config(str(said["old"])),
-            parse_config(str(said["new"])),
+            _with_places(now, parse_config(str(said["old"]))),
+            _with_places(now, parse_config(str(said["new"]))),
             {False: False, True: True}[said["claimed"]],
             _SIDES[said["emptied"]],
         )
@@ -185,6 +206,12 @@ def _begun(workspace: Workspace) -> _Journal | None:
     journal = _Journal(workspace.migration_path, begun.move, old, new, claimed=True)
     journal.write()
     return journal
+
+
+def _with_places(now: Config, then: Config) -> Config:
+    """Settings of now, and the places of then."""
+    moved = {name: getattr(then, name) for name in (*_MOVABLE, *_WITH_THEM)}
+    return now.model_copy(update=moved)
 
 
 def _places_in(config: Config) -> dict[str, object]:
@@ -297,14 +324,11 @@ class _Move:
         }
 
     def cut_over(self) -> bool:
-        """Whether the ledger tells of this move, and no other database does not."""
-        if self._moves["database"] and _database(self.old).exists():
-            return False
-        there = _database(self.new)
-        return there.exists() and any(
-            e["type"] == "migrated" and e["move"] == self._journal.move
-            for e in SqlLedger(there).events()
-        )
+        """Whether the ledger tells of this move; of two, the one that went on since. Raises
+        GuaranteeError where both did."""
+        new = told_by(_database(self.new))
+        old = told_by(_database(self.old)) if self._moves["database"] else []
+        return has_moved(self._journal.move, old, new)
 
     def copy(self) -> None:
         """Everything to the new places, the database last. Raises StorageError."""
@@ -375,7 +399,11 @@ class _Move:
         if self._journal.emptied != "old":
             self._destroy(left)
             self._note(emptied="old")
-        self._forget(left)
+        self._unmark(left)
+        if workspace.ledger.state().moved == self._journal.move:
+            workspace.ledger.append(events.MoveEnded(time=workspace.now(), move=self._journal.move))
+            workspace.signing.write_checkpoint()
+        remove_file(self._journal.path)
         return {
             "moved": sorted(k for k, v in self._moves.items() if v),
             "entries": len(workspace.ledger.entries()),
@@ -393,10 +421,11 @@ class _Move:
         ):  # before that, nothing there is ours
             self._destroy(self.new)
             self._note(emptied="new")
+        self._unmark(self.new)
         if self.old.ledger.state().moving is not None:
             self.old.ledger.append(events.MoveUndone(time=self.old.now(), move=self._journal.move))
             self.old.signing.write_checkpoint()
-        self._forget(self.new)
+        remove_file(self._journal.path)
 
     def _note(self, **changes: Any) -> None:
         """How far it is."""
@@ -410,11 +439,10 @@ class _Move:
             if self._moves[section]
         ]
 
-    def _forget(self, workspace: Workspace) -> None:
-        """The end: what was emptied bears no mark any more, and there is no move."""
+    def _unmark(self, workspace: Workspace) -> None:
+        """What was emptied bears no mark any more."""
         for left in self._places(workspace):
             left.forget()
-        remove_file(self._journal.path)
 
     def _copy_stages(self, state: State) -> None:
         source, target = self.old.store, self.new.store

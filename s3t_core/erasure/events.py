@@ -197,6 +197,15 @@ class MoveUndone(LedgerEvent):
 
 
 @dataclass(frozen=True, kw_only=True)
+class MoveEnded(LedgerEvent):
+    """The places that the move of that name left are emptied."""
+
+    type = "moving"
+    state: MoveState = "ended"
+    move: str
+
+
+@dataclass(frozen=True, kw_only=True)
 class Migrated(LedgerEvent):
     """`versions`: run id, model id and digest of the document by version; `runs`: copies by what
     they are of. `move` is "" where a version was registered again under its number."""

@@ -14,7 +14,7 @@ has its `time`; one that was written under a lease, its `lease`.
 | checkpoints | signed heads of this ledger are kept at another place outside from now on |
 | experiment | what the registry keeps of this workspace is in this experiment, whose files lie at this place |
 | training | a training began, whose run in the registry this is |
-| moving | a move to other places was begun, from where to where, or undone |
+| moving | a move to other places was begun, from where to where, undone, or ended: what it left is emptied |
 | migrated | database, store, remote or registry moved: what must stay from now on; ids of versions and runs there |
 | dataset | a data version: every slice's content digest, rows, file md5 |
 | backbone | a backbone was first used under a model id, with its digests |
@@ -547,11 +547,13 @@ def _training(state: State, event: events.TrainingBegan) -> None:
     state.trainings.add(event.run)
 
 
-def _moving(state: State, event: events.MoveBegun | events.MoveUndone) -> None:
+def _moving(state: State, event: events.MoveBegun | events.MoveUndone | events.MoveEnded) -> None:
     if isinstance(event, events.MoveBegun):
         state.moving = event
-    else:
+    elif isinstance(event, events.MoveUndone):
         _leave(state, "new", "old")
+    else:
+        state.moved = ""
 
 
 def _leave(
@@ -573,6 +575,7 @@ def _leave(
 def _migrated(state: State, event: events.Migrated) -> None:
     if event.move:
         _leave(state, "old", "new")
+        state.moved = event.move
     state.settled = event.settings
     _copy_runs(state, event.runs or {})
     ids = event.versions

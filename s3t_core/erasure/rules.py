@@ -14,7 +14,7 @@ than was trained.
 | checkpoints | the place is another one; somebody says so where it replaces one |
 | experiment | settings are settled, and the experiment was not recorded yet |
 | training | no erasure is open, and the run was not recorded yet |
-| moving | begun: no erasure is open and no move; undone: it is the one that was begun |
+| moving | begun: no erasure is open and no move; undone: it is the one that was begun; ended: it is the last one, and was not ended before |
 | migrated | no erasure is open, no other move was begun, and it names versions that are there |
 | dataset | no erasure is open; one of an erasure only between its cut-over and the end of its rewriting |
 | backbone | the model was not recorded yet |
@@ -168,7 +168,10 @@ def _training(state: State, event: events.TrainingBegan) -> None:
     want(event.run not in state.trainings, "a run that was not recorded yet")
 
 
-def _moving(state: State, event: events.MoveBegun | events.MoveUndone) -> None:
+def _moving(state: State, event: events.MoveBegun | events.MoveUndone | events.MoveEnded) -> None:
+    if isinstance(event, events.MoveEnded):
+        want(bool(event.move) and state.moved == event.move, "the move whose places were left last")
+        return
     if isinstance(event, events.MoveUndone):
         want(
             state.moving is not None and state.moving.move == event.move,

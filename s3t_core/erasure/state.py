@@ -210,7 +210,8 @@ class State:
     of either kind, each by request. `outcomes` has what its erasure came to and how many rows it
     found, and `ended` when it was certified (RFC 3339), by certified request; `silenced` are slices
     that stages saw which an erasure deactivated. `moving` is the event of a move that was begun and
-    not ended, `left` the sections of settings, by name, that told of the places which earlier moves
+    not ended, `moved` the name of the last one, while what it left is not emptied, `left` the
+    sections of settings, by name, that told of the places which earlier moves
     left. `caches` are the directories that DVC kept data in, beside the one in the workspace, with
     whether others share them. `experiments` are those that runs and versions ever were in, oldest
     first; `trainings` the runs of trainings, and `copies` what the id of a run became when the
@@ -250,6 +251,7 @@ class State:
     ended: dict[str, str] = field(default_factory=dict)
     once: dict[str, str] = field(default_factory=dict)
     moving: MoveBegun | None = None
+    moved: str = ""
     left: list[tuple[str, dict[str, Any]]] = field(default_factory=list)
     caches: dict[str, bool] = field(default_factory=dict)
     bindings: dict[str, str] = field(default_factory=dict)

@@ -11,7 +11,7 @@ ClosingKind = Literal["withdrawal", "rejection"]
 """How a request ends without an erasure."""
 RetrainState = Literal["wanted", "triggered", "failed", "finished"]
 HoldState = Literal["set", "released"]
-MoveState = Literal["begun", "undone"]
+MoveState = Literal["begun", "undone", "ended"]
 IntakeState = Literal["added", "removed"]
 Scope = Literal["subject", "record"]
 ExportStanding = Literal["serves", "superseded", "stale", "replaced", "destroyed"]

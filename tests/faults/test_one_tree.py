@@ -177,7 +177,7 @@ def test_a_cache_elsewhere_may_lie_on_another_disk_as_a_whole(
     assert opened.ledger.state().caches == {str(elsewhere): False}
     _changes(place)
     (place.root / ".dvc" / "config.local").unlink()  # by another account, which does not know it
-    (elsewhere / "files").mkdir(exist_ok=True)
+    (elsewhere / "files" / "md5").rmdir()
     (elsewhere / "files" / "md5").symlink_to(tmp_path / "away")
     with pytest.raises(GuaranteeError, match="got a link"):
         _changes(place)

@@ -20,12 +20,14 @@ from flows.prefect_flows.erase import erase
 from flows.prefect_flows.train import train
 from flows.use_cases import migrating
 from flows.use_cases.migrating import migrate, undo
+from flows.use_cases.moves import has_moved, is_over
 from flows.use_cases.taking import take_requests
 from flows.use_cases.verifying import verify_path
 from flows.workspace import stores
 from flows.workspace.workspace import Workspace
 from s3t_core.config import parse_config, render_config
 from s3t_core.domain import DeletionRequest
+from s3t_core.erasure import events
 from s3t_core.errors import Busy, GuaranteeError, S3TError, StorageError, UsageError, WorkspaceError
 from s3t_core.ports import NewRequest
 from tests.flows.conftest import CANARY, CANARY_TEXT
@@ -682,3 +684,143 @@ def test_an_unfinished_move_is_known_to_the_ledger_whatever_a_restore_takes_away
     assert after.ledger.state().moving is None and not place.migration_path.exists()
     assert len(facts(place.root)["requests"]) == len(before["requests"]) + 1
     assert len(erase(str(place.root))["certificates"]) == 2
+
+
+# --- what a restore of files brings back of a move
+
+
+def _moved_with_a_backup(place: Workspace, elsewhere: str, folder: Path) -> Path:
+    """A backup of `.s3t` while the move was unfinished; then the move, and a request at its new
+    place."""
+    with pytest.raises(Cut):
+        migrate(place.root, elsewhere, "there.toml", _cut_at("the database"))
+    backup = folder / "backup"
+    shutil.copytree(place.state_dir, backup, symlinks=True)
+    forget_connections()
+    migrate(place.root, "", "", quietly)
+    take_requests(Workspace(place.root), ["person-005"])
+    return backup
+
+
+def _restore(place: Workspace, backup: Path) -> None:
+    forget_connections()
+    shutil.rmtree(place.state_dir)
+    shutil.copytree(backup, place.state_dir, symlinks=True)
+
+
+@pytest.mark.long_but_first
+@pytest.mark.parametrize("ends_on_record", [True, False])
+@pytest.mark.parametrize("end", [migrate, undo])
+def test_a_restore_from_the_middle_of_a_move_takes_nothing_from_the_database_that_moved(
+    place: Workspace,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    end: Callable[..., Any],
+    ends_on_record: bool,
+) -> None:
+    """The restored note says that the move is under way, and the old database is there again."""
+    elsewhere = f'[database]\nurl = "sqlite:///{tmp_path}/there/s3t.db"\n'
+    if not ends_on_record:  # by a build that told of no end
+        append = SqlLedger.append
+        monkeypatch.setattr(
+            SqlLedger,
+            "append",
+            lambda ledger, event: (
+                None if isinstance(event, events.MoveEnded) else append(ledger, event)
+            ),
+        )
+    backup = _moved_with_a_backup(place, elsewhere, tmp_path)
+    monkeypatch.undo()
+    there = Database(f"sqlite:///{tmp_path}/there/s3t.db", place.root, place.keys.sealing)
+    before = SqlLedger(there).events()
+    _restore(place, backup)
+    with contextlib.suppress(UsageError):
+        end(place.root, "", "", quietly) if end is migrate else end(place.root, quietly)
+    assert SqlLedger(there).events()[: len(before)] == before
+    if not place.migration_path.exists():
+        assert len(Workspace(place.root).requests.open_now()) == 2
+        assert len(erase(str(place.root))["certificates"]) == 2
+    else:  # an unfinished move, as far as anybody can tell: it is finished and not undone
+        assert end is undo and not ends_on_record
+        migrate(place.root, "", "", quietly)
+        assert len(erase(str(place.root))["certificates"]) == 2
+
+
+def test_where_both_databases_went_on_nothing_is_lost_and_somebody_decides(
+    place: Workspace, tmp_path: Path
+) -> None:
+    elsewhere = f'[database]\nurl = "sqlite:///{tmp_path}/there/s3t.db"\n'
+    settings = (place.root / "s3t.toml").read_bytes()
+    backup = _moved_with_a_backup(place, elsewhere, tmp_path)
+    there = Database(f"sqlite:///{tmp_path}/there/s3t.db", place.root, place.keys.sealing)
+    _restore(place, backup)
+    now = (place.root / "s3t.toml").read_bytes()
+    (place.root / "s3t.toml").write_bytes(settings)
+    take_requests(Workspace(place.root), ["person-006"])  # in the old one
+    (place.root / "s3t.toml").write_bytes(now)
+    old = Database(place.config.database.url, place.root, place.keys.sealing)
+    kept = SqlLedger(there).events(), SqlLedger(old).events()
+    assert not is_over("another", kept[0]) and len(kept[1]) > 5
+    move = json.loads(place.migration_path.read_bytes())["move"]
+    went_on = [e for e in kept[0] if e.get("state") != "ended"]
+    with pytest.raises(GuaranteeError, match="two that both went on"):
+        has_moved(move, kept[1], went_on)
+
+
+def test_what_else_the_settings_say_meanwhile_stays(
+    place: Workspace, elsewhere: str, tmp_path: Path
+) -> None:
+    with pytest.raises(Cut):
+        migrate(place.root, elsewhere, "there.toml", _cut_at("the database"))
+    path = place.root / "s3t.toml"
+    text = path.read_text()
+    changed = text.replace("needs_approval = false", "needs_approval = true")
+    outside = tmp_path / "checkpoints"
+    outside.mkdir()
+    changed = changed.replace('log_checkpoints_to = ""', f'log_checkpoints_to = "{outside}"')
+    assert changed.count("true") > text.count("true") and str(outside) in changed
+    path.write_text(changed)
+    migrate(place.root, "", "", quietly)
+    after = Workspace(place.root).config
+    assert after.erasure.needs_approval and after.erasure.log_checkpoints_to == str(outside)
+    assert after.store.url == f"{tmp_path}/there/stages" and list(outside.iterdir())
+
+
+@pytest.mark.parametrize("how", ["undone", "moved on", "moved back"])
+def test_what_tells_of_a_move_that_is_over_locks_nobody_out(
+    place: Workspace, tmp_path: Path, how: str
+) -> None:
+    """A note that a restore brought back, of a move that was undone, or that another followed."""
+
+    def places(name: str) -> str:
+        return f'[store]\nurl = "{tmp_path}/{name}/stages"\n[dvc]\nremote = "{tmp_path}/{name}/r"\n'
+
+    with pytest.raises(Cut):
+        migrate(place.root, places("b"), "b.toml", _cut_at("the database"))
+    note = place.migration_path.read_bytes()
+    if how == "undone":
+        undo(place.root, quietly)
+        migrate(place.root, places("b"), "b.toml", quietly)
+    else:
+        migrate(place.root, "", "", quietly)
+        back = '[store]\nurl = ".s3t/stages"\n[dvc]\nremote = ".s3t/remote"\n'
+        migrate(place.root, places("c") if how == "moved on" else back, "c.toml", quietly)
+    settings, before = (place.root / "s3t.toml").read_bytes(), facts(place.root)
+    for end in (lambda: migrate(place.root, "", "", quietly), lambda: undo(place.root, quietly)):
+        place.migration_path.write_bytes(note)
+        with pytest.raises(WorkspaceError, match="s3t migrate"):
+            erase(str(place.root))
+        with pytest.raises(UsageError):
+            end()
+        assert not place.migration_path.exists()
+        assert (place.root / "s3t.toml").read_bytes() == settings and facts(place.root) == before
+    assert len(erase(str(place.root))["certificates"]) == 1
+
+
+def test_a_move_that_no_entry_ends_is_over_once_another_came_behind_it() -> None:
+    """As builds wrote ledgers that told of no end."""
+    moved = [{"type": "migrated", "move": move} for move in ("m", "", "n")]
+    assert [is_over("m", moved[:n]) for n in range(4)] == [False, False, False, True]
+    begun = {"type": "moving", "move": "n", "state": "begun"}
+    assert is_over("m", [moved[0], begun]) and not is_over("n", [moved[0], begun])
+    assert not is_over("m", [{"type": "moving", "move": "m", "state": "begun"}])

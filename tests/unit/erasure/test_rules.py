@@ -901,6 +901,19 @@ def test_no_hold_is_set_on_whom_an_erasure_that_has_begun_found_by_a_hash() -> N
     )
 
 
+def test_the_last_move_alone_is_ended_once() -> None:
+    ended = {"time": NOW, **_moving("ended")}
+    moved = {"type": "migrated", "time": NOW, "move": "m", "settings": {}, "versions": {}}
+    before = STATES["asked"]
+    assert not _takes(before, ended) and not _takes(before, {**ended, "move": ""})
+    state = fold([moved], before, before.size)
+    assert not _takes(state, {**ended, "move": "n"}) and _takes(state, ended)
+    later = fold([{**moved, "move": "n"}], state, state.size)
+    assert not _takes(later, ended)
+    over = fold([ended], state, state.size)
+    assert over.moved == "" and not _takes(over, ended)
+
+
 def test_while_a_move_is_begun_no_erasure_begins_and_each_end_of_it_leaves_a_place() -> None:
     begun = fold([{"time": NOW, **_moving("begun")}], STATES["asked"], STATES["asked"].size)
     moved = {"type": "migrated", "time": NOW, "move": "m", "settings": {}, "versions": {}}
