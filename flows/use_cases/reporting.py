@@ -27,6 +27,8 @@ if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 _DAY = re.compile(r"(?P<day>\d{4}-\d\d-\d\d)(-(?P<number>\d{1,6}))?")
+_FIRST_YEAR = 1970
+"""No clock of a computer's tells of an earlier one."""
 _WINDOWS = {"h": "hours", "d": "days", "w": "weeks"}
 
 
@@ -168,10 +170,13 @@ def where_ended(reports: Path, ledger: str) -> int | None:
 
 
 def parse_since(text: str, now: datetime) -> datetime | None:
-    """A day (2026-10-01), a time with zone, or how far back (30d, 12h, 2w). "" is the beginning.
-    Raises UsageError."""
-    if not text:
-        return None
+    """A day (2026-10-01), a time with zone, or how far back (30d, 12h, 2w). "", and whatever is
+    before computers told the time, is the beginning. Raises UsageError."""
+    since = _moment(text, now) if text else None
+    return since if since is not None and since.year >= _FIRST_YEAR else None
+
+
+def _moment(text: str, now: datetime) -> datetime | None:
     number, unit = text[:-1], text[-1]
     if unit in _WINDOWS and number.isdecimal():
         try:

@@ -456,6 +456,9 @@ def test_the_period_is_given_as_a_day_a_time_or_how_far_back() -> None:
     assert parse_since("2026-01-01T02:00:00+02:00", NOW) == datetime(2026, 1, 1, tzinfo=UTC)
     assert parse_since("31d", NOW) == NOW - timedelta(days=31)
     assert parse_since("99999999999d", NOW) is None
+    for beginning in ("0001-01-01", "0999-12-31T23:00:00Z", "1969-12-31", "730000d"):
+        assert parse_since(beginning, NOW) is None, "years of fewer digits are no text to compare"
+    assert parse_since("1970-01-01", NOW) == datetime(1970, 1, 1, tzinfo=UTC)
     for wrong in ("yesterday", "d", "-3d", "2026-13-01"):
         with pytest.raises(UsageError, match="--since"):
             parse_since(wrong, NOW)
