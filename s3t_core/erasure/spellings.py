@@ -10,8 +10,8 @@ Turning the chunk, not the needles, keeps their number small: a search gets slow
   go; doubled quotes (CSV, SQL) are one, line breaks of Windows are line breaks. All of these in one
   another, up to four times (read); of bytes that are mostly numbers, escapes, percent-encoding and
   entities only, once each, and all of it in what stands among them as text
-- UTF-16 and UTF-32 without a mark at their beginning: NULs go, which leaves ASCII; where a good
-  part of 64 bytes are NULs, the bytes there are decoded in both orders as well
+- UTF-16 and UTF-32 without a mark at their beginning: NULs go, which leaves ASCII, escaped ones
+  too; where a good part of 64 bytes are NULs, the bytes there are decoded in both orders as well
 - base64 of either alphabet, with line breaks or without, indented or quoted, from MIN_RUN
   characters on, and all of the above around it and within it (a signed document of ours is JSON in
   base64 in JSON); hexadecimal likewise, one of length of a digest only from its first digit; base64
@@ -53,6 +53,8 @@ _NUMBERED = re.compile(
     rb"\\+(?:u[0-9A-Fa-f]{4}(?:\\+u[0-9A-Fa-f]{4})*|U[0-9A-Fa-f]{8}|x[0-9A-Fa-f]{2}|[0-3][0-7]{2}|0)"
 )
 _BYTE = re.compile(rb"\\x[0-9A-Fa-f]{2}")
+_ZERO = re.compile(rb"\\+(?:u0000|U00000000|x00|0(?:00)?(?![0-7]))")
+"""A NUL: of UTF-16 that somebody escaped, every other byte is one."""
 _MEANT = dict(
     zip(
         b"nrtbfvae",
@@ -161,6 +163,10 @@ def _other_readings(chunk: bytes) -> Iterator[bytes]:
         yield read(chunk, plus=b" ")
     if _SPELT_COLOUR.search(chunk):
         yield read(chunk, colour=b"")
+    if b"\\" in chunk:
+        without, zeros = _ZERO.subn(b"", chunk)
+        if zeros >= _NULS[0]:
+            yield read(without)
 
 
 def plain(data: bytes) -> bytes:

@@ -20,6 +20,7 @@ from s3t_core.errors import GuaranteeError
 from s3t_core.keys import WorkspaceKeys
 from s3t_core.learning.activation_store import ActivationStore
 from s3t_core.learning.code import CODE
+from s3t_core.learning.installed import check_installed
 from s3t_core.learning.recipe import NumericProfile, Recipe, StageSpec
 from s3t_core.learning.store import StageStore
 from s3t_core.slicefile import read_verified
@@ -125,6 +126,7 @@ def describe(job: DescribeJob) -> Description:
             job.device,
             found,
         )
+    check_installed()
     return Description(
         found.digest,
         found.tokenizer_digest,
@@ -143,6 +145,7 @@ def train(job: StageJob) -> StageOutcome:
     with find_backbone(job.recipe.model, with_weights=not job.max_memory) as backbone:
         check_backbone(backbone, *digests)
         result = _trained(job, backbone)
+    check_installed()
     if job.max_memory:  # its weights were read where they lie
         check_backbone(find_backbone(job.recipe.model, with_weights=False), *digests)
     return StageOutcome(

@@ -11,12 +11,14 @@ import contextlib
 import os
 
 from s3t_core.errors import GuaranteeError
+from s3t_core.learning.installed import remember_installed
 from s3t_core.learning.pins import pin
 from s3t_core.learning.required import hide_strangers
 
 with contextlib.suppress(GuaranteeError):
     pin(os.environ)
     hide_strangers()
+    remember_installed()
 
 import scipy.stats  # noqa: F401  # of a score's interval
 import transformers.conversion_mapping

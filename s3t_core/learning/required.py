@@ -5,14 +5,18 @@ can be imported (causal_conv1d, mamba_ssm, fla, mambapy and more with each relea
 image has it, the next one's lacks it, and a stage gets other bytes under an equal key. So the
 processes that train find what S3T requires, with all its extras, what those packages require, and
 the packages that tokenizers read texts with, whose versions stand in the numeric profile; each of
-them where pip put it. Whatever else is installed, or lies on a path of Python's, another copy of
-these among it, is not there for them. Python's own modules are.
+them where pip put the one that its version is told of. Whatever else is installed, or lies on a
+path of Python's, another copy of these among it, is not there for them. Python's own modules are,
+from Python's own directories.
 
 What was imported before is hidden where nothing that computes was there yet; else the process
 refuses. What a .pth file or sitecustomize does beyond imports is the operator's.
 """
 
+import os
 import sys
+import sysconfig
+from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import cache
 from importlib.machinery import ModuleSpec, PathFinder
@@ -55,10 +59,16 @@ _EDITABLE = "__editable__"
 """How pip names what finds a package that is developed: S3T itself in a checkout."""
 _EVERYBODYS = frozenset({"sitecustomize", "usercustomize"})
 """What Python imports at its start, whoever wants it."""
-_COMPUTE = frozenset(
+COMPUTE = frozenset(
     {"torch", "numpy", "transformers", "peft", "accelerate", "safetensors", "tokenizers", "PIL"}
 )
 """What may take another package as it is imported."""
+
+
+_WITHIN = ("built-in", "frozen")
+"""What Python says of a module that lies in no directory."""
+_PYTHON = [Path(sysconfig.get_path(name)) for name in ("stdlib", "platstdlib")]
+_OF_PYTHON = frozenset(str(place / part) for place in _PYTHON for part in ("", "lib-dynload"))
 
 
 class RequiredOnly:
@@ -79,8 +89,9 @@ class RequiredOnly:
         """As the finder's; None for what is not required, or lies elsewhere."""
         if is_stranger(name):
             return None
-        if self._finder is PathFinder and name in _placed():
-            return PathFinder.find_spec(name, sorted(_places()), target)
+        places = places_of(name) if "." not in name else None
+        if self._finder is PathFinder and places:
+            return PathFinder.find_spec(name, sorted(places), target)
         found: ModuleSpec | None = self._finder.find_spec(name, path, target)
         return None if found is not None and is_elsewhere(found) else found
 
@@ -100,12 +111,25 @@ def is_stranger(module: str) -> bool:
 
 
 def is_elsewhere(found: ModuleSpec) -> bool:
-    """Whether a module of a package that is required lies where pip did not put it. Of S3T itself
-    none does: a checkout is run from where it lies, and its code is compared (learning.code)."""
-    if found.name.partition(".")[0] not in _placed():
+    """Whether a module of a package that is required lies where pip did not put it, or one of
+    Python's own where Python did not. Of S3T itself none does: a checkout is run from where it
+    lies, and its code is compared (learning.code)."""
+    places = places_of(found.name.partition(".")[0])
+    if not places or found.origin in _WITHIN:
         return False
     lies = [found.origin] if found.has_location else (found.submodule_search_locations or ())
-    return not any(Path(str(at)).is_relative_to(place) for at in lies for place in _places())
+    return not any(_lies_in(str(at), place) for at in lies for place in places)
+
+
+def _lies_in(
+    path: str,
+    place: str,
+) -> bool:
+    """Also where a link leads there: the bytes are those."""
+    if Path(path).is_relative_to(place):
+        return True
+    real = os.path.realpath(path)
+    return Path(real).is_relative_to(os.path.realpath(place))
 
 
 def hide_strangers() -> None:
@@ -116,18 +140,20 @@ def hide_strangers() -> None:
     which may have taken it, and where that lies elsewhere than pip put it.
     """
     loaded = sorted(m for m in list(sys.modules) if _may_be_taken(m))
-    if loaded and not _COMPUTE.isdisjoint(sys.modules):
+    if loaded and not COMPUTE.isdisjoint(sys.modules):
         raise GuaranteeError(
             "expected nothing but what S3T requires to be imported in a process that trains, got "
             f"{loaded[0].partition('.')[0]}; see what this Python imports at its start "
             "(sitecustomize, .pth files)"
         )
-    specs = [getattr(sys.modules.get(name), "__spec__", None) for name in _COMPUTE]
+    names = [*COMPUTE, *(name for name in list(sys.modules) if _is_pythons(name))]
+    specs = [getattr(sys.modules.get(name), "__spec__", None) for name in names]
     elsewhere = sorted(spec.name for spec in specs if spec is not None and is_elsewhere(spec))
     if elsewhere:
         raise GuaranteeError(
-            f"expected {elsewhere[0]} where pip put it in a process that trains, got another copy, "
-            "which Python imported at its start; see PYTHONPATH, sitecustomize and .pth files"
+            f"expected {elsewhere[0]} where pip, or Python itself, put it in a process that "
+            "trains, got another copy, which Python imported at its start; see PYTHONPATH, "
+            "sitecustomize and .pth files"
         )
     for name in loaded:
         sys.modules[name] = None  # type: ignore[assignment]  # as Python marks what is not there
@@ -168,16 +194,42 @@ def _ours() -> frozenset[str]:
     return frozenset(_names_of(distribution(_NAME))) | {path.parent.name for path in beside}
 
 
-@cache
-def _placed() -> frozenset[str]:
-    """Those of them that pip put into place."""
-    return _modules() - _ours()
+def places_of(
+    top: str,
+) -> frozenset[str]:
+    """The directories that a module may come from, by its name: those of the distributions that
+    have it, as their versions are told of, and Python's own; none of what is S3T's own, or of
+    nobody's."""
+    return _OF_PYTHON if _is_pythons(top) else _placed().get(top, frozenset())
+
+
+def _is_pythons(module: str) -> bool:
+    """Whether a module is Python's own. What setuptools has in the place of distutils computes
+    nothing."""
+    top = module.partition(".")[0]
+    return top in sys.stdlib_module_names and top != "distutils"
 
 
 @cache
-def _places() -> frozenset[str]:
-    """Where: the directories of installed packages."""
-    return frozenset(str(Path(str(each.locate_file("")))) for each in _required())
+def _placed() -> Mapping[str, frozenset[str]]:
+    """Where pip put each module that is required. Several distributions may have parts of one."""
+    places: Mapping[str, set[str]] = defaultdict(set)
+    for each in _required():
+        place = Path(str(each.locate_file("")))
+        for name in _names_of(each):
+            places[name].add(str(place))
+    ours = _ours()
+    return {name: frozenset(found) for name, found in places.items() if name not in ours}
+
+
+def modules_of(
+    name: str,
+) -> frozenset[str]:
+    """The modules of an installed distribution, none where there is none."""
+    try:
+        return frozenset(_names_of(distribution(name))) & _modules()
+    except PackageNotFoundError:
+        return frozenset()
 
 
 def _names_of(required: Distribution) -> Iterator[str]:

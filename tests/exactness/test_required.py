@@ -4,11 +4,13 @@ import importlib
 import json
 import os
 import pkgutil
+import random
 import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
 from importlib.machinery import PathFinder
+from importlib.metadata import Distribution
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -17,8 +19,16 @@ import pytest
 import safetensors
 
 from s3t_core.errors import GuaranteeError
-from s3t_core.learning import pins, required
-from s3t_core.learning.required import READERS, hide_strangers, is_elsewhere, is_stranger
+from s3t_core.learning import installed, jobs, pins, required
+from s3t_core.learning.installed import check_installed, remember_installed
+from s3t_core.learning.required import (
+    READERS,
+    RequiredOnly,
+    hide_strangers,
+    is_elsewhere,
+    is_stranger,
+)
+from tests.exactness.test_profile import tiny_job
 from tests.tiny import build_mamba
 from tests.without_servers import NotInstalled
 
@@ -200,7 +210,7 @@ def test_nothing_else_is_found_nor_what_was_imported_before(
     before = find_spec("peft")
     assert before is not None and is_elsewhere(before) and find_spec("causal_conv1d")
     importlib.import_module("a_helper")
-    monkeypatch.setattr(required, "_COMPUTE", frozenset({"a_library_that_is_not_there"}))
+    monkeypatch.setattr(required, "COMPUTE", frozenset({"a_library_that_is_not_there"}))
     hide_strangers()
     hide_strangers()
     assert not find_spec("causal_conv1d") and not find_spec("a_helper")
@@ -223,8 +233,142 @@ def test_what_computes_is_refused_from_elsewhere(
         monkeypatch.delitem(sys.modules, name)
     importlib.import_module("peft")
     monkeypatch.setattr(required, "_may_be_taken", lambda _: False)
-    with pytest.raises(GuaranteeError, match="expected peft where pip put it"):
+    with pytest.raises(GuaranteeError, match="expected peft where pip, or Python itself, put it"):
         hide_strangers()
+
+
+@pytest.mark.slow
+def test_a_module_of_pythons_own_that_lies_on_a_path_changes_no_byte_of_a_stage(
+    tmp_path: Path, mamba: Path, without: Any
+) -> None:
+    """One draw more in the shuffle, which orders the rows of a stage."""
+    folder = tmp_path / "elsewhere"
+    folder.mkdir()
+    own = Path(random.__file__).read_text()
+    changed = own.replace(
+        "randbelow = self._randbelow\n", "randbelow = self._randbelow; randbelow(2)\n"
+    )
+    assert changed != own
+    (folder / "random.py").write_text(changed)
+    found = _job(tmp_path, "with", mamba, folder)
+    assert len(without) == 3, without
+    assert found == without or (found[0] == "GuaranteeError" and "random" in found[1]), found
+
+
+@pytest.mark.usefixtures("as_it_was")
+@pytest.mark.parametrize("when", ["before", "later"])
+def test_pythons_own_modules_come_from_pythons_own_directories(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, when: str
+) -> None:
+    (tmp_path / "colorsys.py").write_text("")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    sys.modules.pop("colorsys", None)
+    monkeypatch.setattr(required, "_may_be_taken", lambda _: False)
+    if when == "before":
+        importlib.import_module("colorsys")
+        with pytest.raises(GuaranteeError, match="expected colorsys where"):
+            hide_strangers()
+        return
+    hide_strangers()
+    assert hasattr(importlib.import_module("colorsys"), "hsv_to_rgb")
+
+
+def _installed_at(place: Path, name: str, version: str) -> Distribution:
+    place.mkdir(exist_ok=True)
+    (place / f"{name}.py").write_text(f"version = {version!r}")
+    info = place / f"{name}-{version}.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n")
+    (info / "RECORD").write_text(f"{name}.py,,\n{info.name}/METADATA,,\n")
+    return Distribution.at(info)
+
+
+@pytest.mark.usefixtures("as_it_was")
+def test_of_a_package_that_is_installed_twice_the_one_whose_version_is_told_of_computes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another required package lies in a directory that comes first by its name."""
+    system, own = tmp_path / "a-system", tmp_path / "venv"
+    _installed_at(system, "some_package", "1.0")
+    there = [_installed_at(system, "a_helper", "3.0"), _installed_at(own, "some_package", "2.0")]
+    monkeypatch.setattr(required, "_required", lambda: there)
+    monkeypatch.setattr(required, "_ours", frozenset)
+    for cached in (required._placed, required._modules):
+        cached.cache_clear()
+    try:
+        finder = RequiredOnly(PathFinder)
+        found = finder.find_spec("some_package")
+        assert found is not None and found.origin == str(own / "some_package.py")
+        beside = PathFinder.find_spec("some_package", [str(system)])
+        assert beside is not None and is_elsewhere(beside) and not is_elsewhere(found)
+        assert finder.find_spec("a_helper") is not None
+    finally:
+        monkeypatch.undo()
+        for cached in (required._placed, required._modules):
+            cached.cache_clear()
+
+
+@pytest.fixture
+def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """One that computes, as far as this module can tell, with a part that is imported late."""
+    folder = tmp_path / "some_numbers"
+    folder.mkdir()
+    for name in ("__init__", "late"):
+        (folder / f"{name}.py").write_text("kept = 1\n")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.setattr(installed, "_tops", lambda: frozenset({"some_numbers"}))
+    monkeypatch.setattr(installed, "places_of", lambda _: frozenset({str(tmp_path)}))
+    installed._known.cache_clear()
+    yield folder
+    installed._known.cache_clear()
+    for name in [m for m in sys.modules if m.partition(".")[0] == "some_numbers"]:
+        del sys.modules[name]
+
+
+@pytest.mark.parametrize("how", ["as it was", "written over", "replaced", "a new file", "gone"])
+@pytest.mark.parametrize("part", ["some_numbers", "some_numbers.late"])
+def test_what_an_installation_changes_meanwhile_trains_nothing(
+    package: Path, how: str, part: str
+) -> None:
+    remember_installed()
+    file = package / ("__init__.py" if part == "some_numbers" else "late.py")
+    if part == "some_numbers":
+        importlib.import_module(part)  # it is in memory as it was
+    if how == "written over":
+        file.write_text("kept = 2\n")
+    elif how == "replaced":
+        (package / "new").write_text("kept = 2\n")
+        (package / "new").replace(file)
+    elif how == "a new file":
+        (package / "more.py").write_text("")
+        importlib.import_module("some_numbers.more")
+    importlib.import_module(part)
+    if how == "gone":
+        file.unlink()
+    if how == "as it was":
+        check_installed()
+        return
+    with pytest.raises(GuaranteeError, match="files that an installation changed"):
+        check_installed()
+
+
+def test_a_stage_is_checked_for_it(
+    tmp_path: Path, mamba: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def changed() -> None:
+        raise GuaranteeError("files that an installation changed")
+
+    job = tiny_job(_InThisProcess(), mamba, tmp_path, {"target_modules": ["x_proj", "in_proj"]})
+    assert jobs.train(job).steps
+    monkeypatch.setattr(jobs, "check_installed", changed)
+    with pytest.raises(GuaranteeError, match="an installation changed"):
+        jobs.train(job)
+    with pytest.raises(GuaranteeError, match="an installation changed"):
+        tiny_job(_InThisProcess(), mamba, tmp_path, {"target_modules": ["x_proj", "in_proj"]})
+
+
+class _InThisProcess:
+    describe = staticmethod(jobs.describe)
 
 
 def test_what_is_required_is_no_stranger() -> None:

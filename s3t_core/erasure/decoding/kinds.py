@@ -19,6 +19,7 @@ from s3t_core.erasure.decoding.archives import (
 from s3t_core.erasure.decoding.logs import JOURNAL_MAGIC, LOG_MAGIC
 from s3t_core.erasure.decoding.magics import is_bzip2, is_gzip, is_lzma, is_zlib
 from s3t_core.erasure.decoding.parts import (
+    CHUNK_BYTES,
     HEAD_BYTES,
     Cell,
     Decoder,
@@ -110,7 +111,7 @@ def _cell(value: bytes, source: Source) -> Iterator[Readable]:
                 yield (
                     io.BytesIO(part)
                     if isinstance(part, bytes)
-                    else _Lenient(cast("Readable", part))
+                    else _Lenient(cast("_Guarded", part))
                 )
 
 
@@ -137,18 +138,49 @@ class _Guarded:
         with decoding(self._kind):
             return self._stream.read(size)
 
+    def read1(
+        self,
+        size: int,
+        /,
+    ) -> bytes:
+        """The next piece, so that nothing of those before is lost where it cannot be decoded.
+        Raises Undecodable."""
+        read = getattr(
+            self._stream,
+            "read1",
+            self._stream.read,
+        )
+        with decoding(self._kind):
+            return bytes(read(size))
+
 
 class _Lenient:
     """A stream that ends where it cannot be decoded."""
 
-    def __init__(self, stream: Readable) -> None:
+    def __init__(self, stream: "_Guarded") -> None:
         self._stream = stream
+        self._ended = False
 
     def read(self, size: int = -1, /) -> bytes:
-        """Read from it, "" also where it is damaged."""
+        """Read from it; what came before that where it is damaged."""
+        pieces: list[bytes] = []
+        wanted = size
+        while wanted and not self._ended:
+            piece = self._next(wanted)
+            pieces.append(piece)
+            wanted -= len(piece)
+        return b"".join(pieces)
+
+    def _next(
+        self,
+        wanted: int,
+    ) -> bytes:
+        """A piece, of so many bytes at most; "" at the end."""
+        piece = b""
         with contextlib.suppress(Undecodable):
-            return self._stream.read(size)
-        return b""
+            piece = self._stream.read1(wanted if wanted > 0 else CHUNK_BYTES)
+        self._ended = not piece
+        return piece
 
 
 def _sealed(name: str) -> Decoder:
@@ -166,7 +198,10 @@ class _Begins:
         self._magics = magics
         self.firsts = frozenset(magic[0] for magic in magics)
 
-    def __call__(self, head: bytes) -> bool:
+    def __call__(
+        self,
+        head: bytes,
+    ) -> bool:
         return head.startswith(self._magics)
 
 

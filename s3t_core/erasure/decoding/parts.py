@@ -121,17 +121,16 @@ def _joined(column: pa.Array) -> bytes:
 
 
 def bytes_of(value: object) -> bytes:
-    """The bytes of a value of a cell, whatever its type: of a list or a struct, JSON."""
+    """The bytes of a value of a cell, whatever its type: of a list or a struct, JSON, and what
+    bytes are in it as they are."""
     if isinstance(value, str):
         return value.encode("utf-8", "replace")
     if isinstance(value, bytes):
         return value
     if isinstance(value, list | dict | tuple):
-        return json.dumps(
-            value,
-            default=_in_json,
-            ensure_ascii=False,
-        ).encode("utf-8", "replace")
+        whole = json.dumps(value, default=_in_json, ensure_ascii=False)
+        texts = whole.encode("utf-8", "replace")
+        return b"\n".join([texts, *_binaries_in(value)])
     return b"" if value is None else str(value).encode()
 
 

@@ -7,7 +7,8 @@ import contextlib
 import io
 import lzma
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from functools import partial
 from typing import IO, Any
 
 import pyarrow as pa
@@ -29,6 +30,7 @@ from s3t_core.erasure.decoding.parts import (
 
 _GZIP_BYTES, _GZIP_NOTES_BYTES = 2**14, 2**17
 _GZIP_HEADER_BYTES = 10
+_STEP = 64
 _SURE_BYTES = 6
 """Of a kind without a magic: when so many bytes came out, it is of that kind. The shortest needle
 has as many."""
@@ -92,9 +94,11 @@ def zlib_pieces(file: IO[bytes]) -> Iterator[bytes]:
         while not inflater.eof:
             if not data:
                 raise (Undecodable if size >= _SURE_BYTES else Mistaken)("zlib: cut")
+            before = inflater.copy()
             try:
                 piece = inflater.decompress(data, CHUNK_BYTES)
             except zlib.error:
+                yield from _step_by_step(before, [data])
                 sure = size or _inflated(begin, zlib.decompressobj()) >= _SURE_BYTES
                 raise (Undecodable if sure else Mistaken)(
                     "zlib: damaged, or followed by other bytes"
@@ -103,6 +107,16 @@ def zlib_pieces(file: IO[bytes]) -> Iterator[bytes]:
             yield piece
             data = inflater.unconsumed_tail or (b"" if inflater.eof else file.read(CHUNK_BYTES))
         data = inflater.unused_data or file.read(CHUNK_BYTES)
+
+
+def _step_by_step(inflater: Any, chunks: Iterable[bytes]) -> Iterator[bytes]:
+    """What comes out of it before the error: of a long piece an inflater gives nothing."""
+    with contextlib.suppress(zlib.error, lzma.LZMAError, EOFError):
+        for data in chunks:
+            for at in range(0, len(data), _STEP):
+                if inflater.eof:
+                    return
+                yield inflater.decompress(data[at : at + _STEP])
 
 
 def _inflated(begin: bytes, inflater: Any) -> int:
@@ -159,6 +173,8 @@ def _lzma_pieces(file: IO[bytes]) -> Iterator[bytes]:
     try:
         yield from _member_pieces(file, _lzma_inflater)
     except (lzma.LZMAError, Undecodable):
+        file.seek(0)
+        yield from _step_by_step(_lzma_inflater(), iter(partial(file.read, CHUNK_BYTES), b""))
         sure = _inflated(begin, _lzma_inflater()) >= _SURE_BYTES
         raise (Undecodable if sure else Mistaken)(
             "lzma: cut, damaged or followed by other bytes"

@@ -13,6 +13,7 @@ from pathlib import Path
 import psutil
 import pytest
 
+from s3t_core.learning import installed
 from s3t_core.learning.jobs import JOBS
 
 ROOT = Path(__file__).parents[3]
@@ -47,6 +48,7 @@ def _look(job: Looking) -> dict[str, object]:
         "patterns": mapping._checkpoint_conversion_mapping_cache is not None,
         "threads": threading.active_count(),
         "order": hash("a text"),
+        "installed": installed._known.cache_info().currsize,
     }
 
 
@@ -63,7 +65,8 @@ def test_what_every_job_needs_is_there_when_it_begins() -> None:
         "    runner = ProcessRunner(); runner.begin(); runner.begin()\n"
         "    found = runner._run(Looking())\n"
         "    needed = {'torch', 'peft', 'scipy.stats', 'transformers.modeling_utils'}\n"
-        "    print(sorted(needed - found['modules']), found['patterns'], found['threads'])"
+        "    print(sorted(needed - found['modules']), found['patterns'], found['threads'], "
+        "found['installed'])"
     )
     done = subprocess.run(
         [sys.executable, "-c", asks],
@@ -73,7 +76,7 @@ def test_what_every_job_needs_is_there_when_it_begins() -> None:
         check=True,
         timeout=120,
     )
-    assert done.stdout.split("\n")[0] == "[] True 2"
+    assert done.stdout.split("\n")[0] == "[] True 2 1"
 
 
 @pytest.mark.parametrize("begins", [True, False], ids=["begun before", "with the job"])

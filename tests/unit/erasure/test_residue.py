@@ -9,6 +9,7 @@ import io
 import json
 import lzma
 import os
+import random
 import re
 import socket
 import sqlite3
@@ -1678,3 +1679,59 @@ def test_a_packed_cell_that_no_query_shows_is_read_or_stops(
         "what is whole stops nothing"
     )
     connection.close()
+
+
+def _broken(packed: bytes) -> bytes:
+    """From half of it on."""
+    return packed[: len(packed) // 2] + b"\xff" * (len(packed) - len(packed) // 2)
+
+
+BEHIND = {
+    "zlib and a line's end": lambda data: zlib.compress(data) + b"\n",
+    "zlib and zeros": lambda data: zlib.compress(data) + bytes(8),
+    "lzma and more": lambda data: lzma.compress(data, lzma.FORMAT_ALONE) + b"junkjunk",
+    "zlib that breaks": lambda data: zlib.compress(data * 3)[:-6] + b"\xff" * 6,
+    "lzma that breaks": lambda data: _broken(
+        lzma.compress(data + random.Random(1).randbytes(9000), lzma.FORMAT_ALONE)
+    ),
+    "UTF-16 in a list": lambda data: [data.decode().encode("utf-16-le")],
+    "UTF-16 in a struct": lambda data: {"a": [{"b": data.decode().encode("utf-16-be")}]},
+}
+
+
+@pytest.mark.parametrize("write", ["Parquet", "Arrow"])
+@pytest.mark.parametrize("cell", BEHIND)
+def test_a_cell_is_read_as_far_as_it_says_something(tmp_path: Path, cell: str, write: str) -> None:
+    """Of an unsure kind it may be broken, or be followed by other bytes; within a list or a struct
+    bytes are bytes."""
+    text = "the café on her corner, so she said" if "UTF" in cell else TEXT
+    value = BEHIND[cell](text.encode())
+    table = pa.table({"a": pa.array([None, value, None])})
+    if write == "Parquet":
+        pq.write_table(table, tmp_path / "file.parquet", compression="zstd")
+    else:
+        options = pa.ipc.IpcWriteOptions(compression="zstd")
+        with pa.ipc.new_file(tmp_path / "file.arrow", table.schema, options=options) as writer:
+            writer.write_table(table)
+    found = scan(
+        tmp_path, [], [p.name for p in tmp_path.iterdir()], [], make_needles([], [text]), []
+    )
+    assert len(found.residue) == 1
+
+
+@pytest.mark.parametrize("order", ["utf-16-le", "utf-16-be"])
+@pytest.mark.parametrize(
+    "write",
+    [
+        repr,
+        lambda data: json.dumps(data.decode("latin-1")),
+        lambda data: json.dumps(json.dumps(data.decode("latin-1"), ensure_ascii=False)),
+        lambda data: "".join(f"\\{b:03o}" if b < 32 else chr(b) for b in data),
+    ],
+    ids=["repr", "JSON", "JSON in JSON", "octal"],
+)
+def test_utf_16_that_somebody_escaped_is_found(
+    tmp_path: Path, order: str, write: Callable[[bytes], str]
+) -> None:
+    (tmp_path / "log").write_text(f"got {write(TEXT.encode(order))} of somebody")
+    assert scanned(tmp_path).residue == ("log",)
