@@ -421,7 +421,10 @@ def _met(
     may have been wrong the other way. Nor that it was not, where it had told otherwise."""
     if asked.closed is not None and document != "as recorded":
         return None
-    if (asked.closed or now) > known.due:
+    due = known.due
+    if asked.outcome == "rejection":  # the person hears of it within the first month (GDPR 12(4))
+        due = known.extended_from or due
+    if (asked.closed or now) > due:
         return None if known.clock_corrected or asked.unsure else False
     return True if asked.closed and not known.was_overdue else None
 

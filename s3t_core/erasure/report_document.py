@@ -47,7 +47,8 @@ class RequestEntry(Part):
     rows: int = Field(description="stored rows that its erasure found")
     closed: str | None = Field(description="when its closing document was signed")
     met: bool | None = Field(
-        description="closed by the due time, with the document as the ledger recorded it; null "
+        description="closed by the due time (a rejection by extended_from, where its time was "
+        "extended: GDPR 12(4)), with the document as the ledger recorded it; null "
         "while it is open and not due yet, for a document that is not there, and for "
         "one that is late by a clock that was corrected"
     )

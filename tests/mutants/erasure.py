@@ -1176,4 +1176,11 @@ MUTANTS: tuple[Mutant, ...] = (
         puts="''",
         fails="tests/faults/test_beside_the_ledger.py::does_not_slide",
     ),
+    Mutant(
+        name="report: an extension gives a refusal more time",
+        where="s3t_core/erasure/report.py::_met",
+        takes="known.extended_from or due",
+        puts="due",
+        fails="tests/unit/erasure/test_report.py::refusal_is_told_within",
+    ),
 )

@@ -29,7 +29,7 @@ from s3t_core.erasure.evidence_documents import Subject
 from s3t_core.erasure.executor import STEPS
 from s3t_core.erasure.merkle import continues
 from s3t_core.erasure.report import build_report
-from s3t_core.erasure.report_document import REPORT_TYPE, Report
+from s3t_core.erasure.report_document import REPORT_TYPE, Report, RequestEntry
 from s3t_core.erasure.state import State
 from s3t_core.erasure.vocabulary import ReleaseCause
 from s3t_core.errors import UsageError
@@ -80,6 +80,36 @@ def _report(
         1,
         {"s3t": "0.1.0"},
     )
+
+
+@pytest.mark.parametrize(("kind", "met"), [("rejection", False), ("withdrawal", True)])
+def test_a_refusal_is_told_within_the_first_month_also_where_its_time_was_extended(
+    kind: str, met: bool
+) -> None:
+    """GDPR 12(4). Who takes a request back is late for nothing."""
+    world = make_world()
+    world.ask("req-0", "s01-2")
+    was = parse_time(world.ledger.state().requests["req-0"].due)
+    until = rfc3339(months_later(was, 2))
+    world.tell(type="extended", request="req-0", due=until, reason="many letters", by="officer")
+
+    def report_closed_at(days: int) -> RequestEntry:
+        document = f"{kind} of {days}".encode()
+        world.ledger.events.append(
+            {
+                "type": "closed",
+                "time": rfc3339(later(was, days=days)),
+                "request": "req-0",
+                "kind": kind,
+                "certificate": sha256_hex(document),
+                "basis": "12(6)" if kind == "rejection" else "",
+            }
+        )
+        [entry] = _report(world, now=later(was, days=9), documents={"req-0": document}).requests
+        world.ledger.events.pop()
+        return entry
+
+    assert (report_closed_at(-1).met, report_closed_at(3).met) == (True, met)
 
 
 def test_a_deadline_that_was_extended_is_met_by_the_new_one() -> None:
