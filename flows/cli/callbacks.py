@@ -50,6 +50,8 @@ def send(workspace: WorkspaceOption = None, as_json: JsonOption = False) -> None
         lambda _: [
             f"{sent['delivered']} delivered, {sent['failed']} to be tried again, "
             f"{sent['dead']} given up."
+            if opened.config.callbacks.targets
+            else "Nobody is told: [callbacks] targets in s3t.toml names no one."
         ],
     )
 

@@ -38,7 +38,6 @@ from s3t_core.errors import NotNow, NotThere, UsageError
 from s3t_core.identity import (
     EXACT,
     forms_of,
-    near_spellings,
     spelt_under,
 )
 from s3t_core.ports import Closing
@@ -299,9 +298,9 @@ def _render_near(workspace: Asking, state: State, subject: str, record: str) -> 
         near.isdisjoint(state.requests[request].near) for _, request in state.suppressed.values()
     ):
         return ""
-    meant = next((s for s in near_spellings(subject) if _listed(workspace, state, s, record)), "")
-    return ", though one that is spelt nearly so; lift that one" + (
-        f": {meant!r}" if meant else ", as it was spelt when it was erased"
+    return (
+        ", though one that is spelt nearly so (in other capitals, with blanks or an accent, as a "
+        "number with a point); lift that one, as it was spelt when it was erased"
     )
 
 

@@ -371,7 +371,7 @@ def test_a_hash_of_nobody_keeps_out_who_has_it_later(place: Workspace, tmp_path:
         again["suppressed"] == 2
         and _found(Workspace(place.root), "Eve@example.org ")[0] == "nobody"
     )
-    with pytest.raises(UsageError, match=r"lift that one: 'eve@example\.org'"):
+    with pytest.raises(UsageError, match=r"one, as it was spelt when it was erased; nothing"):
         lift(Workspace(place.root), "Eve@example.org ", "", "clerk")
     lift(Workspace(place.root), "eve@example.org", "", "clerk")
     assert (
@@ -575,7 +575,7 @@ def test_an_erased_person_does_not_come_back_under_another_spelling(
     _erase(place)
     back = _ingest(place, _source(tmp_path, ANN, BOB, spelling))
     assert (back["suppressed"], back["nearly"]) == (2, 2)
-    with pytest.raises(UsageError, match="lift that one: '1001'"):
+    with pytest.raises(UsageError, match=r"lift that one, as it was(?!.*1001)"):
         lift(Workspace(place.root), spelling, "", "clerk")
     lift(Workspace(place.root), NUMBER, "", "clerk")
     assert _ingest(place, _source(tmp_path, ANN, BOB, spelling))["suppressed"] == 0
