@@ -68,10 +68,10 @@ def note_cache(workspace: Placed, held: Change) -> None:
     there from then on, whoever runs them."""
     held.require()
     workspace.datasets.files.check_footing()
-    found = workspace.datasets.repository.new_cache()
+    found, cache = workspace.datasets.repository.new_cache(), workspace.datasets.repository.cache
     if found is not None:
-        if not workspace.datasets.repository.cache.exists():
-            as_owner_only(workspace.datasets.repository.cache)
+        if workspace.ledger.state().dataset is None and not cache.exists():
+            as_owner_only(cache)  # later an empty place may be that of a disk that is away
         workspace.ledger.append(
             events.CacheNamed(
                 time=workspace.now(),

@@ -122,7 +122,7 @@ def test_a_damaged_note_of_a_move_is_told_in_words(tmp_path: Path, content: byte
     text = render_config(place.config)
     said = {"move": "a", "old": text, "new": text, "claimed": False, "emptied": ""}
     place.migration_path.write_text(json.dumps(said))
-    assert migrating._journal(place) == migrating._Journal(
+    assert migrating._journal(place, print) == migrating._Journal(
         place.migration_path, "a", place.config, place.config
     )
     for wrong in ({"claimed": "yes"}, {"claimed": []}, {"emptied": "both"}, {"emptied": {}}):
@@ -130,7 +130,7 @@ def test_a_damaged_note_of_a_move_is_told_in_words(tmp_path: Path, content: byte
         with pytest.raises(
             WorkspaceError, match=r"expected .s3t/migration.json as `s3t migrate` wrote it"
         ):
-            migrating._journal(place)
+            migrating._journal(place, print)
 
 
 _HOLDS = (

@@ -982,7 +982,7 @@ MUTANTS: tuple[Mutant, ...] = (
     Mutant(
         name="rights: a cache elsewhere is open until the next command",
         where="flows/workspace/stores.py::note_cache",
-        takes="not workspace.datasets.repository.cache.exists()",
+        takes="not cache.exists()",
         puts="False",
         fails="tests/faults/test_acls.py::closed_before_rows_come",
     ),
