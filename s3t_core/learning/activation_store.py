@@ -19,6 +19,7 @@ import json
 import os
 from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import IO
 
@@ -79,12 +80,12 @@ class ActivationStore:
         size: int,
         write: Callable[[Path], None],
         is_right: Callable[[Path], bool],
-    ) -> None:
+    ) -> Callable[[], None] | None:
         """Keep what `write` writes, about `size` bytes, if the slice is live and it fits, and if
-        what is sealed `is_right`: somebody may have written to the file meanwhile. Raises
-        StorageError."""
+        what is sealed `is_right`: somebody may have written to the file meanwhile. What is returned
+        seals it: before that it counts for nothing. Raises StorageError."""
         if not self.keeps(slice_digest) or size > self.limit:
-            return
+            return None
         path = self._path(slice_digest, key)
         with self._locked():
             if self.keeps(slice_digest):
@@ -96,8 +97,22 @@ class ActivationStore:
                     digest = copy_hashed(made, own)
                     if not is_right(place):
                         temporary.unlink()
-                        return
+                        return None
+                path.with_suffix(".seal").unlink(missing_ok=True)
                 temporary.replace(path)
+                return partial(self._put_seal, slice_digest, key, digest)
+        return None
+
+    def _put_seal(
+        self,
+        slice_digest: str,
+        key: str,
+        digest: bytes,
+    ) -> None:
+        """Nothing, where the file is gone by now."""
+        path = self._path(slice_digest, key)
+        with self._locked():
+            if path.is_file():
                 write_atomically(
                     path.with_suffix(".seal"),
                     self._seal(key, digest),

@@ -11,8 +11,8 @@ kept.
 
 import os
 import tempfile
-from collections.abc import Collection
-from dataclasses import dataclass
+from collections.abc import Callable, Collection
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
@@ -49,11 +49,15 @@ class RowStates:
 
 @dataclass(frozen=True)
 class Activations:
-    """How a stage comes by its rows' states: from a store, which may keep nothing, or computed."""
+    """How a stage comes by its rows' states: from a store, which may keep nothing, or computed.
+    `seals_later`: what is kept counts from `seal` on, when it is known that what computed it was
+    what its key says."""
 
     store: ActivationStore | None = None
     memory_bytes: int = _MEMORY_BYTES
     spill: Path | None = None
+    seals_later: bool = False
+    _unsealed: list[Callable[[], None]] = field(default_factory=list, repr=False)
 
     def of_slice(
         self,
@@ -81,7 +85,7 @@ class Activations:
         computed = self._compute(split, rows, layers)
         if self.store is not None:
             for at, states in computed.items():
-                self.store.put(
+                seal = self.store.put(
                     slice_digest,
                     states_key(
                         recipe,
@@ -93,7 +97,17 @@ class Activations:
                     partial(_save, states),
                     partial(_is, states),
                 )
+                if seal is not None:
+                    self._unsealed.append(seal)
+        if not self.seals_later:
+            self.seal()
         return computed[layer]
+
+    def seal(self) -> None:
+        """Let what was kept count: what computed it is what it should have been. Raises
+        StorageError."""
+        while self._unsealed:
+            self._unsealed.pop()()
 
     def _kept(self, slice_digest: str, key: str) -> RowStates | None:
         """What was kept, from a copy of this process's own: what the seal is of is what trains."""

@@ -26,6 +26,7 @@ from s3t_core.learning.store import StageStore
 from s3t_core.slicefile import read_verified
 
 if TYPE_CHECKING:
+    from s3t_core.learning.activations import Activations
     from s3t_core.learning.backbone import Backbone
     from s3t_core.learning.stage import StageResult
 
@@ -137,17 +138,20 @@ def describe(job: DescribeJob) -> Description:
 
 def train(job: StageJob) -> StageOutcome:
     """Train. Raises GuaranteeError, ArtifactError, TrainingError."""
+    from s3t_core.learning.activations import Activations
     from s3t_core.learning.backbone import check_backbone, find_backbone
 
     began = time.monotonic()
     _check_code(job)
+    activations = Activations(job.activations, spill=job.spill, seals_later=True)
     digests = job.recipe.backbone_digest, job.recipe.tokenizer_digest
     with find_backbone(job.recipe.model, with_weights=not job.max_memory) as backbone:
         check_backbone(backbone, *digests)
-        result = _trained(job, backbone)
+        result = _trained(job, backbone, activations)
     check_installed()
     if job.max_memory:  # its weights were read where they lie
         check_backbone(find_backbone(job.recipe.model, with_weights=False), *digests)
+    activations.seal()
     return StageOutcome(
         result.artifact,
         result.loss,
@@ -159,8 +163,11 @@ def train(job: StageJob) -> StageOutcome:
     )
 
 
-def _trained(job: StageJob, backbone: "Backbone") -> "StageResult":
-    from s3t_core.learning.activations import Activations
+def _trained(
+    job: StageJob,
+    backbone: "Backbone",
+    activations: "Activations",
+) -> "StageResult":
     from s3t_core.learning.stage import numeric_profile, train_stage
 
     threads, device = job.recipe.profile.threads, job.recipe.training["device"]
@@ -189,7 +196,7 @@ def _trained(job: StageJob, backbone: "Backbone") -> "StageResult":
         [read_verified(f.path, job.keys, f.digest) for f in job.slices],
         [job.store.get(d) if d else None for d in job.earlier],
         held_out,
-        Activations(job.activations, spill=job.spill),
+        activations,
         job.held_out.digest,
         job.max_memory,
         job.metric,

@@ -163,7 +163,9 @@ def test_the_weights_of_a_model_larger_than_memory_are_looked_at_again_behind_th
         backbone_digest=found.digest,
         tokenizer_digest=found.tokenizer_digest,
     )
-    job: Any = SimpleNamespace(code=CODE, recipe=recipe, max_memory="cpu=1GiB")
+    job: Any = SimpleNamespace(
+        code=CODE, recipe=recipe, max_memory="cpu=1GiB", activations=None, spill=None
+    )
     result = SimpleNamespace(artifact=b"", loss=0.0, score=None, steps=1, losses=())
     monkeypatch.setattr(jobs, "_trained", lambda *_: result)
     assert jobs.train(job).steps == 1

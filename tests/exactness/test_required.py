@@ -1,5 +1,7 @@
 """Which packages happen to be installed, or lie on a path, decides no bit of a stage."""
 
+import contextlib
+import dataclasses
 import importlib
 import json
 import os
@@ -18,9 +20,12 @@ from typing import Any
 import pytest
 import safetensors
 
+from s3t_core.domain import SliceId
 from s3t_core.errors import GuaranteeError
 from s3t_core.learning import installed, jobs, pins, required
+from s3t_core.learning.activation_store import ActivationStore
 from s3t_core.learning.installed import check_installed, remember_installed
+from s3t_core.learning.recipe import make_recipe, wanted
 from s3t_core.learning.required import (
     READERS,
     RequiredOnly,
@@ -28,7 +33,11 @@ from s3t_core.learning.required import (
     is_elsewhere,
     is_stranger,
 )
-from tests.exactness.test_profile import tiny_job
+from s3t_core.learning.store import LocalStageStore
+from s3t_core.records import slice_digest
+from s3t_core.slicefile import write_rows
+from tests.exactness.system import KEYS, config_for, dataset_of, make_slices
+from tests.exactness.test_profile import DEVICE, tiny_job
 from tests.tiny import build_mamba
 from tests.without_servers import NotInstalled
 
@@ -54,9 +63,13 @@ from dataclasses import asdict
 from pathlib import Path
 {first}
 from flows.adapters.runner import ProcessRunner
-from s3t_core.canonical import sha256_hex
 from s3t_core.errors import S3TError
-from tests.exactness.test_profile import tiny_job
+from s3t_core.learning.recipe import make_recipe, wanted
+from s3t_core.learning.store import LocalStageStore
+from s3t_core.records import slice_digest
+from s3t_core.slicefile import write_rows
+from tests.exactness.system import KEYS, config_for, dataset_of, make_slices
+from tests.exactness.test_profile import DEVICE, tiny_job
 if __name__ == "__main__":
     runner = ProcessRunner()
     try:
@@ -71,7 +84,6 @@ if __name__ == "__main__":
 IN_PROCESS = """
 import sys
 from pathlib import Path
-from s3t_core.canonical import sha256_hex
 from tests.exactness.system import TinySystem, make_slices
 system = TinySystem(Path(sys.argv[1]), 1, 2, 1, adapter=dict(target_modules=["x_proj", "in_proj"]))
 system.train(make_slices(1, 2))
@@ -365,6 +377,48 @@ def test_a_stage_is_checked_for_it(
         jobs.train(job)
     with pytest.raises(GuaranteeError, match="an installation changed"):
         tiny_job(_InThisProcess(), mamba, tmp_path, {"target_modules": ["x_proj", "in_proj"]})
+
+
+@pytest.mark.parametrize("when", ["refused", "killed", "right"])
+def test_what_a_stage_that_is_none_kept_of_its_rows_counts_for_nothing(
+    tmp_path: Path, tiny_backbone: Path, monkeypatch: pytest.MonkeyPatch, when: str
+) -> None:
+    """Else the next one trains, under the good key, on what other files had computed."""
+    job = _upper_stage(tmp_path, tiny_backbone)
+    kept = ActivationStore(tmp_path / "activations", b"k" * 32, 10**9)
+    kept.allow({f.digest for f in job.slices})
+    job = dataclasses.replace(job, activations=kept)
+
+    def ends() -> None:
+        if when != "right":
+            raise GuaranteeError("changed") if when == "refused" else KeyboardInterrupt
+
+    monkeypatch.setattr(jobs, "check_installed", ends)
+    with pytest.raises(BaseException) if when != "right" else contextlib.nullcontext():
+        jobs.train(job)
+    files = list(kept.root.glob("*/*.safetensors"))
+    seals = list(kept.root.glob("*/*.seal"))
+    assert files and len(seals) == (len(files) if when == "right" else 0)
+
+
+def _upper_stage(folder: Path, backbone: Path) -> jobs.StageJob:
+    """Of two blocks the upper one, whose rows' states are computed by what lies below, and kept."""
+    found = jobs.describe(jobs.DescribeJob(str(backbone), 1, DEVICE))
+    recipe = make_recipe(
+        config_for(backbone, 1, 2, 1),
+        str(backbone),
+        found.digest,
+        found.tokenizer_digest,
+        found.layers,
+        found.profile,
+    )
+    data = make_slices(1, 2)
+    rows = data[SliceId(0, 0)]
+    write_rows(folder / "rows.parquet", rows)
+    file = jobs.FileRef(folder / "rows.parquet", slice_digest(KEYS, rows))
+    spec = wanted(recipe, [(0, 1)], dataset_of(data, 1, 2)).stages[0]
+    store = LocalStageStore(folder / "stages", b"k" * 32)
+    return jobs.StageJob(recipe, spec, (file,), (), file, store, KEYS)
 
 
 class _InThisProcess:

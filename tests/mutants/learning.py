@@ -947,4 +947,18 @@ MUTANTS: tuple[Mutant, ...] = (
         puts="pass",
         fails="tests/exactness/test_required.py::stage_is_checked",
     ),
+    Mutant(
+        name="13: what a refused stage kept counts",
+        where="s3t_core/learning/jobs.py::train",
+        takes="_(seals_later=True)",
+        puts="",
+        fails="tests/exactness/test_required.py::stage_that_is_none_kept",
+    ),
+    Mutant(
+        name="13: what a stage kept is never sealed",
+        where="s3t_core/learning/jobs.py::train",
+        takes="activations.seal()",
+        puts="pass",
+        fails="tests/exactness/test_required.py::stage_that_is_none_kept and right",
+    ),
 )
