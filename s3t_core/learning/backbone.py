@@ -12,7 +12,6 @@ import re
 import unicodedata
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Self
 
@@ -41,7 +40,7 @@ from s3t_core.learning.backbone_files import (
 )
 from s3t_core.learning.backbone_settings import check_settings
 from s3t_core.learning.hub import split_hub_id
-from s3t_core.learning.required import READERS
+from s3t_core.learning.required import READERS, version_of
 
 MINILM_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
 """SHA-256 of all-MiniLM-L6-v2's published model.safetensors."""
@@ -376,17 +375,17 @@ def tokenizer_code(backbone: Backbone) -> str:
     tokenizer is written in Python, that of Python, whose tables of characters it asks, and of
     whatever such tokenizers use that is installed; and of what its chat template is written by."""
     if is_vision(backbone):
-        return version("tokenizers")
+        return version_of("tokenizers")
     tokenizer = load_tokenizer(backbone)
     parts = (
-        [version("tokenizers")] if tokenizer.is_fast else [f"python {platform.python_version()}"]
+        [version_of("tokenizers")] if tokenizer.is_fast else [f"python {platform.python_version()}"]
     )
     if tokenizer.chat_template:
         parts += [f"unicode {unicodedata.unidata_version}"]
-        parts += [f"{name} {version(name)}" for name in ("jinja2", "markupsafe")]
+        parts += [f"{name} {version_of(name)}" for name in ("jinja2", "markupsafe")]
     for name in READERS if not tokenizer.is_fast else ():
-        with contextlib.suppress(PackageNotFoundError):
-            parts.append(f"{name} {version(name)}")
+        if found := version_of(name):
+            parts.append(f"{name} {found}")
     return ", ".join(parts)
 
 

@@ -243,6 +243,16 @@ def _names_of(required: Distribution) -> Iterator[str]:
             yield line.partition(",")[0].partition(".")[0]
 
 
+def version_of(name: str) -> str:
+    """The version of the very distribution whose modules are imported (places_of), "" where none is
+    required: whoever asks by the path of now may be told of another. Raises GuaranteeError."""
+    wanted = canonicalize_name(name)
+    return next(
+        (each.version for each in _required() if canonicalize_name(each.name) == wanted), ""
+    )
+
+
+@cache
 def _required() -> list[Distribution]:
     """Distributions that are installed and required. Raises GuaranteeError where S3T itself is not
     installed: nobody can tell what it requires."""

@@ -12,7 +12,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from importlib.machinery import PathFinder
-from importlib.metadata import Distribution
+from importlib.metadata import Distribution, version
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -63,6 +63,7 @@ from dataclasses import asdict
 from pathlib import Path
 {first}
 from flows.adapters.runner import ProcessRunner
+from s3t_core.canonical import sha256_hex
 from s3t_core.errors import S3TError
 from s3t_core.learning.recipe import make_recipe, wanted
 from s3t_core.learning.store import LocalStageStore
@@ -84,6 +85,7 @@ if __name__ == "__main__":
 IN_PROCESS = """
 import sys
 from pathlib import Path
+from s3t_core.canonical import sha256_hex
 from tests.exactness.system import TinySystem, make_slices
 system = TinySystem(Path(sys.argv[1]), 1, 2, 1, adapter=dict(target_modules=["x_proj", "in_proj"]))
 system.train(make_slices(1, 2))
@@ -314,6 +316,10 @@ def test_of_a_package_that_is_installed_twice_the_one_whose_version_is_told_of_c
         beside = PathFinder.find_spec("some_package", [str(system)])
         assert beside is not None and is_elsewhere(beside) and not is_elsewhere(found)
         assert finder.find_spec("a_helper") is not None
+        monkeypatch.syspath_prepend(str(system))
+        assert version("some_package") == "1.0", "as whoever asks by the path is told"
+        assert required.version_of("Some-Package") == "2.0"
+        assert required.version_of("another") == ""
     finally:
         monkeypatch.undo()
         for cached in (required._placed, required._modules):
@@ -444,7 +450,7 @@ def test_what_is_required_is_no_stranger() -> None:
 def test_nobody_can_tell_where_s3t_is_not_installed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(required, "_NAME", "a-package-that-is-not-there")
     with pytest.raises(GuaranteeError, match="pip install"):
-        required._required()
+        required._required.__wrapped__()
 
 
 def test_of_a_requirement_its_marker_and_extras_count() -> None:

@@ -961,4 +961,11 @@ MUTANTS: tuple[Mutant, ...] = (
         puts="pass",
         fails="tests/exactness/test_required.py::stage_that_is_none_kept and right",
     ),
+    Mutant(
+        name="required: the version is the one that a path tells of",
+        where="s3t_core/learning/required.py::version_of",
+        takes="each.version",
+        puts="distribution(name).version",
+        fails="tests/exactness/test_required.py::installed_twice",
+    ),
 )
