@@ -10,7 +10,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey,
 from flows.adapters.database import SqlLedger
 from s3t_core.canonical import sha256_hex
 from s3t_core.erasure.certificate import make_statement
-from s3t_core.erasure.dsse import sign, verify
+from s3t_core.erasure.dsse import sign, statement_of, verify
 from s3t_core.erasure.evidence_documents import CERTIFICATE_TYPE, Part, Subject
 from s3t_core.errors import CertificateError
 from s3t_core.files import read_regular, remove_file, write_each_atomically
@@ -73,6 +73,17 @@ class CertificateFiles:
             )
         except (OSError, CertificateError, KeyError):
             return ""
+
+    def said_kind_of(self, request_id: str) -> str:
+        """The type of the document there, also of one by a key that the ledger does not know, where
+        it names this ledger: both may be of a history that it lost. "" where it is none of ours."""
+        if known := self.kind_of(request_id):
+            return known
+        with contextlib.suppress(OSError, CertificateError, KeyError, TypeError):
+            said = statement_of(read_regular(self.path_of(request_id)))
+            if said["predicate"]["ledger"]["name"] == self._ledger.leaves()[0].hex():
+                return str(said["predicateType"])
+        return ""
 
     def digest_of(self, request_id: str) -> str:
         """The SHA-256 of the document there, "" without one."""

@@ -3,6 +3,7 @@ checks."""
 
 import contextlib
 import re
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from itertools import count
 from pathlib import Path
@@ -12,9 +13,9 @@ from flows.workspace.composing import software_versions
 from flows.workspace.parts import HasBudget, HasConfig, HasSigning
 from flows.workspace.verified import Verifiable, check_whole
 from s3t_core.erasure.certificate import certificate_subject, make_statement
-from s3t_core.erasure.dsse import sign, statement_of
+from s3t_core.erasure.dsse import sign, verify_signed
 from s3t_core.erasure.ledger import correction_of, fold, head_of, leaf_of
-from s3t_core.erasure.merkle import leaf_hash
+from s3t_core.erasure.merkle import leaf_hash, roots_at
 from s3t_core.erasure.report import build_report
 from s3t_core.erasure.report_document import REPORT_TYPE, Report, parse_report
 from s3t_core.erasure.state import State
@@ -24,7 +25,10 @@ from s3t_core.files import SHARED_MODE, read_regular, write_each_atomically
 from s3t_core.times import rfc3339
 
 if TYPE_CHECKING:
-    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+    from cryptography.hazmat.primitives.asymmetric.ed25519 import (
+        Ed25519PrivateKey,
+        Ed25519PublicKey,
+    )
 
 _DAY = re.compile(r"(?P<day>\d{4}-\d\d-\d\d)(-(?P<number>\d{1,6}))?")
 _FIRST_YEAR = 1970
@@ -65,10 +69,13 @@ def write_report(
     entries = workspace.ledger.events()
     state = fold(entries)
     _refuse_unsaid_clock(state, rfc3339(now))
-    ended = where_ended(goes_on, leaf_hash(leaf_of(entries[0])).hex()) if goes_on else None
+    leaves = [leaf_hash(leaf_of(event)) for event in entries]
+    publics = workspace.signing.public_keys()
+    replaced = {e["old"]: at for at, e in enumerate(entries) if e["type"] == "key"}
+    ended = where_ended(goes_on, leaves, publics, replaced) if goes_on else None
     report = report_of(workspace, since, now, entries, ended)
     document = document_of(report, pictures(report))
-    head = head_of([leaf_hash(leaf_of(event)) for event in entries])
+    head = head_of(leaves)
     statement = make_statement(report, certificate_subject(state, head), REPORT_TYPE)
     files = {
         "html": ("report.html", write_html(document)),
@@ -147,21 +154,34 @@ def report_of(
     )
 
 
-def where_ended(reports: Path, ledger: str) -> int | None:
-    """Up to which entry of this ledger (the hash of its first one, hex) reports in the directories
-    of `reports` tell of it without a gap; None where there is none. They are read as they are: what
-    somebody made of one can have the next begin earlier, or where it would without."""
-    told = []
+def where_ended(
+    reports: Path,
+    leaves: Sequence[bytes],
+    publics: Sequence["Ed25519PublicKey"],
+    replaced: Mapping[str, int],
+) -> int | None:
+    """Up to which entry of this ledger (`leaves`: the hash of each) reports in the directories of
+    `reports` tell of it without a gap; None where there is none. Only what one of its keys signed
+    counts, while it was in use (`replaced`: the entry that replaced a key, by the key's id), and of
+    the history that it has: entries of now are told of by no report of one that was lost, or that
+    somebody made."""
+    found = []
     for path in sorted(reports.glob("*/report.json")):
-        try:
-            proof = parse_report(statement_of(read_regular(path))).ledger
-        except (OSError, ValueError, S3TError):
-            continue
-        if proof.name == ledger:
-            told.append((proof.size_before, proof.size))
+        with contextlib.suppress(OSError, ValueError, S3TError):
+            statement, key = verify_signed(read_regular(path), *publics)
+            proof = parse_report(statement).ledger
+            if proof.size <= replaced.get(key, proof.size):
+                found.append(proof)
+    roots = roots_at(leaves, [proof.size for proof in found])
+    told = sorted(
+        (proof.size_before, proof.size)
+        for proof in found
+        if proof.name == leaves[0].hex()
+        and proof.size in roots
+        and proof.root == roots[proof.size].hex()
+    )
     if not told:
         return None
-    told.sort()
     end = told[0][1]
     for begin, size in told:
         if begin <= end:

@@ -50,7 +50,7 @@ def document_problems(workspace: Verifiable, whole: bool = False) -> DocumentPro
         workspace.ledger.state(),
         lambda request: memory.digest_of("documents", folder / f"{request}.json", whole),
         there,
-        lambda request: request != cut and certificates.kind_of(request) != "",
+        lambda request: request != cut and certificates.said_kind_of(request) != "",
     )
     memory.save()
     return found
@@ -91,11 +91,11 @@ def discard_unrecorded(workspace: Signed, held: Change) -> None:
 def refuse_over_lost_ends(workspace: Signed, held: Change) -> None:
     """Raises LedgerError where an open request was withdrawn or rejected in a history that the
     ledger lost: who took it back would be erased, against their will, for good. (Who was erased in
-    it is erased again.)"""
+    it is erased again.) Whoever signed it: the key may have come in that history."""
     held.require()
     state, cut = workspace.ledger.state(), _cut_off(workspace)
     known = [r for r in _there(workspace) if r in state.requests and state.is_open(r) and r != cut]
-    ended = [r for r in sorted(known) if workspace.certificates.kind_of(r) == CLOSING_TYPE]
+    ended = [r for r in sorted(known) if workspace.certificates.said_kind_of(r) == CLOSING_TYPE]
     if ended:
         raise LedgerError(
             f"expected no signed end of a request that is open, got {len(ended)} "

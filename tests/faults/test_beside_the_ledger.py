@@ -13,12 +13,14 @@ from zipfile import ZipFile
 import pytest
 
 from flows.adapters.database import Database, SqlLedger, seal_of
+from flows.adapters.keys import read_signing_key
 from flows.metrics import text_of
 from flows.use_cases import evidence_together, taking
 from flows.use_cases.erasing import erase_pending, why_erase_now
 from flows.use_cases.evidence import write_bundle, write_ledger
-from flows.use_cases.reporting import report_of, write_report
+from flows.use_cases.reporting import report_of, where_ended, write_report
 from flows.use_cases.requests import extend, hold, list_requests, reject, withdraw
+from flows.use_cases.rotating import rotate_signing_key
 from flows.use_cases.status import status_of
 from flows.use_cases.steps import AS_THEY_STAND
 from flows.use_cases.taking import ask, take_requests
@@ -946,6 +948,40 @@ def test_reports_of_a_schedule_leave_out_nothing_that_was_told_between_them(
     shutil.rmtree(folder / "1")
     third = write_report(_with(place, clock), clock.at - hour, folder / "3", folder)
     assert third["requests"] == 0, "two tells of it"
+
+
+@pytest.mark.parametrize("of", ["a lost history", "nobody who signed", "a replaced key"])
+def test_a_report_that_is_none_of_this_history_lets_no_entry_be_left_out(
+    place: Workspace, of: str
+) -> None:
+    """It says that all is told up to an entry that the ledger has not, or did not have then."""
+    folder, old = place.reports_dir, read_signing_key(place.keys_dir)
+    take_requests(place, ["person 1"])
+    first = write_report(_again(place), None, folder / "1")
+    rotate_signing_key(_again(place), "officer", lost=False)
+    take_requests(_again(place), ["person 2"])
+    second = write_report(_again(place), None, folder / "2")
+    again = _again(place)
+    leaves, publics = again.ledger.leaves(), again.signing.public_keys()
+    entries = again.ledger.events()
+    replaced = {e["old"]: at for at, e in enumerate(entries) if e["type"] == "key"}
+    ends = [
+        parse_report(statement_of(Path(str(told["json"])).read_bytes())).ledger.size
+        for told in (first, second)
+    ]
+    assert where_ended(folder, leaves, publics, replaced) == ends[1] == len(leaves)
+    path = Path(str(second["json"]))
+    envelope = json.loads(path.read_bytes())
+    if of == "a lost history":
+        leaves = [*leaves[:-1], leaf_hash(b"another entry")]
+    elif of == "nobody who signed":
+        envelope["signatures"][0]["sig"] = "AAAA"
+        path.write_text(json.dumps(envelope))
+    else:  # that a thief has
+        path.write_bytes(sign(statement_of(path.read_bytes()), old))
+    assert where_ended(folder, leaves, publics, replaced) == ends[0]
+    shutil.rmtree(folder / "1")
+    assert where_ended(folder, leaves, publics, replaced) is None
 
 
 def test_a_decision_by_a_clock_that_is_behind_a_little_is_in_the_report_after(

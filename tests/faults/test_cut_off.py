@@ -15,6 +15,7 @@ from flows.use_cases.erasing import erase_pending
 from flows.use_cases.evidence import write_bundle, write_ledger
 from flows.use_cases.reporting import write_report
 from flows.use_cases.requests import hold, reject, withdraw
+from flows.use_cases.rotating import rotate_signing_key
 from flows.use_cases.status import status_of
 from flows.use_cases.steps import AS_THEY_STAND
 from flows.use_cases.taking import take_requests
@@ -25,7 +26,7 @@ from flows.workspace.workspace import Workspace
 from s3t_core.config import Config
 from s3t_core.erasure.dsse import sign
 from s3t_core.erasure.evidence_documents import CERTIFICATE_TYPE, CLOSING_TYPE
-from s3t_core.errors import LedgerError, StorageError
+from s3t_core.errors import LedgerError, S3TError, StorageError
 
 NOTHING: dict[str, list[str]] = {"missing": [], "changed": [], "left": [], "lost": []}
 
@@ -229,6 +230,35 @@ def test_who_took_a_request_back_is_not_erased_because_an_older_database_was_res
     erase_pending(Workspace(place.root), 0, AS_THEY_STAND, NoDeployment())
     state = Workspace(place.root).ledger.state()
     assert (a.request_id in state.certified) == (then == "is moved away")
+
+
+@pytest.mark.parametrize("kind", ["withdrawal", "rejection"])
+@pytest.mark.parametrize("again", [False, True], ids=["as it is", "lost and replaced"])
+def test_an_end_that_a_key_of_the_lost_history_signed_is_one(
+    place: Workspace, kind: str, again: bool
+) -> None:
+    """The older ledger does not know that the key was replaced, nor by which."""
+    [a] = take_requests(place, ["person 1"])
+    kept = _now(place, "s3t.db")
+    rotate_signing_key(Workspace(place.root), "officer", lost=False)
+    if kind == "withdrawal":
+        withdraw(Workspace(place.root), a.request_id)
+    else:
+        reject(Workspace(place.root), a.request_id, "12(5)", "asked often", "the office")
+    document = place.certificates.path_of(a.request_id)
+    signed = document.read_bytes()
+    _older(place, kept)
+    (place.state_dir / "checkpoint.json").unlink()
+    if again:
+        (place.keys_dir / "signing.key").rename(place.root.parent / "away.key")
+        rotate_signing_key(Workspace(place.root), "officer", lost=True)
+    assert status_of(Workspace(place.root))["documents"] == {**NOTHING, "lost": [a.request_id]}
+    with pytest.raises(S3TError):
+        erase_pending(Workspace(place.root), 0, AS_THEY_STAND, NoDeployment())
+    if again:
+        with pytest.raises(LedgerError, match="expected no signed end of a request that is open"):
+            erase_pending(Workspace(place.root), 0, AS_THEY_STAND, NoDeployment())
+    assert document.read_bytes() == signed
 
 
 def test_a_decision_that_fails_before_it_signs_destroys_no_document_of_a_lost_one(

@@ -1137,7 +1137,7 @@ MUTANTS: tuple[Mutant, ...] = (
     Mutant(
         name="reports of a schedule: what is between two is told by none",
         where="flows/use_cases/reporting.py::write_report",
-        takes="where_ended(goes_on, leaf_hash(leaf_of(entries[0])).hex()) if goes_on else None",
+        takes="where_ended(goes_on, leaves, publics, replaced) if goes_on else None",
         puts="None",
         fails="tests/faults/test_beside_the_ledger.py::told_between_them",
     ),
@@ -1182,5 +1182,33 @@ MUTANTS: tuple[Mutant, ...] = (
         takes="known.extended_from or due",
         puts="due",
         fails="tests/unit/erasure/test_report.py::refusal_is_told_within",
+    ),
+    Mutant(
+        name="reports of a schedule: one of a lost history counts",
+        where="flows/use_cases/reporting.py::where_ended",
+        takes="proof.root == roots[proof.size].hex()",
+        puts="True",
+        fails="tests/faults/test_beside_the_ledger.py::none_of_this_history and lost",
+    ),
+    Mutant(
+        name="reports of a schedule: one that nobody signed counts",
+        where="flows/use_cases/reporting.py::where_ended",
+        takes="verify_signed(read_regular(path), *publics)",
+        puts="(__import__('s3t_core.erasure.dsse', fromlist='x').statement_of(read_regular(path)), '')",  # noqa: E501
+        fails="tests/faults/test_beside_the_ledger.py::none_of_this_history and nobody",
+    ),
+    Mutant(
+        name="reports of a schedule: one of a key that was replaced counts",
+        where="flows/use_cases/reporting.py::where_ended",
+        takes="proof.size <= replaced.get(key, proof.size)",
+        puts="True",
+        fails="tests/faults/test_beside_the_ledger.py::none_of_this_history and replaced",
+    ),
+    Mutant(
+        name="documents: an end that a key of a lost history signed is none",
+        where="flows/workspace/verified.py::refuse_over_lost_ends",
+        takes="workspace.certificates.said_kind_of(r)",
+        puts="workspace.certificates.kind_of(r)",
+        fails="tests/faults/test_cut_off.py::key_of_the_lost_history",
     ),
 )
