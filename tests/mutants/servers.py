@@ -1023,4 +1023,18 @@ MUTANTS: tuple[Mutant, ...] = (
         puts="True",
         fails="tests/flows/test_schedules.py::other_runs_or_none",
     ),
+    Mutant(
+        name="registry: its database is made where it lies",
+        where="flows/adapters/registry/connection.py::Connection.__init__",
+        takes="uri.startswith(_EMBEDDED)",
+        puts="False",
+        fails="tests/faults/test_registry_made.py::making_was_killed",
+    ),
+    Mutant(
+        name="registry: one that another process made is written over",
+        where="flows/adapters/registry/connection.py::_make_whole",
+        takes="path.hardlink_to(made)",
+        puts="made.replace(path)",
+        fails="tests/faults/test_registry_made.py::made_meanwhile",
+    ),
 )

@@ -3,12 +3,15 @@
 import contextlib
 import logging
 import sqlite3
+import uuid
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
+from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 from flows.adapters.mlflow_address import addressed
 from s3t_core.errors import StorageError
+from s3t_core.files import TEMPORARY_PREFIX
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -19,6 +22,7 @@ T = TypeVar("T")
 GONE = ("INVALID_PARAMETER_VALUE", "RESOURCE_DOES_NOT_EXIST")
 """What MLflow answers for a name, number or alias that is not there."""
 
+_EMBEDDED = "sqlite:///"
 _NOISY = ("alembic", "mlflow.store.db.utils", "mlflow")
 
 
@@ -33,6 +37,8 @@ class Connection:
             logging.getLogger(noisy).setLevel(logging.ERROR)
         self.uri, self.name = uri, name
         with self.guarded():
+            if uri.startswith(_EMBEDDED):
+                _make_whole(Path(uri.removeprefix(_EMBEDDED)))
             self.client: MlflowClient = mlflow.MlflowClient(uri, uri)
 
     def addressed(self) -> AbstractContextManager[None]:
@@ -58,6 +64,25 @@ class Connection:
                 f"the model registry refused ({reason}); check that it is up and writable, then "
                 "run the command again"
             ) from None
+
+
+def _make_whole(path: Path) -> None:
+    """Make MLflow's database where there is none: under another name, which it loses when all
+    tables are there. Its sixty migrations take seconds, and MLflow goes on with none that a kill
+    cut in the middle. What another process made meanwhile stays."""
+    if path.exists():
+        return
+    from mlflow.store.db import utils
+
+    made = path.with_name(f"{TEMPORARY_PREFIX}{uuid.uuid4().hex}.db")
+    engine = utils.create_sqlalchemy_engine(f"{_EMBEDDED}{made}")  # type: ignore[no-untyped-call]
+    try:
+        utils._initialize_tables(engine)  # type: ignore[no-untyped-call]
+        engine.dispose()
+        with contextlib.suppress(FileExistsError):
+            path.hardlink_to(made)
+    finally:
+        made.unlink(missing_ok=True)
 
 
 @contextlib.contextmanager

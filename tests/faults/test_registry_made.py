@@ -1,0 +1,65 @@
+"""MLflow's database in the workspace is made whole, or not at all: MLflow makes its tables step by
+step, and goes on with none that a kill cut in the middle."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from flows.adapters.registry.connection import Connection
+from s3t_core.files import is_half_written
+
+ROOT = Path(__file__).parents[2]
+_MAKES = """
+import sys
+from flows.adapters.registry.connection import Connection
+Connection(f"sqlite:///{sys.argv[1]}/mlflow.db", "some model")
+"""
+
+
+@pytest.mark.slow
+def test_one_whose_making_was_killed_is_made_by_the_next(tmp_path: Path) -> None:
+    making = subprocess.Popen(
+        [sys.executable, "-c", _MAKES, str(tmp_path)],
+        cwd=ROOT,
+        env={**os.environ, "MLFLOW_DISABLE_TELEMETRY": "true"},
+        stderr=subprocess.DEVNULL,
+    )
+    try:
+        until = time.monotonic() + 120
+        while not any(p.stat().st_size > 100_000 for p in tmp_path.glob("*.db")):
+            assert making.poll() is None and time.monotonic() < until
+            time.sleep(0.005)
+    finally:
+        making.send_signal(signal.SIGKILL)
+        making.wait()
+    left = [p.name for p in tmp_path.iterdir()]
+    assert left and all(map(is_half_written, left)), "what a sweep removes"
+    made = Connection(f"sqlite:///{tmp_path}/mlflow.db", "some model")
+    assert made.client.search_registered_models() == []
+
+
+def test_one_that_another_process_made_meanwhile_stays(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from mlflow.store.db import utils
+
+    path = tmp_path / "mlflow.db"
+    Connection(f"sqlite:///{path}", "some model").client.create_registered_model("kept")
+    kept = path.read_bytes()
+    path.rename(tmp_path / "aside")
+    makes = utils._initialize_tables
+
+    def meanwhile(engine: object) -> None:
+        makes(engine)
+        if "mlflow.db" not in str(engine):
+            path.write_bytes(kept)
+
+    monkeypatch.setattr(utils, "_initialize_tables", meanwhile)
+    other = Connection(f"sqlite:///{path}", "some model")
+    assert [m.name for m in other.client.search_registered_models()] == ["kept"]
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["aside", "mlflow.db"]
