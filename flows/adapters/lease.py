@@ -62,6 +62,9 @@ class Lease:
         self._patience = patience
         self._beat = beat
         self._token = uuid.uuid4().hex
+        self.before = ""
+        """Who had it and never gave it back, by the database as it is now: killed, or stood
+        still."""
 
     @contextlib.contextmanager
     def held(self, wait_seconds: float = 0) -> Iterator["Lease"]:
@@ -127,6 +130,7 @@ class Lease:
                 )
                 if row is None or row.place == self._place or still:
                     self._database.check_permitted()
+                    self.before = "" if row is None else row.holder
                     connection.execute(delete(LEASE).where(LEASE.c.name == self._name))
                     connection.execute(
                         insert(LEASE).values(

@@ -29,7 +29,6 @@ from flows.workspace.sweeping import sweep
 from flows.workspace.verified import (
     Verifiable,
     check_whole,
-    discard_unrecorded,
     refuse_over_lost_ends,
 )
 from s3t_core.erasure.closing import view_of
@@ -96,7 +95,6 @@ def erase_pending(
         # else what nobody may carry out yet is received anew with each look
         workspace.ledger.put_clock_right(workspace.now())
         refuse_over_lost_ends(workspace, held)
-        discard_unrecorded(workspace, held)
         healed = reconcile(workspace, held)
         open_sealed(workspace)
         eraser = Eraser(

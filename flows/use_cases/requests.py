@@ -16,7 +16,7 @@ from flows.use_cases.intakes import open_sealed
 from flows.use_cases.quoting import check_quotes_nobody, is_plain, name_to_keep
 from flows.use_cases.taking import Asking, check_ids
 from flows.workspace import access
-from flows.workspace.verified import discard_unrecorded, ending
+from flows.workspace.verified import ending
 from flows.workspace.workspace import refuse_open_plan
 from s3t_core.domain import DeletionRequest
 from s3t_core.erasure import events
@@ -315,10 +315,9 @@ def _changing(workspace: Asking) -> Iterator[State]:
     """Between erase runs: what is decided here is seen by the next one. A clock that was put right
     is on the record before anything is decided, and signed, by its times. The ledger is signed
     before anyone is told."""
-    with access.changing(workspace, _WAIT_SECONDS) as held:
+    with access.changing(workspace, _WAIT_SECONDS):
         workspace.heads.check(workspace.ledger)
         workspace.requests.check()
-        discard_unrecorded(workspace, held)
         workspace.ledger.put_clock_right(workspace.now())
         yield workspace.ledger.state()
         workspace.signing.write_checkpoint()

@@ -12,6 +12,7 @@ from flows.adapters.lease import CHANGE, TRAIN, Lease, lock_place
 from flows.adapters.locks import workspace_lock
 from flows.workspace.change import Change, change_under
 from flows.workspace.parts import Lockable
+from flows.workspace.verified import discard_unrecorded
 from flows.workspace.workspace import UNFINISHED_MOVE
 from s3t_core.errors import UsageError, WorkspaceError
 
@@ -33,6 +34,7 @@ def changing(workspace: Lockable, wait_seconds: float = 0) -> Iterator[Change]:
             workspace.pinned.follow(settled)
             _check_caches(workspace)
             with change_under(lease) as held:
+                discard_unrecorded(workspace, held)
                 yield held
 
 

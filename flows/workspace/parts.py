@@ -267,6 +267,14 @@ class Lockable(HasDatasets, HasFolders, HasLedger, HasDatabase, HasLocks, Protoc
     """What there may be one at a time to change (access.changing, access.training)."""
 
     @property
+    def certificates_dir(self) -> Path:
+        """Closing documents, as files."""
+
+    @property
+    def certificates(self) -> CertificateFiles:
+        """Signs and keeps them."""
+
+    @property
     def reports_dir(self) -> Path:
         """Compliance reports."""
 

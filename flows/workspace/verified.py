@@ -4,6 +4,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from typing import Protocol
 
+from flows.adapters.database import Database
+from flows.adapters.lease import CHANGE, heartbeats
 from flows.adapters.locks import is_held
 from flows.workspace.change import Change
 from flows.workspace.layout import ENDING
@@ -22,12 +24,20 @@ from s3t_core.errors import LedgerError, S3TError
 from s3t_core.files import read_regular, remove_file, write_atomically
 
 
+class Signed(HasLedger, HasCertificates, HasFolders, Protocol):
+    """Closing documents, and the ledger that has them."""
+
+    @property
+    def database(self) -> Database:
+        """In which that ledger is."""
+
+
 class Verifiable(HasFolders, HasLedger, HasRequests, HasHeads, HasCertificates, HasLocks, Protocol):
     """What is held against one another."""
 
-
-class Signed(HasLedger, HasCertificates, HasFolders, Protocol):
-    """Closing documents, and the ledger that has them."""
+    @property
+    def database(self) -> Database:
+        """In which the ledger is."""
 
 
 def check_whole(workspace: Verifiable) -> DocumentProblems:
@@ -45,7 +55,8 @@ def document_problems(workspace: Verifiable, whole: bool = False) -> DocumentPro
     workspace, one that is not recorded may be about to be."""
     memory, folder = workspace.heads.memory, workspace.certificates_dir
     there = [] if is_held(workspace.lock_path) else _there(workspace)
-    certificates, cut = workspace.certificates, _cut_off(workspace)
+    holder, _ = heartbeats(workspace.database).get(CHANGE, ("", 0))
+    certificates, cut = workspace.certificates, _cut_off(workspace, holder)
     found = check_documents(
         workspace.ledger.state(),
         lambda request: memory.digest_of("documents", folder / f"{request}.json", whole),
@@ -59,22 +70,26 @@ def document_problems(workspace: Verifiable, whole: bool = False) -> DocumentPro
 @contextmanager
 def ending(workspace: Signed, request_id: str) -> Iterator[None]:
     """While a request is ended: signs its document, then records it. What is killed between the two
-    leaves a mark, and is taken back by whoever changes the workspace next. The mark also says what
-    lay in the document's place before: that is of another act, and is not taken back. What fails
-    between the two is taken back here."""
+    leaves a mark, and is taken back by whoever changes the workspace next. What fails between the
+    two is taken back here.
+
+    The mark also says what lay in the document's place before: that is of another act, and is not
+    taken back. And it says under which lease it was made: a database that still has that lease
+    never had the entry, while one that was restored from before may have lost it."""
     mark, before = workspace.state_dir / ENDING, workspace.certificates.digest_of(request_id)
-    write_atomically(mark, f"{request_id} {before}".encode())
+    lease = workspace.database.lease
+    write_atomically(mark, f"{request_id} {before} {lease}".encode())
     try:
         yield
-    except Exception:
+    except BaseException:
         with suppress(S3TError):  # else whoever changes the workspace next does it
-            _take_back(workspace)
+            _take_back(workspace, lease)
         raise
     remove_file(mark)
 
 
-def _take_back(workspace: Signed) -> None:
-    cut, state = _cut_off(workspace), workspace.ledger.state()
+def _take_back(workspace: Signed, lease: str) -> None:
+    cut, state = _cut_off(workspace, lease), workspace.ledger.state()
     left = [cut] if cut and cut not in state.documents else []
     workspace.certificates.discard(never_came_to_be(state, left))
     remove_file(workspace.state_dir / ENDING)
@@ -85,7 +100,8 @@ def discard_unrecorded(workspace: Signed, held: Change) -> None:
     found it would take it for the end of a request that is open. Others that the ledger does not
     have stay: they are what is left of acts that it lost."""
     held.require()
-    _take_back(workspace)
+    if (workspace.state_dir / ENDING).exists():
+        _take_back(workspace, held.before)
 
 
 def refuse_over_lost_ends(workspace: Signed, held: Change) -> None:
@@ -93,8 +109,8 @@ def refuse_over_lost_ends(workspace: Signed, held: Change) -> None:
     ledger lost: who took it back would be erased, against their will, for good. (Who was erased in
     it is erased again.) Whoever signed it: the key may have come in that history."""
     held.require()
-    state, cut = workspace.ledger.state(), _cut_off(workspace)
-    known = [r for r in _there(workspace) if r in state.requests and state.is_open(r) and r != cut]
+    state = workspace.ledger.state()
+    known = [r for r in _there(workspace) if r in state.requests and state.is_open(r)]
     ended = [r for r in sorted(known) if workspace.certificates.said_kind_of(r) == CLOSING_TYPE]
     if ended:
         raise LedgerError(
@@ -106,13 +122,16 @@ def refuse_over_lost_ends(workspace: Signed, held: Change) -> None:
         )
 
 
-def _cut_off(workspace: Signed) -> str:
-    """The request of which there is a document that somebody was killed at recording, or ""."""
+def _cut_off(workspace: Signed, lease: str) -> str:
+    """The request of which there is a document that somebody was killed at recording, under this
+    lease; "" where there is none."""
     try:
         mark = read_regular(workspace.state_dir / ENDING, 256).decode("ascii", "replace")
     except FileNotFoundError:
         return ""
-    request, _, before = mark.partition(" ")
+    request, before, under = (*mark.split(" "), "", "")[:3]
+    if not lease or under != lease:
+        return ""
     return request if workspace.certificates.digest_of(request) not in ("", before) else ""
 
 

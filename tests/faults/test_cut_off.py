@@ -2,14 +2,18 @@
 the signed document is of an act that never came to be."""
 
 import sqlite3
-from contextlib import closing
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from sqlalchemy import insert
 
 from flows.adapters.book import SqlRequestBook
 from flows.adapters.certificates import CertificateFiles
+from flows.adapters.lease import CHANGE, lock_place
+from flows.adapters.tables import LEASE
 from flows.cli.app import _render_status
 from flows.use_cases.erasing import erase_pending
 from flows.use_cases.evidence import write_bundle, write_ledger
@@ -20,7 +24,7 @@ from flows.use_cases.status import status_of
 from flows.use_cases.steps import AS_THEY_STAND
 from flows.use_cases.taking import take_requests
 from flows.use_cases.verifying import verify_path, verify_paths
-from flows.workspace import access
+from flows.workspace import access, verified
 from flows.workspace.creating import create_workspace
 from flows.workspace.workspace import Workspace
 from s3t_core.config import Config
@@ -61,7 +65,7 @@ def _cut(place: Workspace, kind: str, monkeypatch: pytest.MonkeyPatch) -> Path:
     def kill(*_: object) -> None:
         raise Killed
 
-    with monkeypatch.context() as patched:
+    with _killed(place, monkeypatch) as patched:
         patched.setattr(SqlRequestBook, "close", kill)
         with pytest.raises(Killed):
             if kind == "withdrawal":
@@ -69,6 +73,21 @@ def _cut(place: Workspace, kind: str, monkeypatch: pytest.MonkeyPatch) -> Path:
             else:
                 reject(place, asked.request_id, "12(5)", "asked a hundred times", "the office")
     return place.certificates.path_of(asked.request_id)
+
+
+@contextmanager
+def _killed(place: Workspace, monkeypatch: pytest.MonkeyPatch) -> Iterator[pytest.MonkeyPatch]:
+    """Whatever ends it gives nothing back and takes nothing back."""
+    with monkeypatch.context() as patched:
+        patched.setattr(verified, "_take_back", lambda *_: None)
+        yield patched
+    _, _, lease = (place.state_dir / "ending").read_text().split(" ")
+    with place.database.transaction() as connection:
+        connection.execute(
+            insert(LEASE).values(
+                name=CHANGE, holder=lease, place=lock_place(place.lock_path), beat=7
+            )
+        )
 
 
 @pytest.mark.parametrize("kind", ["withdrawal", "rejection"])
@@ -314,3 +333,58 @@ def test_what_is_no_document_of_ours_holds_nobody_up(place: Workspace) -> None:
         assert status_of(Workspace(place.root))["documents"] == {**NOTHING, "left": [a.request_id]}
     erase_pending(Workspace(place.root), 0, AS_THEY_STAND, NoDeployment())
     assert place.certificates.kind_of(a.request_id) == CERTIFICATE_TYPE
+
+
+@pytest.mark.parametrize("ended_by", ["a kill", "Ctrl-C"])
+def test_what_ends_a_decision_from_outside_takes_its_document_back(
+    place: Workspace, monkeypatch: pytest.MonkeyPatch, ended_by: str
+) -> None:
+    if ended_by == "a kill":
+        path = _cut(place, "withdrawal", monkeypatch)
+        with access.changing(Workspace(place.root)):  # whoever it is
+            pass
+    else:
+        [asked] = take_requests(place, ["person 1"])
+        path = place.certificates.path_of(asked.request_id)
+
+        def interrupt(*_: object) -> None:
+            raise KeyboardInterrupt
+
+        with monkeypatch.context() as patched:
+            patched.setattr(SqlRequestBook, "close", interrupt)
+            with pytest.raises(KeyboardInterrupt):
+                withdraw(place, asked.request_id)
+    assert not path.exists() and not (place.state_dir / "ending").exists()
+
+
+@pytest.mark.parametrize("mark", ["left by a kill", "brought back"])
+def test_a_mark_of_an_act_that_was_recorded_makes_no_lost_end_one_that_never_came_to_be(
+    place: Workspace, monkeypatch: pytest.MonkeyPatch, mark: str
+) -> None:
+    """It lies there behind the entry, until somebody changes the workspace; then an older database
+    is restored."""
+    [a] = take_requests(place, ["person 1"])
+    kept = _now(place, "s3t.db")
+
+    def kill(path: Path) -> None:
+        if path.name == "ending":
+            raise Killed
+        path.unlink(missing_ok=True)
+
+    with _killed(Workspace(place.root), monkeypatch) as patched:
+        patched.setattr(verified, "remove_file", kill)
+        with pytest.raises(Killed):
+            withdraw(Workspace(place.root), a.request_id)
+    left = (place.state_dir / "ending").read_bytes()
+    document = place.certificates.path_of(a.request_id)
+    signed = document.read_bytes()
+    if mark == "brought back":
+        hold(Workspace(place.root), "person 9", "17(3)(e)", "a claim", "the office")
+        assert not (place.state_dir / "ending").exists() and document.read_bytes() == signed
+        (place.state_dir / "ending").write_bytes(left)
+    _older(place, kept)
+    (place.state_dir / "checkpoint.json").unlink(missing_ok=True)
+    assert status_of(Workspace(place.root))["documents"] == {**NOTHING, "lost": [a.request_id]}
+    with pytest.raises(LedgerError, match="expected no signed end of a request that is open"):
+        erase_pending(Workspace(place.root), 0, AS_THEY_STAND, NoDeployment())
+    assert document.read_bytes() == signed

@@ -714,4 +714,32 @@ MUTANTS: tuple[Mutant, ...] = (
         puts="True",
         fails="tests/unit/erasure/test_rules.py::ended_once",
     ),
+    Mutant(
+        name="documents: a mark is believed whichever database is there",
+        where="flows/workspace/verified.py::_cut_off",
+        takes="not lease or under != lease",
+        puts="False",
+        fails="tests/faults/test_cut_off.py::mark_of_an_act_that_was_recorded",
+    ),
+    Mutant(
+        name="documents: a decision alone looks for what was cut off",
+        where="flows/workspace/access.py::changing",
+        takes="discard_unrecorded(workspace, held)",
+        puts="pass",
+        fails="tests/faults/test_cut_off.py::from_outside and kill",
+    ),
+    Mutant(
+        name="documents: what Ctrl-C ends is left to the next",
+        where="flows/workspace/verified.py::ending",
+        takes="BaseException",
+        puts="Exception",
+        fails="tests/faults/test_cut_off.py::from_outside and Ctrl",
+    ),
+    Mutant(
+        name="lease: who never gave it back is forgotten",
+        where="flows/adapters/lease.py::Lease._take",
+        takes="'' if row is None else row.holder",
+        puts="''",
+        fails="tests/faults/test_cut_off.py::goes_with_the_next",
+    ),
 )

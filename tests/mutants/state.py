@@ -947,7 +947,7 @@ MUTANTS: tuple[Mutant, ...] = (
     Mutant(
         name="closing: what failed before it was recorded lies there signed",
         where="flows/workspace/verified.py::ending",
-        takes="_take_back(workspace)",
+        takes="_take_back(workspace, lease)",
         puts="pass",
         fails="tests/unit/api/test_revoked.py::after_the_lease",
     ),
