@@ -66,9 +66,11 @@ def refuse_open_to_others(root: Path) -> None:
 
 
 def hand_nothing_down(folder: Path) -> None:
-    """Take a default ACL off a directory: what is made in it from now on is closed by the mask."""
+    """Take a default ACL off a directory: what is made in it from now on is closed by the mask.
+    Another user's is theirs."""
     if _acl(folder, _HANDED_DOWN):
-        os.removexattr(folder, _HANDED_DOWN)
+        with contextlib.suppress(PermissionError):
+            os.removexattr(folder, _HANDED_DOWN)
 
 
 def _deciding(root: Path) -> Iterator[Path]:
