@@ -1,8 +1,16 @@
 """An erasure of a request by whom nobody is found, as the ledger tells of it: what needs neither
 DVC nor MLflow."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
+import pytest
+from sqlalchemy import insert
+
+from flows.adapters.lease import CHANGE, lock_place
+from flows.adapters.tables import LEASE
+from flows.workspace import verified
 from flows.workspace.workspace import Workspace
 from s3t_core.domain import DeletionRequest
 from s3t_core.erasure.certificate import certificate_of, certificate_subject
@@ -93,3 +101,18 @@ def carry_out(place: Workspace, request: DeletionRequest, plan_id: str = "p") ->
     place.ledger.append(step(place, "certify", plan_id))
     place.signing.write_checkpoint()
     return digest
+
+
+@contextmanager
+def killed(place: Workspace, monkeypatch: pytest.MonkeyPatch) -> Iterator[pytest.MonkeyPatch]:
+    """Within it a decision is ended as by a kill: nothing is given back, and nothing taken back."""
+    with monkeypatch.context() as patched:
+        patched.setattr(verified, "_take_back", lambda *_: None)
+        yield patched
+    _, _, lease = (place.state_dir / "ending").read_text().split(" ")
+    with place.database.transaction() as connection:
+        connection.execute(
+            insert(LEASE).values(
+                name=CHANGE, holder=lease, place=lock_place(place.lock_path), beat=7
+            )
+        )

@@ -40,7 +40,7 @@ from s3t_core.erasure.report_document import parse_report
 from s3t_core.erasure.vocabulary import STEPS, ClosingKind
 from s3t_core.errors import LedgerError, NotNow, S3TError, StorageError, UsageError, WorkspaceError
 from s3t_core.times import CLOCK_TOLERANCE, months_later, parse_time, rfc3339
-from tests.faults.carried import carry_out, plan_for, step
+from tests.faults.carried import carry_out, killed, plan_for, step
 
 
 @pytest.fixture
@@ -605,7 +605,7 @@ def test_a_rejection_cut_before_it_closed_is_not_taken_for_the_withdrawal_that_f
     place: Workspace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     request = take_requests(place, ["person 1"])[0]
-    with monkeypatch.context() as cut, pytest.raises(KeyboardInterrupt):
+    with killed(place, monkeypatch) as cut, pytest.raises(KeyboardInterrupt):
         cut.setattr(
             type(place.requests), "close", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt())
         )
@@ -627,7 +627,7 @@ def test_documents_that_other_evidence_contradicts_are_not_valid_beside_it(
     """Each is genuine: of an act that was cut off, whose document somebody kept, and of what
     happened then."""
     request = take_requests(place, ["person 1"])[0]
-    with monkeypatch.context() as cut, pytest.raises(KeyboardInterrupt):
+    with killed(place, monkeypatch) as cut, pytest.raises(KeyboardInterrupt):
         cut.setattr(
             type(place.requests), "close", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt())
         )
@@ -665,7 +665,7 @@ def test_an_act_that_was_cut_off_and_is_done_again_has_a_document_of_its_own(
     """The document tells the time of the act that the ledger has, however soon after the first."""
     clock = _Clock()
     request = take_requests(_with(place, clock), ["person 1"])[0]
-    with monkeypatch.context() as cut, pytest.raises(KeyboardInterrupt):
+    with killed(place, monkeypatch) as cut, pytest.raises(KeyboardInterrupt):
         cut.setattr(
             type(place.requests), "close", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt())
         )

@@ -2,18 +2,14 @@
 the signed document is of an act that never came to be."""
 
 import sqlite3
-from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-from sqlalchemy import insert
 
 from flows.adapters.book import SqlRequestBook
 from flows.adapters.certificates import CertificateFiles
-from flows.adapters.lease import CHANGE, lock_place
-from flows.adapters.tables import LEASE
 from flows.cli.app import _render_status
 from flows.use_cases.erasing import erase_pending
 from flows.use_cases.evidence import write_bundle, write_ledger
@@ -31,6 +27,7 @@ from s3t_core.config import Config
 from s3t_core.erasure.dsse import sign
 from s3t_core.erasure.evidence_documents import CERTIFICATE_TYPE, CLOSING_TYPE
 from s3t_core.errors import LedgerError, S3TError, StorageError
+from tests.faults.carried import killed
 
 NOTHING: dict[str, list[str]] = {"missing": [], "changed": [], "left": [], "lost": []}
 
@@ -65,7 +62,7 @@ def _cut(place: Workspace, kind: str, monkeypatch: pytest.MonkeyPatch) -> Path:
     def kill(*_: object) -> None:
         raise Killed
 
-    with _killed(place, monkeypatch) as patched:
+    with killed(place, monkeypatch) as patched:
         patched.setattr(SqlRequestBook, "close", kill)
         with pytest.raises(Killed):
             if kind == "withdrawal":
@@ -73,21 +70,6 @@ def _cut(place: Workspace, kind: str, monkeypatch: pytest.MonkeyPatch) -> Path:
             else:
                 reject(place, asked.request_id, "12(5)", "asked a hundred times", "the office")
     return place.certificates.path_of(asked.request_id)
-
-
-@contextmanager
-def _killed(place: Workspace, monkeypatch: pytest.MonkeyPatch) -> Iterator[pytest.MonkeyPatch]:
-    """Whatever ends it gives nothing back and takes nothing back."""
-    with monkeypatch.context() as patched:
-        patched.setattr(verified, "_take_back", lambda *_: None)
-        yield patched
-    _, _, lease = (place.state_dir / "ending").read_text().split(" ")
-    with place.database.transaction() as connection:
-        connection.execute(
-            insert(LEASE).values(
-                name=CHANGE, holder=lease, place=lock_place(place.lock_path), beat=7
-            )
-        )
 
 
 @pytest.mark.parametrize("kind", ["withdrawal", "rejection"])
@@ -371,7 +353,7 @@ def test_a_mark_of_an_act_that_was_recorded_makes_no_lost_end_one_that_never_cam
             raise Killed
         path.unlink(missing_ok=True)
 
-    with _killed(Workspace(place.root), monkeypatch) as patched:
+    with killed(Workspace(place.root), monkeypatch) as patched:
         patched.setattr(verified, "remove_file", kill)
         with pytest.raises(Killed):
             withdraw(Workspace(place.root), a.request_id)
