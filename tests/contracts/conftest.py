@@ -189,9 +189,11 @@ def _real(folder: Path) -> Ports:
     def keep_activations(digests: list[str]) -> None:
         place.activations.allow([*digests, *kept()])
         for digest in digests:
-            place.activations.put(
+            seal = place.activations.put(
                 digest, "key", 1, lambda path: path.write_bytes(b"states") and None, lambda _: True
             )
+            assert seal is not None
+            seal()
 
     def kept() -> set[str]:
         root = place.activations.root
