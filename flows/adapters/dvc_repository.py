@@ -381,8 +381,8 @@ def quiet() -> Iterator[None]:
 def init_repositories(root: Path, remote: str) -> None:
     """Make `root` a git and a DVC repository with its remote, analytics off. Leaves existing ones
     as they are."""
-    if not (root / ".git").exists():
-        as_owner_only(root / ".git")
+    if not (root / ".git").is_file() and not (root / ".git" / "HEAD").exists():
+        as_owner_only(root / ".git")  # also where a kill came before git
         _git(root, "init", "-q", "--template=", "-b", "main")
     if not (root / ".dvc" / "config").exists():
         from dvc.repo import Repo

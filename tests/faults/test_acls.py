@@ -37,13 +37,17 @@ _TO_ALL = _acl((_OWNER, 7, _NO_ID), (_GROUP, 7, _NO_ID), (_OTHERS, 7, _NO_ID))
 
 def _hand_down(folder: Path, rights: bytes) -> Path:
     folder.mkdir()
+    _give(folder, "default", rights)
+    return folder
+
+
+def _give(path: Path, kind: str, rights: bytes) -> None:
     try:
-        os.setxattr(folder, "system.posix_acl_default", rights)
+        os.setxattr(path, f"system.posix_acl_{kind}", rights)
     except OSError as error:
         if error.errno == errno.ENOTSUP:
             pytest.skip("a file system without ACLs")
         raise
-    return folder
 
 
 def _open(folder: Path, rights: int) -> Iterator[Path]:
@@ -154,12 +158,7 @@ def test_what_has_git_run_programs_is_nobody_elses_to_change(
     check_footing(root)
     path.chmod(0o757 if how == "everybody" else 0o755)
     if how == "an ACL":
-        try:
-            os.setxattr(path, "system.posix_acl_access", _TO_NOBODY)
-        except OSError as error:
-            if error.errno == errno.ENOTSUP:
-                pytest.skip("a file system without ACLs")
-            raise
+        _give(path, "access", _TO_NOBODY)
     if how == "a group":
         if os.geteuid():
             pytest.skip("only root gives files away")
@@ -182,3 +181,10 @@ def test_a_group_of_this_user_alone_and_a_closed_directory_hinder_nobody(
     if not os.geteuid():
         os.chown(root, -1, 54321)  # as a container's volume: a group without a name
         check_footing(root)
+
+
+def test_a_directory_for_git_that_a_kill_left_empty_becomes_one(tmp_path: Path) -> None:
+    root = tmp_path / "w"
+    (root / ".git").mkdir(parents=True)
+    create_workspace(root, tiny_config(tmp_path / "no backbone"))
+    assert (root / ".git" / "HEAD").is_file() and not (root / ".git").stat().st_mode & 0o077

@@ -945,7 +945,7 @@ MUTANTS: tuple[Mutant, ...] = (
     Mutant(
         name="residue: zlib that breaks gives nothing",
         where="s3t_core/erasure/decoding/streams.py::zlib_pieces",
-        takes="yield from _step_by_step(before, [data])",
+        takes="yield from inflated_as_far(before, [data])",
         puts="pass",
         fails="tests/unit/erasure/test_residue.py::as_far_as_it_says and breaks",
     ),

@@ -41,7 +41,7 @@ from s3t_core.erasure.decoding.logs import (
 )
 from s3t_core.erasure.decoding.magics import is_lzma, is_zlib
 from s3t_core.erasure.decoding.parts import HEAD_BYTES, IN_THIS_THREAD, Part, Undecodable, stream_of
-from s3t_core.erasure.decoding.streams import pass_lz4, pass_zstd
+from s3t_core.erasure.decoding.streams import DAMAGED, inflated_as_far, pass_lz4, pass_zstd
 
 _STEP = 64
 _LIKE_BYTES = 32
@@ -419,13 +419,12 @@ _INFLATERS: dict[str, Callable[[], Any]] = {
 }
 
 
-_DAMAGED = (zlib.error, lzma.LZMAError, OSError, EOFError, ValueError)
 """What decompressors raise where a stream is damaged, or is none."""
 
 
 def _inflated(inflater: Any, data: bytes) -> Found:
     out = at = 0
-    with suppress(*_DAMAGED):
+    with suppress(*DAMAGED):
         for at in range(0, len(data), _STEP):
             out += len(inflater.decompress(data[at : at + _STEP]))
             if inflater.eof:
@@ -518,8 +517,4 @@ def _as_far(kind: str, data: bytes) -> Iterator[bytes]:
         inflater = _INFLATERS[kind]()
     else:
         return
-    with suppress(*_DAMAGED):
-        for at in range(0, len(data), _STEP):
-            if inflater.eof:
-                break
-            yield inflater.decompress(data[at : at + _STEP])
+    yield from inflated_as_far(inflater, [data])

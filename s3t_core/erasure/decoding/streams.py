@@ -31,6 +31,8 @@ from s3t_core.erasure.decoding.parts import (
 _GZIP_BYTES, _GZIP_NOTES_BYTES = 2**14, 2**17
 _GZIP_HEADER_BYTES = 10
 _STEP = 64
+DAMAGED = (zlib.error, lzma.LZMAError, OSError, EOFError, ValueError)
+"""What inflaters raise."""
 _SURE_BYTES = 6
 """Of a kind without a magic: when so many bytes came out, it is of that kind. The shortest needle
 has as many."""
@@ -98,7 +100,7 @@ def zlib_pieces(file: IO[bytes]) -> Iterator[bytes]:
             try:
                 piece = inflater.decompress(data, CHUNK_BYTES)
             except zlib.error:
-                yield from _step_by_step(before, [data])
+                yield from inflated_as_far(before, [data])
                 sure = size or _inflated(begin, zlib.decompressobj()) >= _SURE_BYTES
                 raise (Undecodable if sure else Mistaken)(
                     "zlib: damaged, or followed by other bytes"
@@ -109,9 +111,9 @@ def zlib_pieces(file: IO[bytes]) -> Iterator[bytes]:
         data = inflater.unused_data or file.read(CHUNK_BYTES)
 
 
-def _step_by_step(inflater: Any, chunks: Iterable[bytes]) -> Iterator[bytes]:
+def inflated_as_far(inflater: Any, chunks: Iterable[bytes]) -> Iterator[bytes]:
     """What comes out of it before the error: of a long piece an inflater gives nothing."""
-    with contextlib.suppress(zlib.error, lzma.LZMAError, EOFError):
+    with contextlib.suppress(*DAMAGED):
         for data in chunks:
             for at in range(0, len(data), _STEP):
                 if inflater.eof:
@@ -174,7 +176,7 @@ def _lzma_pieces(file: IO[bytes]) -> Iterator[bytes]:
         yield from _member_pieces(file, _lzma_inflater)
     except (lzma.LZMAError, Undecodable):
         file.seek(0)
-        yield from _step_by_step(_lzma_inflater(), iter(partial(file.read, CHUNK_BYTES), b""))
+        yield from inflated_as_far(_lzma_inflater(), iter(partial(file.read, CHUNK_BYTES), b""))
         sure = _inflated(begin, _lzma_inflater()) >= _SURE_BYTES
         raise (Undecodable if sure else Mistaken)(
             "lzma: cut, damaged or followed by other bytes"
