@@ -1007,4 +1007,11 @@ MUTANTS: tuple[Mutant, ...] = (
         puts="_acl(path, _ACL)",
         fails="tests/faults/test_acls.py::nobody_elses_to_change and group",
     ),
+    Mutant(
+        name="init: an empty directory for git is taken for a repository",
+        where="flows/adapters/dvc_repository.py::init_repositories",
+        takes="(root / '.git' / 'HEAD').exists()",
+        puts="(root / '.git').exists()",
+        fails="tests/faults/test_acls.py::kill_left_empty",
+    ),
 )
