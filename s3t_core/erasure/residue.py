@@ -523,13 +523,13 @@ class _Searcher:
     def _rows(self, rows: Rows, verdict: _Verdict) -> bool:
         """Whether the rows say whose they are, all of them."""
         subjects, joined = rows.digests("subject"), rows.joined()
-        mine = not self._by_subject.keys().isdisjoint(subjects)
-        named = bool(subjects) and all(map(_DIGEST.fullmatch, set(subjects)))
-        known = named and all(
-            map(self._is_known, set(subjects))
-        )  # else it may be anything, however it is written
+        people = set(subjects)
+        mine = not self._by_subject.keys().isdisjoint(people)
+        named = bool(subjects) and rows.say_whose()
+        # of anybody else it may be anything, however it is written
+        known = named and all(map(self._is_known, people))
         digests = self._needles.digests and self._needles.digests.intersection(
-            (*subjects, *rows.digests("record"))
+            people.union(rows.digests("record"))
         )
         if digests:
             verdict.residue = True

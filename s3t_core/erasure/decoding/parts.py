@@ -14,12 +14,9 @@ from typing_extensions import Buffer
 
 from s3t_core.errors import StorageError
 
-_DIGESTS = {
-    "record": r"\A[0-9a-f]{64}\z",
-    "subject": r"\A[0-9a-f]{64}\z",
-    "form": r"\A[0-9a-f]{32}\z",
-}
-"""Columns of ours, with what their keyed digests look like."""
+_DIGESTS = {"record": 64, "subject": 64, "form": 32}
+"""Columns of ours, with the hexadecimal digits of their keyed digests."""
+_DIGITS = b"0123456789abcdef"
 HEAD_BYTES = 512
 CHUNK_BYTES = 4 * 2**20
 IN_THIS_THREAD = pa.ipc.IpcReadOptions(use_threads=False)
@@ -54,17 +51,21 @@ class Rows:
 
     def __init__(self, batch: pa.RecordBatch) -> None:
         self._batch = batch
-        digests = {
+        self._keyed = {
             n
-            for n, looks in _DIGESTS.items()
-            if n in batch.schema.names and _are_digests(batch.column(n), looks)
+            for n, digits in _DIGESTS.items()
+            if n in batch.schema.names and _are_digests(batch.column(n), digits)
         }
         self._columns = [
-            batch.column(i) for i, field in enumerate(batch.schema) if field.name not in digests
+            batch.column(i) for i, field in enumerate(batch.schema) if field.name not in self._keyed
         ]
 
     def __len__(self) -> int:
         return int(self._batch.num_rows)
+
+    def say_whose(self) -> bool:
+        """Whether each row names its subject by a keyed digest."""
+        return "subject" in self._keyed and not self._batch.column("subject").null_count
 
     def distinguishing(self) -> list[str]:
         """What tells the rows of one subject apart: the record, or in an identity index the form of
@@ -103,12 +104,15 @@ def _binaries_in(value: object) -> Iterator[bytes]:
             yield from _binaries_in(inner)
 
 
-def _are_digests(column: pa.Array, looks: str) -> bool:
+def _are_digests(column: pa.Array, digits: int) -> bool:
     """Keyed digests: compared with the needles that look like one; base64 is looked for in
     everything else."""
-    return pa.types.is_string(column.type) and bool(
-        pc.all(pc.match_substring_regex(column, looks)).as_py()
-    )
+    if not pa.types.is_string(column.type):
+        return False
+    given = column.drop_null()
+    if pc.any(pc.not_equal(pc.binary_length(given), digits)).as_py():
+        return False
+    return _joined(given).translate(None, _DIGITS) == b"\n" * max(len(given) - 1, 0)
 
 
 def _joined(column: pa.Array) -> bytes:
