@@ -15,6 +15,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import time
 from functools import cache
 from multiprocessing import connection
 from pathlib import Path
@@ -53,8 +54,13 @@ class Attempt:
         self._path, self._told = copy / mutant.file, copy.with_name(f"{copy.name}.out")
         self._text = self._path.read_text()
         self._path.write_text(mutant.applied(self._text))
+        self._began = time.monotonic()
         self.process = _FORKED.Process(target=_try, args=(mutant.fails, copy, self._told, ready))
         self.process.start()
+
+    def seconds(self) -> float:
+        """Since it began."""
+        return time.monotonic() - self._began
 
     def survived(self) -> bool:
         """Whether the test passes with the protection taken out, or cannot be run, now that the
@@ -188,7 +194,8 @@ def main() -> None:
                 if alive and attempt.ready:
                     waiting.append((attempt.mutant, False))
                     continue
-                print(f"{'SURVIVED' if alive else 'killed  '}  {attempt.mutant.name}", flush=True)
+                verdict = "SURVIVED" if alive else "killed  "
+                print(f"{verdict} {attempt.seconds():6.1f} s  {attempt.mutant.name}", flush=True)
                 survivors += alive
         for kept in ready.values():
             kept.end()
