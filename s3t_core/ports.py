@@ -107,8 +107,8 @@ class ScanReport:
     short to tell from chance; `undecodable`: the system's own files that could not be searched to
     their end; `written`: those of them that a process has open. `needles_found`: what was found in
     `residue`, as it is searched for; rows have none, `rows_found` says whether there are some.
-    `left`: keyed digests of what is in `residue`; `still_left`: files in which an earlier search
-    found something, and which are as they were.
+    `residue_digests`: keyed digests of what is in `residue`; `found_again`: files in which an
+    earlier search found something, and which are as they were.
     `ids_unsearchable`: the ids as given that were not searched for in every form."""
 
     files: int
@@ -123,8 +123,8 @@ class ScanReport:
     needles_found: frozenset[Needle] = field(default_factory=frozenset, repr=False)
     ids_unsearchable: frozenset[str] = field(default_factory=frozenset, repr=False)
     rows_found: bool = False
-    left: frozenset[str] = field(default_factory=frozenset, repr=False)
-    still_left: tuple[str, ...] = ()
+    residue_digests: frozenset[str] = field(default_factory=frozenset, repr=False)
+    found_again: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -329,10 +329,10 @@ class Residue(Protocol):
         ids: list[str],
         texts: list[str],
         targets: list[Target],
-        left: Collection[str] = (),
+        known_residue: Collection[str] = (),
     ) -> ScanReport:
-        """Search everything the system wrote. `left`: what an earlier search found, as its report
-        has it. Raises WorkspaceError as `check` does."""
+        """Search everything the system wrote. `known_residue`: what an earlier search found, as
+        its report has it. Raises WorkspaceError as `check` does."""
 
     def check(self) -> None:
         """That no place keeps what is deleted from it, where no scan sees it. Raises

@@ -76,15 +76,15 @@ def _with_those(
 ) -> ScanReport:
     """The report, and what a search for more found in files in which an earlier one had found
     something."""
-    again = {*every.residue} & {*report.still_left}
+    again = {*every.residue} & {*report.found_again}
     if not again:
         return report
     return replace(
         report,
         residue=tuple(sorted({*report.residue, *again})),
         needles_found=report.needles_found | every.needles_found,
-        still_left=tuple(name for name in report.still_left if name not in again),
-        left=report.left | every.left,
+        found_again=tuple(name for name in report.found_again if name not in again),
+        residue_digests=report.residue_digests | every.residue_digests,
     )
 
 
@@ -121,16 +121,16 @@ class WorkspaceResidue:
         ids: list[str],
         texts: list[str],
         targets: list[Target],
-        left: Collection[str] = (),
+        known_residue: Collection[str] = (),
     ) -> ScanReport:
         """Search everything the system wrote, the needles of open requests themselves left out."""
         self._scope.check_away()
         wanted = make_needles(ids, texts, self._baseline, self._scope.kept)
-        report = self._searched(wanted, targets, left)
-        if report.still_left and wanted.said_by_many:
+        report = self._searched(wanted, targets, known_residue)
+        if report.found_again and wanted.said_by_many:
             # what many came to say since is what was found in these files
             every = make_needles(ids, texts, self._baseline)
-            report = _with_those(report, self._searched(every, targets, left))
+            report = _with_those(report, self._searched(every, targets, known_residue))
         self.check()
         doubtful = {given for given in ids if is_among(given, wanted.passed_over)}
         return replace(report, ids_unsearchable=report.ids_unsearchable | doubtful)
@@ -139,7 +139,7 @@ class WorkspaceResidue:
         self,
         wanted: NeedleSet,
         targets: list[Target],
-        left: Collection[str],
+        known_residue: Collection[str],
     ) -> ScanReport:
         as_owner_only(self._temporary)
         return scan(
@@ -154,7 +154,7 @@ class WorkspaceResidue:
             lambda path: is_written(path, open_files()),
             lambda pack: git_objects(pack, self._temporary),
             self._scope.known(),
-            left,
+            known_residue,
             lambda content: keyed_digest(self._key, "found in", content).hex(),
         )
 

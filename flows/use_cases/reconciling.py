@@ -254,7 +254,7 @@ def _clean_left(workspace: Reconcilable, state: State) -> tuple[int, int]:
     directory that lies within or around one of today's, a remote that the operator made of it among
     them, is looked at with that; a bucket is not restored with files."""
     removed = {"store": 0, "dvc": 0}
-    if not state.left:
+    if not state.left_places:
         return 0, 0
     today = [
         p.resolve()
@@ -268,7 +268,7 @@ def _clean_left(workspace: Reconcilable, state: State) -> tuple[int, int]:
         )
     ]
     known = _ever_known(workspace)
-    for section, settings in state.left:
+    for section, settings in state.left_places:
         url = settings.get("url", settings.get("remote", ""))
         folder = (workspace.root / url).resolve()
         if (
@@ -281,7 +281,7 @@ def _clean_left(workspace: Reconcilable, state: State) -> tuple[int, int]:
                 lambda name: name.rpartition(".")[0] in known or name in known
             )
     if workspace.config.registry.tracking_uri and any(
-        section == "registry" for section, _ in state.left
+        section == "registry" for section, _ in state.left_places
     ):
         for path in (workspace.state_dir / "mlflow.db", workspace.state_dir / "mlartifacts"):
             removed["store"] += os.path.lexists(path)

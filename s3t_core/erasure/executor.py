@@ -229,24 +229,24 @@ class Eraser:
         """The next erasure without its certificates of which nothing is found any more, at least
         of some of its requests. What a search tells that cannot be done is told in the end: it
         keeps nobody else."""
-        for plan_id, left in state.uncertified.items():
+        for plan_id, aside in state.uncertified.items():
             if plan_id in self._sought_again:
                 continue
-            plan = left.plan.plan
+            plan = aside.plan.plan
             kept = {r for r in plan.requests if state.keeps(r, plan_id)}
             self.uncertified |= dict.fromkeys(kept, render_waiting(kept))
             if len(kept) == len(plan.requests):
                 continue  # until the others are certified, in this run or a later one
             self._sought_again.add(plan_id)
             try:
-                report, found = self._search(plan, plan.requests, state, left.left)
+                report, found = self._search(plan, plan.requests, state, aside.residue_digests)
                 again = found_of(report, found, plan.requests)
                 if not again:
                     refuse_residue(report)
             except S3TError as error:
                 self.uncertified |= dict.fromkeys(plan.requests, str(error))
                 continue
-            if report.still_left and is_lost(found, plan, state):
+            if report.found_again and is_lost(found, plan, state):
                 reason = render_still_left(report, plan.requests)
                 self.uncertified |= dict.fromkeys(plan.requests, reason)
                 continue
@@ -531,17 +531,17 @@ class Eraser:
         plan: ErasurePlan,
         sought: Iterable[str],
         state: State,
-        left: Collection[str] = (),
+        known_residue: Collection[str] = (),
     ) -> tuple[ScanReport, NeedlesFound]:
-        """Search everything for the ids and texts of `sought`, and the rows of the plan. `left`:
-        what an earlier search found."""
+        """Search everything for the ids and texts of `sought`, and the rows of the plan.
+        `known_residue`: what an earlier search found."""
         found = self._ids_of(sought, state, plan.plan_id)
         targets = targets_of(self.ports.requests.get(plan.requests), plan.subjects)
         return self.ports.residue.scan(
             found.ids,
             found.texts,
             targets,
-            left,
+            known_residue,
         ), found
 
     def _scan_residue(self, plan: ErasurePlan, state: State) -> events.Scanned | None:
@@ -552,7 +552,7 @@ class Eraser:
         if kept:
             self._set_aside(kept, plan, state, render_waiting(kept), waiting=True)
             return None
-        report, found = self._search(plan, sought, state, state.known_left)
+        report, found = self._search(plan, sought, state, state.known_residue)
         self.outside = report.outside
         nobodys = [r for r in sought if is_of_nobody(r, plan)]
         deferred = found_of(report, found, nobodys)
@@ -562,15 +562,15 @@ class Eraser:
         uncertified = found_of(report, found, sought)
         if uncertified:
             reason = render_residue(report, uncertified)
-            self._set_aside(uncertified, plan, state, reason, report.left)
+            self._set_aside(uncertified, plan, state, reason, report.residue_digests)
             return None
         refuse_residue(report)
         gathered = self._ids_of(plan.requests, state, plan.plan_id)
         texts_are_lost = gathered.texts_of is None or len(gathered.texts) != plan.texts
         hashed = {r for r in sought if state.requests[r].asked_by != "id"}
-        if report.still_left and (texts_are_lost or not hashed.issuperset(found.ids_lost)):
+        if report.found_again and (texts_are_lost or not hashed.issuperset(found.ids_lost)):
             reason = render_still_left(report, sought)
-            self._set_aside(sought, plan, state, reason, state.known_left)
+            self._set_aside(sought, plan, state, reason, state.known_residue)
             return None
         unknown = sorted({*found.ids_lost, *hashed})
         lost = len(unknown) + (plan.texts if texts_are_lost else 0)
@@ -615,12 +615,12 @@ class Eraser:
         plan: ErasurePlan,
         state: State,
         reason: str,
-        left: Iterable[str] = (),
+        residue_digests: Iterable[str] = (),
         waiting: bool = False,
     ) -> None:
         """What was signed for them before, and is not on record, goes: nothing is certified.
-        `left`: what was found of them; `waiting`: nothing was found of these, but of another
-        request of the same person."""
+        `residue_digests`: what was found of them; `waiting`: nothing was found of these, but of
+        another request of the same person."""
         self.uncertified |= dict.fromkeys(requests, reason)
         if not waiting:
             self._sought_again.add(plan.plan_id)
@@ -639,7 +639,7 @@ class Eraser:
                 waiting=tuple(requests) if waiting else (),
                 texts=most if texts_are_lost else len(kept.texts),
                 texts_of_others=plan.texts if texts_are_lost else len(of_others.texts),
-                left=tuple(sorted(left)),
+                left=tuple(sorted(residue_digests)),
             )
         )
 

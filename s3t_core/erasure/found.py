@@ -112,7 +112,7 @@ def render_still_left(
     """What is told where nobody can search any more for what was found."""
     return (
         "expected the files in which something of the erased was found to be gone, or others, got "
-        f"{', '.join(report.still_left[:5])} as it was, and what to search it for is lost "
+        f"{', '.join(report.found_again[:5])} as it was, and what to search it for is lost "
         f"({', '.join(sorted(requests)[:5])}): remove it, then run `s3t erase` again"
     )
 

@@ -373,7 +373,7 @@ def _uncertified(state: State, event: events.RequestsUncertified) -> None:
     state.uncertified[plan_id] = Uncertified(
         replace(state.plan, plan=plan_aside),
         waiting,
-        frozenset(event.left) | (before.left if before else frozenset()),
+        frozenset(event.left) | (before.residue_digests if before else frozenset()),
         {name: state.steps[name] for name in STEPS[: STEPS.index("scan")]},
         state.planned_on,
         state.planned_after,
@@ -392,11 +392,11 @@ def _uncertified(state: State, event: events.RequestsUncertified) -> None:
 
 
 def _resumed(state: State, event: events.ErasureResumed) -> None:
-    left = state.uncertified.pop(event.plan_id)
-    state.plan, state.steps = left.plan, dict(left.steps)
-    state.planned_on, state.planned_after = left.planned_on, left.planned_after
-    state.corrected_before_plan = left.corrected_before_plan
-    state.known_left = left.left
+    aside = state.uncertified.pop(event.plan_id)
+    state.plan, state.steps = aside.plan, dict(aside.steps)
+    state.planned_on, state.planned_after = aside.planned_on, aside.planned_after
+    state.corrected_before_plan = aside.corrected_before_plan
+    state.known_residue = aside.residue_digests
 
 
 def _step(state: State, event: events.StepDone) -> None:
@@ -431,7 +431,7 @@ def _close_erasure(state: State) -> None:
     """What stages saw that it deactivated is on record, also where nobody has a certificate yet."""
     seen = state.plan.plan.deactivated if state.plan else ()
     state.silenced |= {SliceId(s.shard, index) for s in seen for index in s.prefix}
-    state.plan, state.steps, state.known_left = None, {}, frozenset()
+    state.plan, state.steps, state.known_residue = None, {}, frozenset()
 
 
 def _certified(state: State, event: events.RequestCertified) -> None:
@@ -564,7 +564,7 @@ def _leave(
     """The move is over, and the places of one side of it are left."""
     if state.moving is not None:
         kept = getattr(state.moving, instead)
-        state.left += [
+        state.left_places += [
             (name, section)
             for name, section in getattr(state.moving, side).items()
             if section != kept.get(name)

@@ -109,7 +109,7 @@ def scan(
     is_open: Callable[[Path], bool] = lambda _: False,
     unpack: Unpack | None = None,
     is_known: Callable[[str], bool] = lambda _: True,
-    left: Collection[str] = (),
+    known_residue: Collection[str] = (),
     digest_of: Callable[[str], str] = str,
 ) -> ScanReport:
     """Search every file under `root` and `extra_roots`.
@@ -120,9 +120,10 @@ def scan(
     that holds it until the next is asked for. `temporary`: where what must lie in a file to be
     decoded is copied. `is_open`: whether a process has the file open. `unpack`: gives the objects
     of a git pack. `is_known`: whether a subject's digest is of somebody whose rows are kept.
-    `left`: what an earlier search found, as `digest_of` makes it of the SHA-256 (hex) of a file.
+    `known_residue`: what an earlier search found, as `digest_of` makes it of the SHA-256 (hex) of a
+    file.
     """
-    found = _Found(frozenset(left), digest_of)
+    found = _Found(frozenset(known_residue), digest_of)
     skipped, search = frozenset(skip), _Searcher(needles, targets, temporary, unpack, is_known)
     names = _Names(needles)
     for path, own, base in walk(root, extra_roots, system_paths):
@@ -151,7 +152,7 @@ def scan(
         needles.ids_unsearchable,
         found.rows,
         frozenset(found.digests),
-        _sorted(found.still_left),
+        _sorted(found.found_again),
     )
 
 
@@ -173,10 +174,10 @@ class _Verdict:
 class _Found:
     """What all of them said, as it comes."""
 
-    def __init__(self, left: frozenset[str], digest_of: Callable[[str], str]) -> None:
-        self._left, self._digest_of = left, digest_of
+    def __init__(self, known_residue: frozenset[str], digest_of: Callable[[str], str]) -> None:
+        self._known_residue, self._digest_of = known_residue, digest_of
         self.digests: set[str] = set()
-        self.still_left: list[str] = []
+        self.found_again: list[str] = []
         self.files = self.size = self.shared = 0
         self.whole = True
         self.residue: list[str] = []
@@ -206,7 +207,7 @@ class _Found:
             self.rows |= verdict.rows and own
         if own and not verdict.whole:
             self.undecodable.append(name)
-        if own and (verdict.residue or named or self._left):
+        if own and (verdict.residue or named or self._known_residue):
             self._know(name, path, verdict.residue, bool(named))
 
     def _know(
@@ -223,8 +224,8 @@ class _Found:
         by_name = self._digest_of(f"{path.name} {content}")
         self.digests |= {by_content} if residue else set()
         self.digests |= {by_name} if named else set()
-        if not self._left.isdisjoint((by_content, by_name)):
-            self.still_left.append(name)
+        if not self._known_residue.isdisjoint((by_content, by_name)):
+            self.found_again.append(name)
 
 
 def _content_digest(path: Path) -> str:

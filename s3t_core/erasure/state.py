@@ -184,12 +184,12 @@ class IntakeRecord:
 class Uncertified:
     """An erasure, or a part of one, that destroyed all it had to and has no certificate, because
     its search found what `plan`'s requests ask for, or, of those that are `waiting`, what another
-    request of the same person asks for. `left` are keyed digests of the files in which it was. The
-    rest as State has it of an open erasure."""
+    request of the same person asks for. `residue_digests` are keyed digests of the files in which
+    it was. The rest as State has it of an open erasure."""
 
     plan: ErasurePlanned
     waiting: frozenset[str]
-    left: frozenset[str]
+    residue_digests: frozenset[str]
     steps: dict[str, StepDone]
     planned_on: str
     planned_after: tuple[int, int]
@@ -210,9 +210,9 @@ class State:
     of either kind, each by request. `outcomes` has what its erasure came to and how many rows it
     found, and `ended` when it was certified (RFC 3339), by certified request; `silenced` are slices
     that stages saw which an erasure deactivated. `moving` is the event of a move that was begun and
-    not ended, `moved` the name of the last one, while what it left is not emptied, `left` the
-    sections of settings, by name, that told of the places which earlier moves
-    left. `caches` are the directories that DVC kept data in, beside the one in the workspace, with
+    not ended, `moved` the name of the last one, while what it left is not emptied, `left_places`
+    the sections of settings, by name, that told of the places which earlier moves left. `caches`
+    are the directories that DVC kept data in, beside the one in the workspace, with
     whether others share them. `experiments` are those that runs and versions ever were in, oldest
     first; `trainings` the runs of trainings, and `copies` what the id of a run became when the
     registry moved. `once` has the request by the digest of each idempotency key that it was asked
@@ -235,7 +235,7 @@ class State:
     steps: dict[str, StepDone] = field(default_factory=dict)
     planned_on: str = ""
     planned_after: tuple[int, int] = (0, 0)
-    known_left: frozenset[str] = frozenset()
+    known_residue: frozenset[str] = frozenset()
     """Keyed digests of the files in which an earlier search of the open erasure found something."""
     uncertified: dict[str, Uncertified] = field(default_factory=dict)
     plans: set[str] = field(default_factory=set)
@@ -252,7 +252,7 @@ class State:
     once: dict[str, str] = field(default_factory=dict)
     moving: MoveBegun | None = None
     moved: str = ""
-    left: list[tuple[str, dict[str, Any]]] = field(default_factory=list)
+    left_places: list[tuple[str, dict[str, Any]]] = field(default_factory=list)
     caches: dict[str, bool] = field(default_factory=dict)
     bindings: dict[str, str] = field(default_factory=dict)
     """The digest that each stage key was bound to, also of stages that are destroyed."""
@@ -352,7 +352,7 @@ class State:
     @property
     def set_aside(self) -> list[str]:
         """Ids of the requests whose rows are destroyed, and which are found somewhere still."""
-        return [r for left in self.uncertified.values() for r in left.plan.plan.requests]
+        return [r for aside in self.uncertified.values() for r in aside.plan.plan.requests]
 
     @property
     def begun(self) -> list[str]:
@@ -365,9 +365,9 @@ class State:
         were set aside wait for one of these."""
         return [
             r
-            for left in self.uncertified.values()
-            for r in left.plan.plan.requests
-            if r not in left.waiting
+            for aside in self.uncertified.values()
+            for r in aside.plan.plan.requests
+            if r not in aside.waiting
         ]
 
     def people_of(self, request_id: str) -> frozenset[str]:
@@ -382,9 +382,9 @@ class State:
         as long as it stands somewhere, no document says that nothing does. A hash that was nobody's
         when it was planned may be of whoever waited then."""
         mine = self.people_of(request_id)
-        for plan_id, left in self.uncertified.items():
-            requests = set(left.plan.plan.requests)
-            found = requests - left.waiting - {request_id}
+        for plan_id, aside in self.uncertified.items():
+            requests = set(aside.plan.plan.requests)
+            found = requests - aside.waiting - {request_id}
             if plan_id == but or not found:
                 continue
             theirs = frozenset[str]().union(*map(self.people_of, found))

@@ -248,10 +248,10 @@ def test_a_word_in_a_file_is_residue_and_told_of_until_it_goes(world: World) -> 
     first = world.residue.scan([NOBODY], [], [])
     assert first.residue and NOBODY.encode() in first.needles_found and not first.rows_found
     assert NOBODY not in str(first), "a report names nobody"
-    assert world.residue.scan([], [], [], first.left).still_left
+    assert world.residue.scan([], [], [], first.residue_digests).found_again
     world.write("nothing of anybody")
     assert not world.residue.scan([NOBODY], [], []).residue
-    assert not world.residue.scan([], [], [], first.left).still_left
+    assert not world.residue.scan([], [], [], first.residue_digests).found_again
 
 
 def test_places_that_keep_nothing_pass(world: World) -> None:

@@ -384,7 +384,7 @@ class FakeResidue:
         ids: list[str],
         texts: list[str],
         targets: list[Target],
-        left: Collection[str] = (),
+        known_residue: Collection[str] = (),
     ) -> ScanReport:
         self._guard("residue.scan")
         copies = [
@@ -408,8 +408,8 @@ class FakeResidue:
             self.written,
             frozenset(word.encode() for word in said.values()),
             rows_found=bool(copies),
-            left=frozenset(f"{name}: {word}" for name, word in said.items()),
-            still_left=tuple(n for n, word in words.items() if f"{n}: {word}" in left),
+            residue_digests=frozenset(f"{name}: {word}" for name, word in said.items()),
+            found_again=tuple(n for n, word in words.items() if f"{n}: {word}" in known_residue),
         )
 
     def check(self) -> None:

@@ -234,14 +234,14 @@ MUTANTS: tuple[Mutant, ...] = (
     Mutant(
         name="set aside: what was found is taken for gone when its needles are lost",
         where="s3t_core/erasure/executor.py::Eraser._resumed",
-        takes="report.still_left and is_lost(found, plan, state)",
+        takes="report.found_again and is_lost(found, plan, state)",
         puts="False",
         fails="tests/unit/erasure/test_executor.py::searched_for_no_more",
     ),
     Mutant(
         name="set aside: a resumed erasure forgets what was found",
         where="s3t_core/erasure/ledger.py::_resumed",
-        takes="state.known_left = left.left",
+        takes="state.known_residue = aside.residue_digests",
         puts="",
         fails="tests/unit/erasure/test_executor.py::known_again_by_a_resumed",
     ),
@@ -297,7 +297,7 @@ MUTANTS: tuple[Mutant, ...] = (
     Mutant(
         name="set aside: a scan does not know again what an earlier one found",
         where="s3t_core/erasure/residue.py::_Found._know",
-        takes="self._left.isdisjoint((by_content, by_name))",
+        takes="self._known_residue.isdisjoint((by_content, by_name))",
         puts="True",
         fails="tests/unit/erasure/test_residue.py::knows_again",
     ),

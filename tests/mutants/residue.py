@@ -917,7 +917,7 @@ MUTANTS: tuple[Mutant, ...] = (
     Mutant(
         name="scan: what many came to say since was never found",
         where="flows/adapters/workspace_residue.py::WorkspaceResidue.scan",
-        takes="report.still_left and wanted.said_by_many",
+        takes="report.found_again and wanted.said_by_many",
         puts="False",
         fails="tests/flows/test_nothing_left.py::came_to_say_since",
     ),

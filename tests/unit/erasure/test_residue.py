@@ -730,11 +730,13 @@ def test_a_scan_knows_again_what_an_earlier_one_found_wherever_it_lies_now(tmp_p
     (tmp_path / "a.log").write_text("a letter to person-5 came")
     (tmp_path / "other.log").write_text("nothing")
     first = scan(tmp_path, [], ["a.log"], [], make_needles(["person-5"], []), [])
-    assert len(first.left) == 1 and first.still_left == ()
+    assert len(first.residue_digests) == 1 and first.found_again == ()
 
     def again(*own: str) -> tuple[str, ...]:
         nothing = make_needles([], [])
-        return scan(tmp_path, [], list(own), [], nothing, [], left=first.left).still_left
+        return scan(
+            tmp_path, [], list(own), [], nothing, [], known_residue=first.residue_digests
+        ).found_again
 
     assert again("a.log", "other.log") == ("a.log",)
     (tmp_path / "a.log").rename(tmp_path / "b.log")
@@ -749,10 +751,12 @@ def test_an_empty_file_that_a_person_named_is_known_by_its_name_too(tmp_path: Pa
     first = scan(tmp_path, [], ["own"], [], make_needles(["person-5"], []), [])
     (tmp_path / "own" / "empty").write_text("")
     nothing = make_needles([], [])
-    again = scan(tmp_path, [], ["own"], [], nothing, [], left=first.left)
-    assert again.still_left == ("own/person-5",)
+    again = scan(tmp_path, [], ["own"], [], nothing, [], known_residue=first.residue_digests)
+    assert again.found_again == ("own/person-5",)
     (tmp_path / "own" / "person-5").unlink()
-    assert not scan(tmp_path, [], ["own"], [], nothing, [], left=first.left).still_left
+    assert not scan(
+        tmp_path, [], ["own"], [], nothing, [], known_residue=first.residue_digests
+    ).found_again
 
 
 @pytest.mark.parametrize("writer", ["goes on", "has died"])

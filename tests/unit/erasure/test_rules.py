@@ -926,9 +926,9 @@ def test_while_a_move_is_begun_no_erasure_begins_and_each_end_of_it_leaves_a_pla
         assert not _takes(begun, {"time": NOW, **refused})
     for end, left in ((moved, "a"), ({"time": NOW, **_moving("undone")}, "b")):
         state = fold([end], begun, begun.size)
-        assert state.moving is None and state.left == [("store", {"url": left})]
+        assert state.moving is None and state.left_places == [("store", {"url": left})]
         assert _takes(state, {"time": NOW, "type": "planned", "plan": plan_for("q1", plan_id="p2")})
-    assert begun.moving is not None and begun.left == []
+    assert begun.moving is not None and begun.left_places == []
 
 
 def test_settings_change_with_a_move_and_by_nothing_else() -> None:
