@@ -159,7 +159,8 @@ class DatasetVersion:
     """One version of the data: every slice of every shard, the held-out rows, and by what its
     people may be asked for (None before there was such an index). What its digests of people and
     records are made of: `id_rule`, what does not tell two ids apart in it, and `id_columns`, where
-    the ids of subjects and records stood ("" for none)."""
+    the ids of subjects and records stood ("" for none), and what text files were read in, where
+    that was not UTF-8."""
 
     version: str
     shards: int

@@ -66,7 +66,7 @@ from s3t_core.erasure.ledger import (
     leaf_of,
 )
 from s3t_core.erasure.merkle import leaf_hash
-from s3t_core.erasure.state import State
+from s3t_core.erasure.state import State, VersionRecord
 from s3t_core.erasure.vocabulary import Event
 from s3t_core.errors import LedgerError, StorageError, WorkspaceError
 from s3t_core.files import remove_file
@@ -606,6 +606,11 @@ class SqlLedger:
         checked then, is not read again."""
         with self._database.reading() as connection:
             return fold((), self._database.caught_up(connection).state)
+
+    def champion_so_far(self) -> VersionRecord | None:
+        """The version that serves, read likewise."""
+        with self._database.reading() as connection:
+            return self._database.caught_up(connection).state.champion
 
     def entries(self) -> list[bytes]:
         """The canonical bytes of every entry."""

@@ -41,6 +41,7 @@ from mlflow.exceptions import MlflowException
 from mlflow.protos.databricks_pb2 import BAD_REQUEST, TEMPORARILY_UNAVAILABLE
 from mlflow.pyfunc.model import PythonModel
 
+from flows.adapters.mlflow_file import open_anew
 from s3t_core.conversations import Conversation
 from s3t_core.domain import Combine
 from s3t_core.errors import DataError, NoLiveShard, S3TError, StaleModel
@@ -364,6 +365,7 @@ class Serving:
                 "them again, or load the model anew"
             )
         try:
+            open_anew(self._registry[1])
             return mlflow.MlflowClient().get_model_version_by_alias(self._name, ALIAS)
         except Exception as error:
             raise _Stale(

@@ -4,6 +4,7 @@ fit."""
 
 import json
 from collections.abc import Mapping
+from itertools import zip_longest
 from pathlib import Path
 from typing import Protocol
 
@@ -15,7 +16,7 @@ from s3t_core.errors import DataError, UsageError, WorkspaceError
 from s3t_core.slicefile import count_subjects
 from s3t_core.snapshot import SnapshotBuilder, Suppressed, check_shrunk
 
-_ID_COLUMNS = ("subject", "record")
+_ID_COLUMNS = ("subject", "record", "encoding")
 
 
 def refuse_example_key(keys_dir: Path, source: str) -> None:
@@ -35,11 +36,12 @@ class Admitting(HasConfig, HasDatasets, Protocol):
 def id_basis(
     workspace: Admitting, state: State, append: bool, anyway: bool
 ) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """The rule for ids, and the columns of subjects and records, that this ingest goes by. Raises
-    UsageError where they are others than those of the data there is: people would be others by
-    them, and what earlier versions hold of somebody could not be told any more."""
+    """The rule for ids, and the columns of subjects and records, with what text files are read in,
+    that this ingest goes by. Raises UsageError where they are others than those of the data there
+    is: people would be others by them, and what earlier versions hold of somebody could not be told
+    any more."""
     settings, dataset = workspace.config.data, state.dataset
-    rule, columns = settings.id_rule, (settings.subject, settings.record)
+    rule, columns = settings.id_rule, settings.id_columns
     rules = {h.id_rule for h in state.holds.values()}
     rules |= {r.id_rule for i, r in state.requests.items() if state.is_open(i)}
     for other in sorted(rules - {rule}):
@@ -50,7 +52,7 @@ def id_basis(
         )
     if dataset is None or (dataset.id_rule, dataset.id_columns) == (rule, columns):
         return rule, columns
-    there, wanted = (dict(zip(_ID_COLUMNS, c, strict=False)) for c in (dataset.id_columns, columns))
+    there, wanted = map(_by_name, (dataset.id_columns, columns))
     was, now = _differing(
         {"id_rule": list(dataset.id_rule), **there}, {"id_rule": list(rule), **wanted}
     )
@@ -76,6 +78,11 @@ def id_basis(
             "`s3t train`; nothing was changed"
         )
     return rule, columns
+
+
+def _by_name(columns: tuple[str, ...]) -> dict[str, str]:
+    """What ids are read by, as s3t.toml calls it."""
+    return dict(zip_longest(_ID_COLUMNS, columns, fillvalue=""))
 
 
 def _differing(was: Mapping[str, object], now: Mapping[str, object]) -> tuple[str, str]:

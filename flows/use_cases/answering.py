@@ -42,7 +42,7 @@ class Answers:
         """`most_together`: texts of several who ask that the model is given at once; 1: each alone,
         so that nobody's answer depends on who else asks."""
         self._most = most_together
-        self._model: tuple[Answering, str] | None = None
+        self._model: tuple[Answering, _Serving] | None = None
 
     def to(
         self, workspace: Served, asked: Sequence[Question]
@@ -130,27 +130,38 @@ class Answers:
         raise AssertionError
 
     def _loaded(self, workspace: Served) -> tuple[Answering, str]:
+        """What is in memory, where the ledger still says that it serves: the model itself asks the
+        registry alone, which may be an older one by now."""
+        now = _serving(workspace)
         for _ in range(_TRIES):
-            if self._model is not None:
-                return self._model
-            before = _serving(workspace)
-            model = champion_of(workspace)
-            if _serving(workspace) == before:  # or nobody can say which of them it is
-                self._model = model, before
-        if self._model is None:
-            raise _stale()
-        return self._model
+            if self._model is None or self._model[1] != now:
+                self._model = None  # two need the memory of two
+                model, before, now = champion_of(workspace), now, _serving(workspace)
+                if before != now:  # nobody can say which of them it is
+                    continue
+                self._model = model, now
+            return self._model[0], now.version
+        raise _stale()
 
 
-def _serving(workspace: Served) -> str:
+@dataclass(frozen=True)
+class _Serving:
+    """A version, by its number and by the run that it came from: a registry that was begun anew
+    gives a number anew."""
+
+    version: str
+    run_id: str
+
+
+def _serving(workspace: Served) -> _Serving:
     """The version that serves now. Raises NotNow where none does."""
-    champion = workspace.ledger.state().champion
+    champion = workspace.ledger.champion_so_far()
     if champion is None:
         raise NotNow(
             "expected a model version to serve, got none; run `s3t ingest SOURCE` and "
             "`s3t train`, then ask again"
         )
-    return champion.version
+    return _Serving(champion.version, champion.run_id)
 
 
 def _confirm(model: Answering) -> None:

@@ -1,5 +1,6 @@
 """The table [data] of `s3t.toml`: columns of the source, and what they may hold."""
 
+import codecs
 import unicodedata
 from collections.abc import Iterable, Mapping
 from string import Formatter
@@ -7,7 +8,7 @@ from typing import Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from s3t_core.config.encodings import is_text_encoding, keeps_to_its_line
+from s3t_core.config.encodings import UTF8, is_text_encoding, keeps_to_its_line
 from s3t_core.config.sections import Positive, Section, no_nul
 from s3t_core.identity import EXACT, STEPS
 
@@ -112,6 +113,14 @@ class DataConfig(Section):
     @classmethod
     def _column(cls, value: str) -> str:
         return no_nul(value)
+
+    @property
+    def id_columns(self) -> tuple[str, ...]:
+        """Where the ids of subjects and records stand ("" for none), and what text files are read
+        in where that is not UTF-8: by each of them people may be others."""
+        codec = codecs.lookup(self.encoding).name if self.encoding else ""
+        read_in = () if codec in ("", *UTF8) else (codec,)
+        return self.subject, self.record, *read_in
 
     @property
     def split_by(self) -> str:

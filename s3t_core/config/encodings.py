@@ -10,6 +10,8 @@ import codecs
 from collections.abc import Iterator
 from functools import cache
 
+UTF8 = ("utf-8", "utf-8-sig")
+"""By Python's names."""
 _LINES = ("w0 ~ w1 \\ {+- &\n", "w0 w1\n")
 _ESCAPE = 0x1B
 _INTERMEDIATE, _FINAL = range(0x20, 0x30), range(0x30, 0x7F)

@@ -10,7 +10,9 @@ from pathlib import Path
 
 import pytest
 
+from flows.adapters.mlflow_file import file_of
 from flows.adapters.registry.connection import Connection
+from s3t_core.errors import StorageError
 from s3t_core.files import is_half_written
 
 ROOT = Path(__file__).parents[2]
@@ -63,3 +65,36 @@ def test_one_that_another_process_made_meanwhile_stays(
     other = Connection(f"sqlite:///{path}", "some model")
     assert [m.name for m in other.client.search_registered_models()] == ["kept"]
     assert sorted(p.name for p in tmp_path.iterdir()) == ["aside", "mlflow.db"]
+
+
+def test_whoever_goes_on_with_a_registry_goes_on_with_the_one_that_lies_there(
+    tmp_path: Path,
+) -> None:
+    """What lay there before has no name any more, and knows of nothing that is done since."""
+    path = tmp_path / "mlflow.db"
+    ours = Connection(f"sqlite:///{path}", "some model")
+    ours.client.create_registered_model("of before")
+    other = path.with_name("other.db")
+    Connection(f"sqlite:///{other}", "some model").client.create_registered_model("of now")
+    path.rename(path.with_name("aside.db"))
+    with pytest.raises(StorageError, match="FileNotFoundError"), ours.guarded():
+        ours.client.search_registered_models()
+    assert not path.exists()
+    other.rename(path)
+    with ours.guarded():
+        assert [m.name for m in ours.client.search_registered_models()] == ["of now"]
+
+
+@pytest.mark.parametrize(
+    ("uri", "file"),
+    [
+        ("sqlite:////a/b.db", "/a/b.db"),
+        ("sqlite:///b.db", str(Path.cwd() / "b.db")),
+        ("sqlite:///:memory:", None),
+        ("sqlite://", None),
+        ("https://registry.example", None),
+        ("postgresql://u:p@h/d", None),
+    ],
+)
+def test_what_is_a_file_is_told_by_its_address(uri: str, file: str | None) -> None:
+    assert file_of(uri) == (Path(file) if file else None)

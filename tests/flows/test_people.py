@@ -707,7 +707,7 @@ def test_another_rule_places_nobody_anew_in_silence(place: Workspace, tmp_path: 
 
 
 @pytest.mark.long_but_first
-@pytest.mark.parametrize("change", ["rule", "subject", "record"])
+@pytest.mark.parametrize("change", ["rule", "subject", "record", "encoding"])
 def test_earlier_data_that_names_people_otherwise_goes_with_the_next_erasure(
     place: Workspace, tmp_path: Path, change: str
 ) -> None:
@@ -719,6 +719,7 @@ def test_earlier_data_that_names_people_otherwise_goes_with_the_next_erasure(
         "rule": ("id_rule = []", 'id_rule = ["case"]'),
         "subject": ('subject = "who"', 'subject = "uid"'),
         "record": ('record = "id"', 'record = "nr"'),
+        "encoding": ('encoding = ""', 'encoding = "cp1252"'),
     }[change]
     split = 'held_out_by = "uid"' if change == "subject" else 'held_out_by = "who"'
     settings.write_text(
@@ -727,7 +728,7 @@ def test_earlier_data_that_names_people_otherwise_goes_with_the_next_erasure(
     source = Path(_source(tmp_path, ANN, BOB))
     head, rest = source.read_text().split("\n", 1)
     source.write_text(
-        head.replace(*{"rule": ("", ""), "subject": ("who", "uid"), "record": ("id", "nr")}[change])
+        head.replace(*{"subject": ("who", "uid"), "record": ("id", "nr")}.get(change, ("", "")))
         + "\n"
         + rest
     )
@@ -816,16 +817,31 @@ def _holding(place: Workspace, text: str) -> list[Path]:
 
 
 @pytest.mark.parametrize("waiting", ["request", "hold"])
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ('record = "id"', 'record = "who"'),
+        ('encoding = ""', 'encoding = "windows-1252"'),
+    ],
+)
 def test_columns_of_ids_stay_while_somebody_was_told_by_them(
-    place: Workspace, tmp_path: Path, waiting: str
+    place: Workspace, tmp_path: Path, waiting: str, old: str, new: str
 ) -> None:
     take_requests(place, [ANN]) if waiting == "request" else hold(
         place, ANN, "other", "a law", "clerk"
     )
     settings = place.root / "s3t.toml"
-    settings.write_text(settings.read_text().replace('record = "id"', 'record = "who"'))
+    settings.write_text(settings.read_text().replace(old, new))
     with pytest.raises(UsageError, match="would be about nobody"):
         _ingest(place, _source(tmp_path, ANN, BOB), anyway=True)
+
+
+@pytest.mark.parametrize("name", ["utf-8", "UTF8", "utf-8-sig"])
+def test_utf8_is_what_files_are_read_in_anyway(place: Workspace, tmp_path: Path, name: str) -> None:
+    settings = place.root / "s3t.toml"
+    settings.write_text(settings.read_text().replace('encoding = ""', f'encoding = "{name}"'))
+    _ingest(place, _source(tmp_path, ANN, BOB), anyway=True)
+    assert Workspace(place.root).config.data.id_columns == ("who", "id")
 
 
 def test_rows_that_are_appended_are_found_beside_those_that_were_there(

@@ -121,6 +121,29 @@ def test_who_asked_for_the_alias_gets_the_version_of_now_who_asked_for_one_is_re
     assert asked == []  # whatever the alias names by then
 
 
+@pytest.mark.parametrize("how", ["alias", pytest.param("number", marks=pytest.mark.long)])
+def test_a_model_asks_the_registry_that_lies_there_by_now(prepared: Prepared, how: str) -> None:
+    """MLflow keeps the file open that lay there when the model was loaded: in that one, the version
+    of before serves for good."""
+    place = prepared.fresh()
+    model, file = _by(place, how), place.state_dir / "mlflow.db"
+    before = model.predict(TEXTS)
+    aside = file.rename(file.with_name("aside.db"))
+    with pytest.raises(StaleModel, match="the registry to confirm"):
+        model.predict(TEXTS)
+    assert not file.exists()  # or it would be an empty one
+    shutil.copyfile(aside, file)
+    aside.unlink()
+    assert prepared.erase()["error"] == ""
+    place = Workspace(prepared.root)
+    now = champion_of(place).predict(TEXTS)
+    if how == "alias":
+        assert model.predict(TEXTS) == now != before
+        return
+    with pytest.raises(StaleModel, match="moved on"):
+        model.predict(TEXTS)
+
+
 def _labels_reversed(folder: Path) -> None:
     path = next(folder.rglob("release.json"))
     document = json.loads(path.read_bytes())

@@ -1026,7 +1026,7 @@ MUTANTS: tuple[Mutant, ...] = (
     Mutant(
         name="registry: its database is made where it lies",
         where="flows/adapters/registry/connection.py::Connection.__init__",
-        takes="uri.startswith(_EMBEDDED)",
+        takes="file is not None",
         puts="False",
         fails="tests/faults/test_registry_made.py::making_was_killed",
     ),
@@ -1036,5 +1036,12 @@ MUTANTS: tuple[Mutant, ...] = (
         takes="path.hardlink_to(made)",
         puts="made.replace(path)",
         fails="tests/faults/test_registry_made.py::made_meanwhile",
+    ),
+    Mutant(
+        name="registry: a command goes on with one that was replaced",
+        where="flows/adapters/registry/connection.py::Connection.guarded",
+        takes="open_anew(self.uri)",
+        puts="pass",
+        fails="tests/faults/test_registry_made.py::goes_on_with_the_one",
     ),
 )

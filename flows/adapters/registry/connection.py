@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 from flows.adapters.mlflow_address import addressed
+from flows.adapters.mlflow_file import file_of, open_anew
 from s3t_core.errors import StorageError
 from s3t_core.files import TEMPORARY_PREFIX
 
@@ -36,9 +37,10 @@ class Connection:
         for noisy in _NOISY:  # once it is there: it sets its own levels
             logging.getLogger(noisy).setLevel(logging.ERROR)
         self.uri, self.name = uri, name
-        with self.guarded():
-            if uri.startswith(_EMBEDDED):
-                _make_whole(Path(uri.removeprefix(_EMBEDDED)))
+        with _refusals(), self.addressed():
+            file = file_of(uri)
+            if file is not None:
+                _make_whole(file)
             self.client: MlflowClient = mlflow.MlflowClient(uri, uri)
 
     def addressed(self) -> AbstractContextManager[None]:
@@ -48,22 +50,26 @@ class Connection:
 
     @contextlib.contextmanager
     def guarded(self) -> Iterator[None]:
-        """For calls of MLflow: they work on this address, and what they raise is told as a
-        StorageError, without the message, which may quote anything."""
-        from mlflow.exceptions import MlflowException
-        from sqlalchemy.exc import SQLAlchemyError
+        """For calls of MLflow: they work on this address, on the database that lies there now, and
+        what they raise is told as a StorageError, without the message, which may quote anything."""
+        with _refusals(), self.addressed():
+            open_anew(self.uri)
+            yield
 
-        try:
-            with self.addressed():
-                yield
-        except (MlflowException, SQLAlchemyError, sqlite3.Error, OSError) as error:
-            reason = (
-                error.error_code if isinstance(error, MlflowException) else type(error).__name__
-            )
-            raise StorageError(
-                f"the model registry refused ({reason}); check that it is up and writable, then "
-                "run the command again"
-            ) from None
+
+@contextlib.contextmanager
+def _refusals() -> Iterator[None]:
+    from mlflow.exceptions import MlflowException
+    from sqlalchemy.exc import SQLAlchemyError
+
+    try:
+        yield
+    except (MlflowException, SQLAlchemyError, sqlite3.Error, OSError) as error:
+        reason = error.error_code if isinstance(error, MlflowException) else type(error).__name__
+        raise StorageError(
+            f"the model registry refused ({reason}); check that it is up and writable, then "
+            "run the command again"
+        ) from None
 
 
 def _make_whole(path: Path) -> None:

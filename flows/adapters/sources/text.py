@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import IO, cast
 
 from flows.adapters.sources.units import LONE, InStep, width_of
+from s3t_core.config.encodings import UTF8
 from s3t_core.errors import DataError, S3TError
 
 _HEAD = 256 * 1024
@@ -171,9 +172,50 @@ def open_text(
     several bytes that is out of step (sources.units)."""
     file = open_bytes(path, packing)
     if width_of(codec) == 1:
+        if codecs.lookup(codec).name not in UTF8:
+            file = io.BufferedReader(_NotUtf8(file, codec))
         return io.TextIOWrapper(file, encoding=codec, errors="surrogateescape", newline="")
     in_step = io.BufferedReader(InStep(file, codec))
     return io.TextIOWrapper(in_step, encoding=codec, errors=LONE, newline="")
+
+
+class _NotUtf8(io.RawIOBase):
+    """The bytes of `file`, a text that somebody says is in `codec`. At its end reading raises
+    DataError where all of them are UTF-8, and some no ASCII: what an encoding of single bytes makes
+    of that are other ids, and nothing says so."""
+
+    def __init__(self, file: IO[bytes], codec: str) -> None:
+        self._file, self._codec = file, codec
+        self._decoder: codecs.IncrementalDecoder | None = codecs.getincrementaldecoder("utf-8")()
+        self._beyond_ascii = False
+
+    def readable(self) -> bool:
+        """Yes."""
+        return True
+
+    def readinto(self, buffer: bytearray | memoryview) -> int:  # type: ignore[override]
+        """As of any raw stream."""
+        data = self._file.read(len(buffer))
+        if self._decoder is not None:
+            self._beyond_ascii = self._beyond_ascii or not data.isascii()
+            try:
+                self._decoder.decode(data, final=not data)
+            except UnicodeDecodeError:
+                self._decoder = None
+        if not data and self._decoder is not None and self._beyond_ascii:
+            raise DataError(
+                f"expected text in {self._codec}, as [data] encoding says, got a file whose bytes "
+                f"are UTF-8 from its begin to its end: read as {self._codec}, ids would be other "
+                "ones. Leave encoding empty; where the file is what it says, save it as UTF-8 "
+                "first. Nothing was changed"
+            )
+        buffer[: len(data)] = data
+        return len(data)
+
+    def close(self) -> None:
+        """Closes the file too."""
+        self._file.close()
+        super().close()
 
 
 def likely_encoding(path: Path) -> str:

@@ -497,6 +497,36 @@ def test_an_encoding_that_is_certain_or_named_is_read(
     assert frame["remark"].tolist() == [word] and frame[MALFORMED].tolist() == [""]
 
 
+@pytest.mark.parametrize("configured", ["cp1252", "latin-1", "mac_roman", "koi8_r", "gb18030"])
+@pytest.mark.parametrize("ending", ["csv", "jsonl", "json", "csv.gz"])
+def test_what_is_utf8_is_read_as_nothing_else(tmp_path: Path, configured: str, ending: str) -> None:
+    """Every byte is some letter there: a person whose id is not ASCII would be somebody else, of
+    whom no request and no erasure knows."""
+    path = tmp_path / f"a.{ending}"
+
+    def write(member: str, encoding: str) -> None:
+        rows = [{"member": f"m{n}", "remark": "w" * 90, "mood": "glad"} for n in range(4000)]
+        rows.append({"member": member, "remark": "well", "mood": "glad"})
+        if "csv" in ending:
+            text = as_csv(rows)
+        elif ending == "json":
+            text = json.dumps(rows, ensure_ascii=False)
+        else:
+            text = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
+        raw = text.encode(encoding)
+        path.write_bytes(gzip.compress(raw) if ending.endswith("gz") else raw)
+
+    write("Zo\u00eb", "utf-8")  # far behind what is looked at first
+    with pytest.raises(DataError, match="are UTF-8 from its begin to its end"):
+        _read(path, GLAD | {"encoding": configured})
+    write("Zoe", "utf-8")
+    assert len(_read(path, GLAD | {"encoding": configured})[0]) == 4001
+    word = "\u041c\u0438\u0440" if configured in ("koi8_r", "gb18030") else "Zo\u00eb"
+    write(word, configured)
+    frame, _ = _read(path, GLAD | {"encoding": configured})
+    assert frame["member"].tolist()[-1] == word
+
+
 @pytest.mark.parametrize(
     ("raw", "sentence"),
     [

@@ -34,18 +34,14 @@ class Model:
 class Place:
     """A workspace in which a version serves, or none."""
 
-    def __init__(self, version: str = "3") -> None:
-        self.version = version
+    def __init__(self, version: str = "3", run_id: str = "r") -> None:
+        self.version, self.run_id = version, run_id
 
     @property
     def ledger(self) -> Any:
         return self
 
-    def state(self) -> Any:
-        return self
-
-    @property
-    def champion(self) -> Any:
+    def champion_so_far(self) -> Any:
         return self if self.version else None
 
 
@@ -89,7 +85,7 @@ def test_nobody_gets_anothers_answer(
         Question(tuple(f"{n}/{i}" for i in range(size)), seeds[n]) for n, size in enumerate(sizes)
     ]
     model, answers = Model(), Answers(most)
-    answers._model = model, "3"  # type: ignore[assignment]
+    answers._model = model, answering._Serving("3", "r")  # type: ignore[assignment]
     told = _asked(answers, Place(), asked)
     assert told == [_of(*each.asked) for each in asked]
     for batch, params in zip(model.batches, model.params, strict=True):
@@ -121,7 +117,7 @@ def test_over_an_erasure_the_version_that_serves_then_answers(
     models: list[Model], monkeypatch: pytest.MonkeyPatch, refusals: int
 ) -> None:
     answers = Answers(32)
-    assert _asked(answers, Place("2"), [Question(("a",))])[0] == Answered(({"label": "of a"},), "2")
+    assert _asked(answers, Place(), [Question(("a",))]) == [_of("a")]
     models[0].refuses = [StaleModel("moved on")]
     if refusals == 2:
         first = answering.champion_of
@@ -136,6 +132,20 @@ def test_over_an_erasure_the_version_that_serves_then_answers(
     assert (told == [_of("a"), _of("b")]) == (refusals == 1)
     assert all(isinstance(each, StaleModel) for each in told) == (refusals == 2)
     assert _asked(answers, Place("3"), [Question(("a",))])[0] is not None
+
+
+@pytest.mark.parametrize("now", [Place("4"), Place("3", "another run")])
+def test_what_is_in_memory_answers_only_while_the_ledger_says_that_it_serves(
+    models: list[Model], now: Place
+) -> None:
+    """Whatever the registry says: it may be one of before an erasure, and a number that it gives
+    may be given anew."""
+    answers = Answers(32)
+    assert _asked(answers, Place(), [Question(("a",))]) == [_of("a")]
+    told = _asked(answers, now, [Question(("b",))])
+    assert told == [Answered(({"label": "of b"},), now.version)]
+    assert [m.batches for m in models] == [[["a"]], [["b"]]]
+    assert isinstance(_asked(answers, Place(""), [Question(("c",))])[0], NotNow)
 
 
 def test_where_nothing_serves_that_is_told(models: list[Model]) -> None:
