@@ -28,6 +28,14 @@ that we start."""
 
 _ELSEWHERE = ("PGHOSTADDR", "PGSERVICE")
 """What has libpq ask another server than a URL names."""
+_LOGS_OF_PREFECT = (
+    "PREFECT_LOGGING_LEVEL",
+    "PREFECT_LOGGING_TO_API_",
+    "PREFECT_LOGGING_COLORS",
+    "PREFECT_LOGGING_MARKUP",
+)
+"""What variables about Prefect's logs may begin with. By others it would be told, for good, what
+libraries log and what is printed: of a picture, say, what its metadata tells."""
 _PORTS_OF_PREFECT = (
     "PREFECT_SERVER_EPHEMERAL_ENABLED",
     "PREFECT_CLIENT_METRICS_ENABLED",
@@ -69,7 +77,7 @@ def prepare_environment(root: Path) -> None:
     DVC reads the mask once."""
     harden()
     os.umask(0o077)
-    for key in (*REDIRECTING, *_ELSEWHERE, *(k for k in os.environ if k.startswith("FSSPEC_"))):
+    for key in (*REDIRECTING, *_ELSEWHERE, *filter(_misleads, os.environ)):
         os.environ.pop(key, None)
     state = root / ".s3t"
     settings = {
@@ -80,6 +88,8 @@ def prepare_environment(root: Path) -> None:
         "PREFECT_RUNNER_SERVER_ENABLE": "false",
         "PREFECT_DEBUG_MODE": "false",
         "PREFECT_LOGGING_LEVEL": "WARNING",
+        "PREFECT_LOGGING_EXTRA_LOGGERS": "",
+        "PREFECT_LOGGING_LOG_PRINTS": "false",
         "PREFECT_SERVER_LOGGING_LEVEL": "ERROR",
         "PREFECT_LOCAL_STORAGE_PATH": str(state / "prefect" / "storage"),
         "DO_NOT_TRACK": "true",
@@ -95,6 +105,8 @@ def prepare_environment(root: Path) -> None:
     forced = {
         "PREFECT_HOME",
         "PREFECT_DEBUG_MODE",
+        "PREFECT_LOGGING_EXTRA_LOGGERS",
+        "PREFECT_LOGGING_LOG_PRINTS",
         "PREFECT_LOCAL_STORAGE_PATH",
         "DVC_SITE_CACHE_DIR",
         "MLFLOW_DISABLE_TELEMETRY",
@@ -108,6 +120,12 @@ def prepare_environment(root: Path) -> None:
         else:
             os.environ.setdefault(key, value)
     wait_without_spinning(os.environ)
+
+
+def _misleads(name: str) -> bool:
+    """Whether a variable has files read, or logs kept, elsewhere than they belong."""
+    is_of_logs = name.startswith("PREFECT_LOGGING_") and not name.startswith(_LOGS_OF_PREFECT)
+    return name.startswith("FSSPEC_") or is_of_logs
 
 
 def operators_server() -> str:

@@ -4,6 +4,7 @@ more formats; for some (EPS) it writes the row to a file and starts another prog
 import base64
 import binascii
 import io
+import logging
 import warnings
 from typing import TYPE_CHECKING
 
@@ -22,14 +23,23 @@ PROBLEMS = (NO_IMAGE, CUT, TOO_LARGE, MOVES)
 
 
 def read_image(text: str) -> "PilImage":
-    """The image that a row holds, not decoded yet. Raises ValueError and OSError for what is
-    none."""
+    """The image that a row holds, not decoded yet. Raises ValueError (binascii.Error is one) and
+    OSError for what is none."""
     from PIL import Image
 
+    _say_nothing()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", Image.DecompressionBombWarning)
         file = io.BytesIO(base64.b64decode(text, validate=True))
         return Image.open(file, formats=FORMATS)
+
+
+def _say_nothing() -> None:
+    """Pillow logs what it reads, of photographs by whom and where they were taken: to whoever
+    listens, whatever a log may hold."""
+    for name in ("PIL", *logging.root.manager.loggerDict):
+        if name.partition(".")[0] == "PIL":
+            logging.getLogger(name).setLevel(logging.CRITICAL)
 
 
 def file_in(text: str) -> tuple[bytes, int]:

@@ -307,8 +307,14 @@ def _destroy_stages(workspace: Reconcilable, state: State) -> int:
 
 
 def _destroy_activations(workspace: Reconcilable, state: State) -> int:
+    superseded = {
+        v.digest
+        for dataset in state.datasets
+        for v in dataset.files()
+        if v.md5 not in state.destroyed_objects
+    }
     return workspace.activations.allow(
-        {v.digest for v in state.dataset.files()} if state.dataset else ()
+        {v.digest for v in state.dataset.files()} if state.dataset else (), superseded
     )
 
 

@@ -119,16 +119,18 @@ class ActivationStore:
                     0o600,
                 )
 
-    def allow(self, digests: Collection[str]) -> int:
+    def allow(self, digests: Collection[str], superseded: Collection[str] = ()) -> int:
         """From now on only states of these slices are kept; those of others, and what a killed
-        process left, are destroyed. Returns how many were. Raises StorageError."""
+        process left, are destroyed. Returns how many were, those of `superseded` slices apart,
+        which an ingest leaves. Raises StorageError."""
         if not self.root.is_dir() and not (digests and self.limit):
             return 0
         with self._locked():
             write_atomically(self.root / _LIVE, canonical_json(sorted(set(digests))))
             kept = set(digests) if self.limit else set()
             doomed = [p for p in self.root.iterdir() if p.name not in {_LIVE, _LOCK, *kept}]
-            count = sum(len(list(p.glob("*.safetensors"))) for p in doomed)
+            strange = [p for p in doomed if p.name not in superseded]
+            count = sum(len(list(p.glob("*.safetensors"))) for p in strange)
             for path in [*doomed, *self.root.glob(f"*/{TEMPORARY_PREFIX}*")]:
                 remove_tree(path)
             return count

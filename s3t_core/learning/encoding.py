@@ -5,6 +5,7 @@ What a row's `text` holds is decided by the backbone: a text, or, for a vision m
 file in base64 (RFC 4648, section 4), prepared as the image processor beside the weights says.
 """
 
+import binascii
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
@@ -260,9 +261,10 @@ def _image(text: str) -> "PilImage":
     try:
         return read_image(text).convert("RGB")
     except (ValueError, OSError, SyntaxError, DecompressionBombError) as error:
+        got = "no base64" if isinstance(error, binascii.Error) else type(error).__name__
         raise DataError(
-            "expected a PNG or JPEG file in base64 for a vision backbone, got "
-            f"{type(error).__name__}; look at the column that [data] text names"
+            f"expected a PNG or JPEG file in base64 for a vision backbone, got {got}; look at the "
+            "column that [data] text names"
         ) from None
 
 

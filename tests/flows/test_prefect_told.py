@@ -195,6 +195,46 @@ def test_no_setting_of_prefects_turns_its_debug_mode_on(
     assert done.stdout.strip() == "False"
 
 
+def test_no_variable_has_prefect_keep_what_libraries_log_or_what_is_printed(
+    workspace: Path,
+) -> None:
+    """Of a picture, say, what its metadata tells: where it was taken, by whom."""
+    told = {
+        "PREFECT_LOGGING_EXTRA_LOGGERS": "PIL",
+        "PREFECT_LOGGING_LOG_PRINTS": "true",
+        "PREFECT_LOGGING_SETTINGS_PATH": "/elsewhere/logging.yml",
+        "PREFECT_LOGGING_ROOT_LEVEL": "DEBUG",
+        "PREFECT_LOGGING_LOGGERS_PREFECT_HANDLERS": "api",
+        "PREFECT_LOGGING_TO_API_ENABLED": "true",
+        "PREFECT_LOGGING_LEVEL": "DEBUG",
+    }
+    asked = (
+        "import os, sys; from pathlib import Path; from flows.settings import prepare_environment; "
+        "prepare_environment(Path(sys.argv[1])); import json; "
+        "from prefect.settings import get_current_settings; s = get_current_settings().logging; "
+        "print(json.dumps([sorted(k for k in os.environ if k.startswith('PREFECT_LOGGING_')), "
+        "s.extra_loggers, s.log_prints, s.level]))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", asked, str(workspace)],
+        env=environment() | {"PYTHONPATH": str(ROOT)} | told,
+        check=True,
+        capture_output=True,
+        text=True,
+    )
+    assert json.loads(done.stdout.splitlines()[-1]) == [
+        [
+            "PREFECT_LOGGING_EXTRA_LOGGERS",
+            "PREFECT_LOGGING_LEVEL",
+            "PREFECT_LOGGING_LOG_PRINTS",
+            "PREFECT_LOGGING_TO_API_ENABLED",
+        ],
+        [],
+        False,
+        "DEBUG",
+    ]
+
+
 @pytest.fixture
 def workspace(tmp_path: Path, tiny_backbone: Path) -> Iterator[Path]:
     from flows.workspace.creating import create_workspace

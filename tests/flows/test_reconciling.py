@@ -338,6 +338,22 @@ def test_kept_activations_and_files_of_models_that_a_restore_brings_back_go(eras
     assert left(place.root, needles) == []
 
 
+def test_what_an_ingest_leaves_of_the_version_before_is_nothing_that_came_back(
+    made: Callable[[bool], Any], tmp_path: Path
+) -> None:
+    place, _, _ = made(False)
+    kept = place.state_dir / "activations"
+    train(str(place.root))
+    before = {p.parent.name for p in kept.glob("*/*.safetensors")}
+    ingest(str(place.root), str(write_csv(tmp_path / "more.csv", people(canary=True)[:-1])))
+    assert erase(str(place.root))["healed"]["stages"] == 0
+    dataset = place.ledger.state().dataset
+    assert dataset is not None and before - {v.digest for v in dataset.files()}
+    assert {p.parent.name for p in kept.glob("*/*.safetensors")} <= {
+        v.digest for v in dataset.files()
+    }
+
+
 def test_an_erase_run_names_the_place_outside_where_checkpoints_are_kept(
     made: Callable[[bool], Any],
 ) -> None:

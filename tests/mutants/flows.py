@@ -541,10 +541,45 @@ MUTANTS: tuple[Mutant, ...] = (
         where="flows/use_cases/reconciling.py::_destroy_activations",
         takes=(
             "workspace.activations.allow({v.digest for v in state.dataset.files()} if "
-            "state.dataset else ())"
+            "state.dataset else (), superseded)"
         ),
         puts="0",
         fails="tests/flows/test_reconciling.py::kept_activations",
+    ),
+    Mutant(
+        name="healing: what was erased counts as what an ingest left",
+        where="flows/use_cases/reconciling.py::_destroy_activations",
+        takes="v.md5 not in state.destroyed_objects",
+        puts="True",
+        fails="tests/flows/test_reconciling.py::kept_activations",
+    ),
+    Mutant(
+        name="healing: what an ingest left counts as what came back",
+        where="s3t_core/learning/activation_store.py::ActivationStore.allow",
+        takes="p.name not in superseded",
+        puts="True",
+        fails="tests/flows/test_reconciling.py::is_nothing_that_came_back",
+    ),
+    Mutant(
+        name="images: Pillow logs what photographs tell",
+        where="s3t_core/images.py::read_image",
+        takes="_say_nothing()",
+        puts="pass",
+        fails="tests/unit/adapters/test_images.py::logs_nothing",
+    ),
+    Mutant(
+        name="prefect: variables have it keep what libraries log",
+        where="flows/settings.py::_misleads",
+        takes="name.startswith('PREFECT_LOGGING_') and (not name.startswith(_LOGS_OF_PREFECT))",
+        puts="False",
+        fails="tests/flows/test_prefect_told.py::what_libraries_log",
+    ),
+    Mutant(
+        name="registry: it notes from where the program's repository came",
+        where="flows/adapters/mlflow_context.py::_Nobody.tags",
+        takes="dict.fromkeys(_REPOSITORY, '')",
+        puts="{}",
+        fails="tests/flows/test_walk.py::tags_tell",
     ),
     Mutant(
         name="healing: files of models that no database names stay",

@@ -2,6 +2,7 @@
 
 import base64
 import io
+import logging
 import struct
 import zlib
 from typing import Any
@@ -23,6 +24,18 @@ def _told(image: Image.Image, kind: str = "PNG", **more: Any) -> str:
     file = io.BytesIO()
     image.save(file, kind, **more)
     return base64.b64encode(file.getvalue()).decode()
+
+
+def test_whoever_listens_a_photograph_logs_nothing(caplog: pytest.LogCaptureFixture) -> None:
+    """Pillow logs the metadata of what it reads, by whom and where it was taken."""
+    exif = Image.Exif()
+    exif[0x013B] = "an artist of some name"
+    told = _told(PLAIN, "JPEG", exif=exif)
+    caplog.set_level(logging.DEBUG)
+    for name in ("PIL", "PIL.TiffImagePlugin", "PIL.Image"):
+        caplog.set_level(logging.DEBUG, logger=name)
+    assert image_problem(told, 1_000_000) == ""
+    assert not [r for r in caplog.records if r.name.startswith("PIL")]
 
 
 def _huge(side: int) -> str:
