@@ -90,16 +90,8 @@ MUTANTS: tuple[Mutant, ...] = (
     Mutant(
         name="Prefect: its debug mode is the operator's",
         where="flows/settings.py::prepare_environment",
-        takes=(
-            "{'PREFECT_HOME', 'PREFECT_DEBUG_MODE', 'PREFECT_LOCAL_STORAGE_PATH', "
-            "'DVC_SITE_CACHE_DIR', 'MLFLOW_DISABLE_TELEMETRY', "
-            "'MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR', 'MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT', "
-            "*_PORTS_OF_PREFECT}"
-        ),
-        puts=(
-            "{'PREFECT_HOME', 'PREFECT_LOCAL_STORAGE_PATH', 'DVC_SITE_CACHE_DIR', "
-            "*_PORTS_OF_PREFECT}"
-        ),
+        takes="os.environ[key] = value",
+        puts="os.environ.setdefault(key, value)",
         fails="tests/flows/test_prefect_told.py::debug_mode",
     ),
     Mutant(
