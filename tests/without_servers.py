@@ -10,7 +10,7 @@ import os
 import sys
 from collections.abc import Iterable, Sequence
 from importlib.machinery import ModuleSpec, PathFinder
-from importlib.metadata import Distribution, packages_distributions
+from importlib.metadata import Distribution, MetadataPathFinder, packages_distributions
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -42,8 +42,9 @@ class NotInstalled:
         PathFinder.invalidate_caches()
 
     def find_distributions(self, *args: Any, **options: Any) -> Iterable[Distribution]:
-        """As PathFinder's: what is installed may be asked for, by its name."""
-        return PathFinder.find_distributions(*args, **options)
+        """As PathFinder's, which the package importlib_metadata takes away from it: what is
+        installed may be asked for, by its name."""
+        return MetadataPathFinder.find_distributions(*args, **options)
 
 
 def modules_of_servers() -> set[str]:

@@ -1,6 +1,9 @@
 """Try mutants, one on each core: `python -m tests.mutants`, or with words of their names, or with
 `--since COMMIT` those whose file, or whose test's file, changed since then. `make test-mutants`.
 
+`--unchanged`, before all that: take nothing out, and see each of their tests pass. One that fails
+anyway, here, would kill every mutant.
+
 Each is tried in a copy of the sources, in a fork of this process that has nothing of ours imported.
 Those of tests/flows find a server and a trained workspace ready (tests/ready.py); one that survives
 so is tried again without.
@@ -47,13 +50,18 @@ _OURS = ("tests", "flows", "s3t_core", "benchmarks", "infra")
 
 
 class Attempt:
-    """One mutant in a copy of the sources, tried by a process of its own."""
+    """One mutant in a copy of the sources, tried by a process of its own; or its test alone, with
+    nothing taken out."""
 
-    def __init__(self, mutant: Mutant, copy: Path, ready: dict[str, str]) -> None:
+    def __init__(
+        self, mutant: Mutant, copy: Path, ready: dict[str, str], is_applied: bool = True
+    ) -> None:
         self.mutant, self.copy, self.ready = mutant, copy, ready
+        self._wanted = 1 if is_applied else 0
         self._path, self._told = copy / mutant.file, copy.with_name(f"{copy.name}.out")
         self._text = self._path.read_text()
-        self._path.write_text(mutant.applied(self._text))
+        if is_applied:
+            self._path.write_text(mutant.applied(self._text))
         self._began = time.monotonic()
         self.process = _FORKED.Process(target=_try, args=(mutant.fails, copy, self._told, ready))
         self.process.start()
@@ -63,16 +71,17 @@ class Attempt:
         return time.monotonic() - self._began
 
     def survived(self) -> bool:
-        """Whether the test passes with the protection taken out, or cannot be run, now that the
-        process has ended."""
+        """Whether the test passes with the protection taken out (or fails where nothing is), or
+        cannot be run, now that the process has ended."""
         self.process.join()
         self._path.write_text(self._text)
-        if self.process.exitcode not in (0, 1) and not self.ready:
+        told = self.process.exitcode not in (0, 1) or not self._wanted
+        if self.process.exitcode != self._wanted and told and not self.ready:
             print(
                 "pytest could not run "
                 f"{self.mutant.fails}\n{self._told.read_text(errors='replace')[-1500:]}"
             )
-        return self.process.exitcode != 1
+        return self.process.exitcode != self._wanted
 
 
 _FORKED = multiprocessing.get_context("fork")
@@ -173,8 +182,13 @@ def _changed_since(commit: str) -> frozenset[str]:
 
 def main() -> None:
     """Run every mutant, or those that are asked for (words of names, beginnings of tests, what
-    changed), one on each core; exit 1 when one survives."""
+    changed), or their tests, one on each core; exit 1 when one survives."""
+    is_applied = sys.argv[1:2] != ["--unchanged"]
+    if not is_applied:
+        del sys.argv[1]
     chosen = sorted(filter(_chosen, MUTANTS), key=_of_flows)
+    if not is_applied:
+        chosen = list({mutant.fails: mutant for mutant in chosen}.values())
     for name in _HEAVY:
         importlib.import_module(name)
     survivors = 0
@@ -185,7 +199,8 @@ def main() -> None:
         while waiting or running:
             while waiting and free:
                 (mutant, helped), copy = waiting.pop(), free.pop()
-                running.append(Attempt(mutant, copy, ready[copy].environment() if helped else {}))
+                there = ready[copy].environment() if helped else {}
+                running.append(Attempt(mutant, copy, there, is_applied))
             ended = connection.wait([a.process.sentinel for a in running])
             for attempt in [a for a in running if a.process.sentinel in ended]:
                 running.remove(attempt)
@@ -194,12 +209,17 @@ def main() -> None:
                 if alive and attempt.ready:
                     waiting.append((attempt.mutant, False))
                     continue
-                verdict = "SURVIVED" if alive else "killed  "
-                print(f"{verdict} {attempt.seconds():6.1f} s  {attempt.mutant.name}", flush=True)
+                good, bad, what = (
+                    ("killed  ", "SURVIVED", attempt.mutant.name)
+                    if is_applied
+                    else ("passes  ", "FAILS   ", attempt.mutant.fails)
+                )
+                print(f"{bad if alive else good} {attempt.seconds():6.1f} s  {what}", flush=True)
                 survivors += alive
         for kept in ready.values():
             kept.end()
-    print(f"{len(chosen) - survivors} killed, {survivors} survived")
+    killed, alive = ("killed", "survived") if is_applied else ("pass", "fail")
+    print(f"{len(chosen) - survivors} {killed}, {survivors} {alive}")
     sys.exit(bool(survivors))
 
 

@@ -13,24 +13,15 @@ from s3t_core.errors import Busy, WorkspaceError
 def test_of_several_who_look_whether_it_is_held_none_is_its_holder(
     tmp_path: Path,
 ) -> None:
-    path, stop, seen = tmp_path / "a.lock", threading.Event(), list[bool]()
+    path = tmp_path / "a.lock"
     assert not is_held(path) and not path.exists()
     path.touch()
-
-    def look() -> None:
-        while not stop.is_set():
-            seen.append(is_held(path))
-            stop.wait(0.001)
-
-    lookers = [threading.Thread(target=look) for _ in range(4)]
-    for looker in lookers:
-        looker.start()
-    while len(seen) < 1000:
-        stop.wait(0.01)
-    stop.set()
-    for looker in lookers:
-        looker.join()
-    assert not any(seen)
+    with path.open("rb") as looked:
+        fcntl.flock(looked, fcntl.LOCK_SH)
+        assert not is_held(path)
+    with path.open("rb") as held:
+        fcntl.flock(held, fcntl.LOCK_EX)
+        assert is_held(path)
 
 
 def test_a_lock_that_somebody_looks_at_is_got(tmp_path: Path) -> None:
