@@ -75,7 +75,8 @@ class Desk:
         """`seconds`: how long somebody is kept waiting for an answer; `most_together`: texts that
         the model is asked at once."""
         self._seconds = seconds
-        self._reads, self._reads_closed = _Seat(root), _Seat(root, tells=False)
+        self._reads = _Seat(root, looks=True)
+        self._reads_closed = _Seat(root, tells=False, looks=True)
         self._decides, self._decides_closed = _Seat(root), _Seat(root, tells=False)
         self._plans, self._takes = _Seat(root), _Intake(root)
         self._answers = _Answering(root, most_together)
@@ -186,7 +187,7 @@ class IntakeDesk(Desk):
 
     def __init__(self, root: Path, seconds: float) -> None:
         self._seconds = seconds
-        self._reads_closed = _Seat(root, tells=False, opening=IntakeHost)
+        self._reads_closed = _Seat(root, tells=False, opening=IntakeHost, looks=True)
         self._takes = _Intake(root, opening=IntakeHost)
         self._seats = (self._reads_closed, self._takes)
 
@@ -199,9 +200,13 @@ class _Seat:
         root: Path,
         tells: bool = True,
         opening: Callable[[Path], Any] = Workspace,
+        looks: bool = False,
     ) -> None:
-        """`opening`: opens the workspace, or, on a host apart, what stands for it."""
+        """`opening`: opens the workspace, or, on a host apart, what stands for it. `looks`: what is
+        done here reads what is new alone, so the book and the ledger are held against each other,
+        and against every checkpoint, from time to time."""
         self._root, self._tells, self._opening = root, tells, opening
+        self._looks, self._due = looks, float("-inf")
         self._jobs: queue.Queue[_Job | None] = queue.Queue(_WAITING)
         self._opened: tuple[tuple[object, ...], Any] | None = None
         self._thread = threading.Thread(target=self._run, daemon=True)
@@ -266,9 +271,22 @@ class _Seat:
         workspace = self._workspace()
         workspace.database.permits = permits
         try:
+            if self._looks:
+                self._look(workspace)
             yield workspace
         finally:
             workspace.database.permits = None
+
+    def _look(self, workspace: Any) -> None:
+        """That nothing was changed beside the ledger, where it is time to. Raises LedgerError,
+        CheckpointError; then again at the next question."""
+        begun = time.monotonic()
+        if begun < self._due:
+            return
+        workspace.heads.check(workspace.ledger)
+        workspace.requests.check()
+        took = time.monotonic() - begun
+        self._due = begun + max(_CHECK_SECONDS, _CHECK_SHARE * took)
 
     def _forget_after(
         self,
@@ -283,7 +301,7 @@ class _Seat:
         if self._opened is None or self._opened[0] != now:
             workspace = self._opening(self._root)
             workspace.database.tells = self._tells
-            self._opened = (now, workspace)
+            self._opened, self._due = (now, workspace), float("-inf")
         return self._opened[1]
 
 
@@ -334,25 +352,16 @@ class _Together(_Seat, Generic[Q, A]):
 
 
 class _Intake(_Together[Asked, Taken]):
-    """The one that takes requests. What it reads for that is what is new alone, so the book and the
-    ledger are held against each other, and against every checkpoint, from time to time: it accepts
-    nothing over others."""
+    """The one that takes requests, and accepts nothing over a book that was changed."""
 
     def __init__(self, root: Path, opening: Callable[[Path], Any] = Workspace) -> None:
-        self._due = float("-inf")
-        super().__init__(root, tells=False, opening=opening)
+        super().__init__(root, tells=False, opening=opening, looks=True)
 
     def _answer(
         self,
         workspace: Workspace,
         asked: Sequence[Asked],
     ) -> Iterator[tuple[int, Taken | S3TError]]:
-        begun = time.monotonic()
-        if begun >= self._due:
-            workspace.heads.check(workspace.ledger)
-            workspace.requests.check()
-            took = time.monotonic() - begun
-            self._due = begun + max(_CHECK_SECONDS, _CHECK_SHARE * took)
         yield from enumerate(take_each(workspace, asked))
 
 

@@ -135,13 +135,12 @@ async def list_requests(
 ) -> Page:
     """Requests of a state, or due within so many days, page by page."""
     after = _place_of(cursor)
-    listed = await desk.read(
-        lambda workspace: use_cases.list_requests(workspace, state or "", due_within)
+    found = await desk.read(
+        lambda w: use_cases.list_some_requests(w, state or "", due_within, after, limit + 1)
     )
-    rest = [r for r in sorted(listed, key=_sorted_by) if after is None or _sorted_by(r) > after]
-    page = rest[:limit]
+    page = found[:limit]
     shown = [_shown(r, token) for r in page]
-    return {"requests": shown, "next": _cursor(page[-1]) if len(rest) > limit else None}
+    return {"requests": shown, "next": _cursor(page[-1]) if len(found) > limit else None}
 
 
 @router.get("/requests/{request_id}")
@@ -290,18 +289,12 @@ def _shown(
     }
 
 
-_Place = tuple[bool, str, str]
-
-
-def _sorted_by(listed: RequestListed) -> _Place:
-    return listed["days_left"] is None, listed["due"], listed["id"]
-
-
 def _cursor(listed: RequestListed) -> str:
-    return base64.urlsafe_b64encode(json.dumps(_sorted_by(listed)).encode()).decode()
+    place = json.dumps(use_cases.place_in_list(listed))
+    return base64.urlsafe_b64encode(place.encode()).decode()
 
 
-def _place_of(cursor: str) -> _Place | None:
+def _place_of(cursor: str) -> use_cases.PlaceInList | None:
     """Where the page before ended. Raises Refused for what is no cursor of ours."""
     if not cursor:
         return None

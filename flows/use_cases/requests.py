@@ -4,8 +4,10 @@ and a person who returns. They are taken in flows.use_cases.taking.
 Whatever happens to a request is a ledger event.
 """
 
+from bisect import bisect_right
 from collections.abc import Collection, Iterable, Iterator
 from contextlib import contextmanager
+from itertools import islice
 
 from flows.use_cases.documents import (
     RequestListed,
@@ -24,6 +26,7 @@ from s3t_core.erasure.certificate import certificate_subject
 from s3t_core.erasure.closing import (
     STATES,
     as_recorded,
+    asked_at,
     check_reason,
     check_words,
     closing_of,
@@ -47,6 +50,8 @@ from s3t_core.times import months_later, parse_time, rfc3339
 
 _WAIT_SECONDS = 60
 _WHO_ASKED = "the person who asked"
+PlaceInList = tuple[bool, str, str]
+"""Whether it is closed, when it is or was due, and its id."""
 
 
 def list_with_look_alikes(
@@ -69,38 +74,61 @@ def list_requests(
     """Every request as JSON values, open ones by due time first; of one state only, or due within
     so many days. Raises UsageError for a state that there is not: an empty answer would say that
     nothing is in it."""
-    if state and state not in STATES:
+    workspace.requests.check()
+    return list(_in_order(workspace, workspace.ledger.state(), state, due_within_days))
+
+
+def list_some_requests(
+    workspace: Asking,
+    state: str,
+    due_within_days: float | None,
+    after: PlaceInList | None,
+    most: int,
+) -> list[RequestListed]:
+    """So many of them at most, behind a place in the list: for a workspace that stays open, and
+    that looks from time to time whether book and ledger say the same. It reads what came since."""
+    found = _in_order(workspace, workspace.ledger.state_so_far(), state, due_within_days, after)
+    return list(islice(found, most))
+
+
+def place_in_list(listed: RequestListed) -> PlaceInList:
+    """Where it stands: behind all that are less."""
+    return listed["days_left"] is None, listed["due"], listed["id"]
+
+
+def _in_order(
+    workspace: Asking,
+    state: State,
+    wanted: str,
+    due_within_days: float | None,
+    after: PlaceInList | None = None,
+) -> Iterator[RequestListed]:
+    """Of the requests that the ledger has at this moment, in order, no more than are asked for."""
+    if wanted and wanted not in STATES:
         raise UsageError(
             f"expected a state of requests ({', '.join(STATES)}), got another; see how it is spelt"
         )
-    workspace.requests.check()
     now = workspace.clock.now()
-    known = as_of(workspace.ledger.state(), rfc3339(now))
-    views = [
-        view_of(r, known, workspace.config.erasure.needs_approval, now)
-        for r in workspace.requests.all(known)
-    ]
-    found = [
-        v
-        for v in views
-        if (not state or v.state == state)
-        and (
-            due_within_days is None or (v.days_left is not None and v.days_left <= due_within_days)
-        )
-    ]
-    return [
-        {
-            "id": v.request.request_id,
-            "state": v.state,
-            "received": v.request.received,
-            "due": v.request.due,
-            "days_left": v.days_left,
-            "rows": v.rows,
-            "scope": "record" if v.request.record else "subject",
-            "extended_from": known.requests[v.request.request_id].extended_from or None,
+    known, needs = as_of(state, rfc3339(now)), workspace.config.erasure.needs_approval
+    places = sorted((not known.is_open(i), asked.due, i) for i, asked in known.requests.items())
+    for _, _, request_id in places[bisect_right(places, after) if after else 0 :]:
+        view = view_of(asked_at(known, request_id), known, needs, now)
+        if wanted and view.state != wanted:
+            continue
+        if due_within_days is not None and (
+            view.days_left is None or view.days_left > due_within_days
+        ):
+            return  # so do all that come behind it
+        yield {
+            "id": request_id,
+            "state": view.state,
+            "received": view.request.received,
+            "due": view.request.due,
+            "days_left": view.days_left,
+            "rows": view.rows,
+            "scope": "record" if view.request.record else "subject",
+            "extended_from": known.requests[request_id].extended_from or None,
         }
-        for v in sorted(found, key=lambda v: (v.days_left is None, v.request.due))
-    ]
 
 
 def approve(workspace: Asking, request_ids: list[str], by: str) -> None:

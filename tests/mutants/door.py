@@ -261,10 +261,17 @@ MUTANTS = [
     ),
     Mutant(
         name="door: a changed request book is accepted over",
-        where="flows/api/desk.py::_Intake._answer",
+        where="flows/api/desk.py::_Seat._look",
         takes="workspace.requests.check()",
         puts="pass",
         fails=f"{_REQUESTS}::over_a_book_that_somebody_changed",
+    ),
+    Mutant(
+        name="door: pages are told over what somebody changed",
+        where="flows/api/desk.py::Desk.__init__",
+        takes="_Seat(root, tells=False, looks=True)",
+        puts="_Seat(root, tells=False)",
+        fails=f"{_REQUESTS}::over_what_somebody_changed",
     ),
     Mutant(
         name="door: one changed row stops everybody",
@@ -289,9 +296,9 @@ MUTANTS = [
     ),
     Mutant(
         name="door: a page is left out",
-        where="flows/api/requests.py::list_requests",
-        takes="_sorted_by(r) > after",
-        puts="_sorted_by(r)[:2] > after[:2]",
+        where="flows/use_cases/requests.py::_in_order",
+        takes="bisect_right(places, after) if after else 0",
+        puts="bisect_right(places, (*after[:2], 'z')) if after else 0",
         fails=f"{_REQUESTS}::every_request_once",
     ),
     Mutant(

@@ -625,13 +625,6 @@ MUTANTS: tuple[Mutant, ...] = (
         fails="tests/faults/test_requests.py::of_one_moment",
     ),
     Mutant(
-        name="requests: the list is of two moments",
-        where="flows/use_cases/requests.py::list_requests",
-        takes="workspace.requests.all(known)",
-        puts="workspace.requests.all(workspace.ledger.state())",
-        fails="tests/faults/test_requests.py::come_at_any_moment",
-    ),
-    Mutant(
         name="requests: what was accepted since is among those of a state",
         where="flows/adapters/book.py::SqlRequestBook._asked",
         takes="i in at.requests and wanted(i)",

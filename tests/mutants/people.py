@@ -96,8 +96,8 @@ MUTANTS: tuple[Mutant, ...] = (
     ),
     Mutant(
         name="requests: of a state that there is not there is none",
-        where="flows/use_cases/requests.py::list_requests",
-        takes="state and state not in STATES",
+        where="flows/use_cases/requests.py::_in_order",
+        takes="wanted and wanted not in STATES",
         puts="False",
         fails="tests/faults/test_requests.py::days_they_have_left",
     ),

@@ -7,12 +7,21 @@ import threading
 from typing import Any, get_args
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from flows.adapters import book
 from flows.api import desk as desk_module
 from flows.api.bodies import State
 from flows.api.desk import Desk
-from flows.use_cases.requests import lift, list_requests
+from flows.use_cases.requests import (
+    extend,
+    lift,
+    list_requests,
+    list_some_requests,
+    place_in_list,
+    withdraw,
+)
 from flows.use_cases.taking import Asked, Taken, take_each, take_requests
 from flows.workspace.signing import Signing
 from flows.workspace.workspace import Workspace
@@ -179,6 +188,54 @@ def test_nothing_is_accepted_over_a_book_that_somebody_changed(
         connection.execute(change)
     answer = asks.post(REQUESTS, json={"subjects": ["person 18"]})
     assert answer.status_code == 500 and len(Workspace(place.root).ledger.state().requests) == 1
+
+
+@pytest.mark.parametrize("change", ["UPDATE ledger SET leaf = x'7b7d'", "DELETE FROM requests"])
+def test_no_page_is_told_for_long_over_what_somebody_changed(
+    place: Workspace, client: Client, monkeypatch: pytest.MonkeyPatch, change: str
+) -> None:
+    """A page reads what is new; whether the rest is what it was is looked at from time to time."""
+    monkeypatch.setattr(desk_module, "_CHECK_SECONDS", 0.0)
+    monkeypatch.setattr(desk_module, "_CHECK_SHARE", 0)
+    asks, audits = client("asks"), client("audits")
+    assert audits.get(REQUESTS).json() == {"requests": [], "next": None}
+    assert asks.post(REQUESTS, json={"subjects": ["person 17"]}).status_code == 201
+    assert len(audits.get(REQUESTS).json()["requests"]) == 1
+    with sqlite3.connect(place.state_dir / "s3t.db") as connection:
+        connection.execute(change)
+    for _ in range(2):
+        answer = audits.get(REQUESTS)
+        assert answer.status_code == 500 and "restore" in answer.json()["do"]
+
+
+@given(
+    most=st.integers(1, 5),
+    days=st.one_of(st.none(), st.floats(0, 60)),
+    state=st.sampled_from(["", "pending", "withdrawal"]),
+)
+@settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_pages_behind_each_other_are_the_list(
+    book_of_states: Workspace, most: int, days: float | None, state: str
+) -> None:
+    after: tuple[bool, str, str] | None = None
+    paged = []
+    while page := list_some_requests(book_of_states, state, days, after, most):
+        assert len(page) <= most
+        paged += page
+        after = place_in_list(page[-1])
+    assert [p["id"] for p in paged] == [r["id"] for r in list_requests(book_of_states, state, days)]
+    assert [place_in_list(p) for p in paged] == sorted(map(place_in_list, paged))
+
+
+@pytest.fixture
+def book_of_states(place: Workspace) -> Workspace:
+    """Open requests, one with more time, and some that were taken back."""
+    place.database.now = None
+    ids = [r.request_id for r in take_requests(place, [f"person {n}" for n in range(9)])]
+    for taken_back in ids[:3]:
+        withdraw(place, taken_back)
+    extend(place, ids[4], "many letters at once", "clerk", 1)
+    return place
 
 
 def test_nothing_is_accepted_over_an_older_ledger(place: Workspace, client: Client) -> None:
