@@ -19,12 +19,15 @@ _STORES = (
 
 def file_of(uri: str) -> Path | None:
     """The file that a tracking or registry URI names as MLflow's database, None for another one."""
-    if not uri.startswith("sqlite:"):
+    if not uri.startswith("sqlite"):  # with a driver's name behind it, or none
         return None
     from sqlalchemy.engine import make_url
 
-    name = make_url(uri).database
-    return Path(name).absolute() if name and name != ":memory:" else None
+    url = make_url(uri)
+    name = (url.database or "").removeprefix("file:")
+    if url.get_backend_name() != "sqlite" or name in ("", ":memory:"):
+        return None
+    return Path(name).absolute()
 
 
 def open_anew(uri: str) -> None:
@@ -37,5 +40,5 @@ def open_anew(uri: str) -> None:
     for name in _STORES:
         store = sys.modules.get(name)
         for engine in list(store.SqlAlchemyStore._engine_map.values()) if store else ():
-            if Path(engine.url.database or "").absolute() == path:
+            if file_of(str(engine.url)) == path:
                 engine.dispose()

@@ -77,6 +77,21 @@ def rule_of(workspace: HasRule) -> tuple[str, ...]:
     return state.dataset.id_rule if state.dataset else workspace.config.data.id_rule
 
 
+def check_columns(workspace: HasRule, record: str) -> None:
+    """That settings name the columns that the data was placed by: ids of other ones find nobody in
+    it, and nobody would be told. Before the first data, any do. Raises UsageError."""
+    state, settings = workspace.ledger.state_so_far(), workspace.config.data
+    columns = state.dataset.id_columns if state.dataset else ()
+    named = zip(("subject", "record"), columns, (settings.subject, settings.record), strict=False)
+    for name, was, now in named:
+        if was != now and (name == "subject" or record):
+            raise UsageError(
+                f"expected [data] {name} = {was!r} in s3t.toml, by which the data there is was "
+                f"placed, got {now!r}: its ids would find nobody. Put it back, or ingest by the "
+                "new ones first (`s3t ingest --yes`); nothing was accepted"
+            )
+
+
 def spelt(workspace: Findable, given: Iterable[str]) -> dict[str, str]:
     """Ids under the rule, by the ids as given. Raises UsageError for one of which nothing is
     left."""

@@ -17,7 +17,7 @@ from flows.use_cases.documents import (
     RequestEntry,
     TakenDocument,
 )
-from flows.use_cases.finding import Findable, people_found, rule_of, spelt_by
+from flows.use_cases.finding import Findable, check_columns, people_found, rule_of, spelt_by
 from flows.workspace.parts import (
     HasCertificates,
     HasFolders,
@@ -335,7 +335,7 @@ def states_of(workspace: Taking, requests: Iterable[DeletionRequest]) -> dict[st
 
 
 def check_ids(workspace: Taking, subjects: list[str], record: str) -> None:
-    """That these can be ids. Raises UsageError."""
+    """That these can be ids of the data there is. Raises UsageError."""
     longest = workspace.config.data.max_id_bytes
     for what, value in [
         *(("subject", s) for s in subjects),
@@ -357,6 +357,7 @@ def check_ids(workspace: Taking, subjects: list[str], record: str) -> None:
             'expected [data] record in s3t.toml to name the id column, got ""; without record ids '
             "only a whole subject can be erased"
         )
+    check_columns(workspace, record)
 
 
 @dataclass(frozen=True)

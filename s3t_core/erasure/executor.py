@@ -52,6 +52,7 @@ from s3t_core.erasure.planner import (
     unaccounted,
     with_replacement,
 )
+from s3t_core.erasure.retirement import still_trusted
 from s3t_core.erasure.state import State
 from s3t_core.erasure.versions import release_tags, score_tags, version_card
 from s3t_core.erasure.vocabulary import STEPS
@@ -369,15 +370,21 @@ class Eraser:
                 )
         moved = self._now()
         if plan.release is not None:
-            self.ports.clock.sleep(self._staleness(state))
-        offline = max([self.policy.offline_seconds, *(v.offline for v in state.versions)])
+            staleness = max([self.policy.staleness_seconds, *(v.staleness for v in state.versions)])
+            offline = max([self.policy.offline_seconds, *(v.offline for v in state.versions)])
+            self.ports.clock.sleep(staleness)
+        else:
+            trusted = still_trusted(state.versions, self.ports.clock.now())
+            staleness, offline = trusted.staleness, trusted.offline
+            if trusted.wait:
+                self.ports.clock.sleep(trusted.wait)
         self.ports.ledger.append(
             events.CutOver(
                 time=self._now(),
                 plan_id=plan.plan_id,
                 moved=moved,
-                staleness=self._staleness(state) if plan.release else 0.0,
-                offline=offline if plan.release else 0.0,
+                staleness=staleness,
+                offline=offline,
             )
         )
 
@@ -694,11 +701,6 @@ class Eraser:
                 plan_id=plan.plan_id,
             )
         )
-
-    def _staleness(self, state: State) -> float:
-        """The longest time that any version ever published may trust its last confirmation:
-        settings change."""
-        return max([self.policy.staleness_seconds, *(v.staleness for v in state.versions)])
 
     def _now(self) -> str:
         return rfc3339(self.ports.clock.now())

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from s3t_core.erasure.state import State, VersionRecord
-from s3t_core.times import has_passed
+from s3t_core.times import has_passed, parse_time
 
 
 @dataclass(frozen=True)
@@ -63,3 +63,31 @@ def _is_expired(
     keep_days: int,
 ) -> bool:
     return bool(version.superseded) and has_passed(version.superseded, now, days=keep_days)
+
+
+@dataclass(frozen=True)
+class Trusted:
+    """Seconds that a loaded model may trust a version which serves no longer: `staleness` with a
+    registry that answers, of which `wait` are left at most; `offline` without. 0 where that has
+    passed."""
+
+    staleness: float
+    offline: float
+    wait: float
+
+
+def still_trusted(versions: Iterable[VersionRecord], now: datetime) -> Trusted:
+    """What holds of the versions that served before: one of them may have seen whoever is to be
+    erased, though nothing of it is left here."""
+    gone = [(parse_time(v.superseded), v) for v in versions if v.superseded]
+    bounds = [(v.staleness, _left(when, v.staleness, now)) for when, v in gone]
+    return Trusted(
+        max((span for span, left in bounds if left), default=0.0),
+        max((v.offline for when, v in gone if _left(when, v.offline, now)), default=0.0),
+        max((left for _, left in bounds), default=0.0),
+    )
+
+
+def _left(begin: datetime, seconds: float, now: datetime) -> float:
+    """What is left of so many seconds: all of them where the clock says that they did not begin."""
+    return max(0.0, min(seconds, seconds - (now - begin).total_seconds()))

@@ -90,6 +90,8 @@ def test_whoever_goes_on_with_a_registry_goes_on_with_the_one_that_lies_there(
     [
         ("sqlite:////a/b.db", "/a/b.db"),
         ("sqlite:///b.db", str(Path.cwd() / "b.db")),
+        ("sqlite+pysqlite:////a/b.db", "/a/b.db"),
+        ("sqlite:///file:/a/b.db?uri=true", "/a/b.db"),
         ("sqlite:///:memory:", None),
         ("sqlite://", None),
         ("https://registry.example", None),

@@ -352,10 +352,24 @@ MUTANTS: tuple[Mutant, ...] = (
     ),
     Mutant(
         name="cut-over: only the present staleness",
-        where="s3t_core/erasure/executor.py::Eraser._staleness",
+        where="s3t_core/erasure/executor.py::Eraser._cut_over",
         takes="max([self.policy.staleness_seconds, *(v.staleness for v in state.versions)])",
         puts="self.policy.staleness_seconds",
         fails="tests/unit/erasure/test_executor.py::most_trusting",
+    ),
+    Mutant(
+        name="cut over: nobody trusts what serves no longer",
+        where="s3t_core/erasure/executor.py::Eraser._cut_over",
+        takes="still_trusted(state.versions, self.ports.clock.now())",
+        puts="still_trusted((), self.ports.clock.now())",
+        fails="tests/unit/erasure/test_executor.py::serves_no_longer_may_be_trusted",
+    ),
+    Mutant(
+        name="cut over: what served once is trusted for ever",
+        where="s3t_core/erasure/retirement.py::_left",
+        takes="seconds - (now - begin).total_seconds()",
+        puts="seconds",
+        fails="tests/unit/erasure/test_executor.py::serves_no_longer_may_be_trusted",
     ),
     Mutant(
         name="crash: the orphan artifact stays",

@@ -38,7 +38,7 @@ from s3t_core.errors import (
 )
 from s3t_core.ports import Closing
 from s3t_core.release_json import release_to_json, stage_to_json
-from s3t_core.times import rfc3339
+from s3t_core.times import parse_time, rfc3339
 from tests.fakes import (
     POLICY,
     FakeDatasets,
@@ -666,6 +666,32 @@ def test_the_eraser_waits_for_the_most_trusting_version_ever_published() -> None
     world.ask("q1", "s01-2")
     world.eraser().run()
     assert world.ports.clock.slept == 60.0  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize(
+    ("staleness", "offline", "slept", "declared"),
+    [(90.0, 0.0, 50.0, 0.0), (1e6, 1e9, 1e6 - 40, 1e9), (0.0, 1e9, 0.0, 1e9), (1.0, 1.0, 0.0, 0.0)],
+)
+def test_what_serves_no_longer_may_be_trusted_by_whoever_loaded_it(
+    staleness: float, offline: float, slept: float, declared: float
+) -> None:
+    """It may have seen who is to be erased, though nothing here has: then nothing is cut over, and
+    a certificate of no offline use would not be true."""
+    world = make_world()
+    world.ask("q1", "s01-2")
+    world.eraser().run()
+    clock: Any = world.ports.clock
+    was = next(v for v in world.ledger.state().versions if v.superseded)
+    first = next(e for e in world.ledger.events if e["type"] == "release")
+    first |= {"staleness": staleness, "offline": offline}
+    world.ask("q2", "nobody")
+    clock.time, clock.slept = parse_time(was.superseded) + timedelta(seconds=30), 0.0
+    plan = world.eraser().run()
+    assert plan is not None and plan.release is None
+    assert abs(clock.slept - slept) < 10
+    times = _predicate(world, "q2")["times"]
+    assert times["offline_use_declared_seconds"] == declared
+    assert times["old_version_refused_after_seconds"] == (staleness if slept else 0)
 
 
 def test_a_step_is_refused_before_the_ones_it_rests_on() -> None:
