@@ -8,8 +8,10 @@ They are told to who sends the token in `.s3t/metrics-token`, which is made on f
 (flows.adapters.guard). `/health` answers everybody, and says nothing but that it answers.
 """
 
+import hmac
 import threading
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +28,7 @@ from flows.use_cases.status import status_of
 from flows.workspace.workspace import Workspace
 from s3t_core.erasure.closing import STATES
 from s3t_core.erasure.ledger import correction_of, fold
+from s3t_core.errors import S3TError
 from s3t_core.times import parse_time
 
 TOKEN = "metrics-token"  # noqa: S105  # the name of its file
@@ -75,9 +78,18 @@ def serve(
 ) -> None:
     """Answer scrapes of /metrics at this door until stopped; `began` gets the address. Raises
     UsageError for a port that is taken, WorkspaceError for a token that others can read."""
-    token = secret_of(workspace.state_dir / TOKEN)
-    pages = _pages(registry_of(workspace))
-    serve_until(door, lambda port: door.guarded(pages, port, "bearer", token, _OPEN), stop, began)
+    token, pages = workspace.state_dir / TOKEN, _pages(registry_of(workspace))
+    secret_of(token)
+
+    def knows(given: bytes) -> bool:
+        """By the file as it is now: whoever removes it has another one made."""
+        with suppress(S3TError, OSError):
+            return hmac.compare_digest(given, secret_of(token).encode())
+        return False
+
+    serve_until(
+        door, lambda port: door.guarded(pages, port, "bearer", "", _OPEN, knows=knows), stop, began
+    )
 
 
 def _pages(registry: CollectorRegistry) -> App:

@@ -22,7 +22,7 @@ import json
 import re
 import sqlite3
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -63,8 +63,9 @@ class Baseline:
     """Read anew by each scan, in parts: evidence of many requests need not fit into memory.
     `fixed`: what is known beforehand; `settings`: as text; `documents`: files and folders of signed
     ones, `publics` the keys that the ledger knows, the one that signs now first; `databases`: where
-    they lie; `root`: of the repository; `scope`: knows people whose rows are being erased;
-    `registry`: has the files of the versions that the ledger recorded."""
+    they lie, and `ledger_files` where the ledger does; `root`: of the repository; `scope`: knows
+    people whose rows are being erased; `registry`: has the files of the versions that the ledger
+    recorded."""
 
     fixed: tuple[bytes, ...]
     settings: bytes
@@ -72,6 +73,7 @@ class Baseline:
     documents: tuple[Path, ...]
     publics: tuple[Ed25519PublicKey, ...]
     databases: Path
+    ledger_files: tuple[Path, ...]
     root: Path
     scope: ScanScope
     registry: "MlflowRegistry"
@@ -81,7 +83,7 @@ class Baseline:
         erased = self.scope.erased()
         yield from (*self.fixed, constants(), foreign.NAMES.encode(), *_of_git(self.root))
         yield from _joined(self._settings(erased))
-        yield from _joined(_schemas(self.databases, erased))
+        yield from _joined(_schemas(self.databases, self.ledger_files, erased))
         yield from _joined(
             e + _as_objects(e) for e in self.ledger.entries() if not _quotes(json.loads(e), erased)
         )
@@ -152,12 +154,12 @@ def _texts(tree: ast.AST) -> Iterator[str]:
             nodes += () if is_docstring else vars(node).values()
 
 
-def _schemas(folder: Path, erased: NeedleSet) -> Iterator[bytes]:
-    """How the system's own databases in a folder call their tables and columns, and the sentences
-    that make them, where they quote nobody who is being erased. A database that cannot be read says
-    nothing here, nor does a table that no program would call so."""
+def _schemas(folder: Path, others: Iterable[Path], erased: NeedleSet) -> Iterator[bytes]:
+    """How the system's own databases, in a folder and elsewhere, call their tables and columns, and
+    the sentences that make them, where they quote nobody who is being erased. A database that
+    cannot be read says nothing here, nor does a table that no program would call so."""
     places = [folder / name for name in _DATABASES]
-    for path in [*places, *sorted((folder / "dvc-site").rglob("*.db"))]:
+    for path in [*places, *sorted((folder / "dvc-site").rglob("*.db")), *others]:
         with (
             contextlib.suppress(sqlite3.Error),
             contextlib.closing(

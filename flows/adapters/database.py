@@ -73,6 +73,7 @@ from s3t_core.files import remove_file
 from s3t_core.times import CLOCK_TOLERANCE, parse_time
 
 _SQLITE = "sqlite:///"
+_BESIDE = ("", "-journal", "-wal", "-shm")
 _MAKING = 0x53335400
 """The advisory lock of whoever makes the tables, on PostgreSQL."""
 
@@ -125,6 +126,12 @@ class Database:
         self._known = Folded(0, b"", State())
         self._leaves: list[bytes] = []
         """Leaf hashes of the entries that `_known` is made of."""
+
+    def files(self) -> list[Path]:
+        """Where it lies on this machine, with what SQLite writes beside it; none on a server."""
+        if self._path is None:
+            return []
+        return [self._path.with_name(f"{self._path.name}{end}") for end in _BESIDE]
 
     def exists(self) -> bool:
         """Whether the database is there with a beginning of its ledger."""
@@ -324,8 +331,8 @@ class Database:
                 return
             with self.transaction() as connection:
                 if _owner_of(connection) in ("", owner):
-                    for suffix in ("-journal", ""):
-                        remove_file(self._path.with_name(self._path.name + suffix))
+                    for file in reversed(self.files()):
+                        remove_file(file)
             return
         with self.transaction() as connection:
             if _owner_of(connection) not in ("", owner):

@@ -297,11 +297,13 @@ class _Seat:
             self._opened = None
 
     def _workspace(self) -> Any:
-        now = _signs_of(self._root)
-        if self._opened is None or self._opened[0] != now:
+        if self._opened is None or self._opened[0] != _signs_of(self._root, self._opened[1]):
+            self._opened, before = None, _signs_of(self._root)
             workspace = self._opening(self._root)
             workspace.database.tells = self._tells
-            self._opened, self._due = (now, workspace), float("-inf")
+            signs = _signs_of(self._root, workspace)
+            self._due = float("-inf")
+            self._opened = ((*before, *signs[len(before) :]), workspace)
         return self._opened[1]
 
 
@@ -340,6 +342,8 @@ class _Together(_Seat, Generic[Q, A]):
         try:
             with self._for(jobs) as workspace:
                 for number, result in self._answer(workspace, [job.asked for job in jobs]):
+                    if isinstance(result, S3TError):
+                        self._forget_after(result)
                     rest.pop(number).answer.set_result(result)
         except BaseException as error:
             self._forget_after(error)
@@ -435,15 +439,28 @@ class _Answering(_Together[Question, Answered]):
             self._forget_after(error)
 
 
-def _signs_of(root: Path) -> tuple[object, ...]:
-    """What changes when a workspace has to be opened anew."""
-    signs: list[object] = []
-    for name in (CONFIG_NAME, ".s3t/keys", ".s3t/s3t.db", ".s3t/migration.json", f".s3t/{HANDED}"):
-        try:
-            info = (root / name).stat()
-        except OSError as error:
-            signs.append(type(error).__name__)
-            continue
-        is_database = name.endswith(".db")  # which is another file after a restore or a move
-        signs.append((info.st_ino, None if is_database else info.st_mtime_ns))
-    return tuple(signs)
+_OPENED_BY = (
+    CONFIG_NAME,
+    ".s3t/keys",
+    ".s3t/keys/workspace.key",
+    ".s3t/keys/signing.key",
+    ".s3t/migration.json",
+    f".s3t/{HANDED}",
+)
+"""What is read when a workspace is opened."""
+
+
+def _signs_of(root: Path, workspace: Any = None) -> tuple[object, ...]:
+    """What changes when a workspace has to be opened anew; of one that is open, also that its
+    database is another file, after a restore or a move."""
+    databases = workspace.database.files()[:1] if workspace is not None else []
+    read = [_sign_of(root / name) for name in _OPENED_BY]
+    return (*read, *(_sign_of(path)[:1] for path in databases))
+
+
+def _sign_of(path: Path) -> tuple[object, ...]:
+    try:
+        info = path.stat()
+    except OSError as error:
+        return (type(error).__name__,)
+    return info.st_ino, info.st_mtime_ns

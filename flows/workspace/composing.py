@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from flows import adapters
 from flows.adapters.away import AwayFiles
+from flows.adapters.database import Database
 from flows.adapters.exports import ExportedFiles
 from flows.adapters.s3 import S3Blobs, is_bucket
 from flows.adapters.scan_scope import ScanScope
@@ -51,6 +52,10 @@ class Erasable(
     """What an erasure works through, and what it searches."""
 
     @property
+    def database(self) -> Database:
+        """Requests, ledger, suppression list."""
+
+    @property
     def temporary_dir(self) -> Path:
         """Spools and copies."""
 
@@ -84,6 +89,7 @@ def erase_ports(workspace: Erasable, held: Change) -> ErasePorts:
         *workspace.remote_folder(),
         *workspace.store_folder(),
         *(Path(p) for p in artifacts if not is_bucket(p) and Path(p).is_dir()),
+        *(p for p in workspace.database.files() if p.exists()),
     ]
     places = (workspace.config.store.url, workspace.config.dvc.remote, *artifacts)
     written = {b.url: b for b in map(S3Blobs, filter(is_bucket, places))}
@@ -100,7 +106,7 @@ def erase_ports(workspace: Erasable, held: Change) -> ErasePorts:
         workspace.temporary_dir,
         frozenset(written),
         workspace.keys.suppression,
-        None if workspace.config.database.url.startswith("sqlite") else workspace.ledger.entries,
+        None if workspace.database.files() else workspace.ledger.entries,
     )
     return ErasePorts(
         ledger=workspace.ledger,
@@ -160,6 +166,7 @@ def baseline_of(workspace: Erasable) -> Iterable[bytes]:
         documents=documents,
         publics=tuple(publics),
         databases=workspace.state_dir,
+        ledger_files=tuple(workspace.database.files()[:1]),
         root=workspace.root,
         scope=scan_scope(workspace),
         registry=workspace.registry,
