@@ -6,8 +6,9 @@ Dask workers.
    worker elsewhere declines the job.
 2. A worker works in a directory that bears the job's name, and removes it. Any worker at that place
    removes what dead ones left, with its next job, or when it is asked to look.
-3. A place comes out of a lease when a worker there has looked and has nothing of the job. A lease
-   without a place goes.
+3. A place comes out of a lease when a worker there has looked and has nothing of the job, or one at
+   the same path in memory of the machine, which was started again since. A lease without a place
+   goes.
 4. A scan finds a lease of a data file that is destroyed: it has the workers look, waits for a job
    that still works on it, and stops where a place is left. Nobody can say what is there, so nothing
    is certified.
@@ -78,7 +79,11 @@ class AwayFiles:
         seen: dict[str, set[str]] = {}
         for each in looked:
             seen.setdefault(each.place, set()).update(each.jobs)
-        left = {p: a for p, a in lease.places.items() if p not in seen or lease.job in seen[p]}
+        left = {
+            p: a
+            for p, a in lease.places.items()
+            if (lease.job in seen[p] if p in seen else not _is_gone(p, seen))
+        }
         rest = AwayJob(lease.job, lease.files, left)
         if lease.files is None:
             return lease
@@ -150,6 +155,20 @@ class AwayFiles:
         return (
             AwayJob(path.stem, frozenset(files), places) if whole else AwayJob(path.stem, None, {})
         )
+
+
+def in_memory(path: str, boot: str, directory: str) -> str:
+    """A place in memory: digests (hex) of machine and path, of the start of the machine, and of the
+    directory itself."""
+    return ".".join((path, boot, directory))
+
+
+def _is_gone(place: str, seen: Iterable[str]) -> bool:
+    """Whether it was in memory of a machine that was started again before somebody looked at the
+    same path there."""
+    path, _, rest = place.partition(".")
+    boots = {s.split(".")[1] for s in seen if s.startswith(f"{path}.")}
+    return bool(rest and boots) and rest.partition(".")[0] not in boots
 
 
 def _look(runner: Callable[[], Looking | None]) -> tuple[list[Looked], str]:

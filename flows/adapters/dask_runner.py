@@ -343,8 +343,10 @@ def carry_out(task: Task) -> "Outcome | Declined | S3TError":
     """On a worker: fetch, run in a process of its own, remove. Returns the outcome, or the error to
     raise."""
     try:
-        if not isinstance(task.job, DescribeJob) and here() not in task.places:
-            return _declined()
+        if not isinstance(task.job, DescribeJob):
+            _refuse_spilling()
+            if here() not in task.places:
+                return _declined()
         with _fetched(task) as job:
             runner = _runner()
             if isinstance(job, StageJob):
@@ -358,6 +360,21 @@ def carry_out(task: Task) -> "Outcome | Declined | S3TError":
         return WorkspaceError(
             "expected a Dask worker that may start processes, got one under a nanny; start it with "
             "--no-nanny"
+        )
+
+
+def _refuse_spilling() -> None:
+    """Raises WorkspaceError on a worker that may write what it holds to its disk: what it trained
+    would lie there, in a directory of Dask's, where no erasure looks."""
+    from distributed import get_worker
+
+    if type(get_worker().data) is not dict:
+        raise WorkspaceError(
+            "expected a Dask worker that keeps what it holds in memory, got one that may spill it "
+            "to its disk; start workers with the configuration that `python -m "
+            "flows.adapters.dask_certificates` makes, or with "
+            "DASK_DISTRIBUTED__WORKER__MEMORY__SPILL=false and "
+            "DASK_DISTRIBUTED__WORKER__MEMORY__TARGET=false"
         )
 
 

@@ -4,8 +4,9 @@ job runs.
 1. A job's directory there bears its worker's process and its own name. It goes with the job; what a
    killed worker left goes when any worker at the place looks.
 2. A place is told from others by the machine, the path, and, on a disk, by a file that lies there:
-   an empty directory at which a disk is not mounted is another place. A file system in memory needs
-   none: what it held goes with it.
+   an empty directory at which a disk is not mounted is another place. In memory it is told by the
+   user and by the directory itself, of which several may bear one path, in containers or mount
+   namespaces; and by the start of the machine, with which goes what memory held before it.
 """
 
 import contextlib
@@ -18,7 +19,7 @@ from pathlib import Path
 
 import psutil
 
-from flows.adapters.away import Looked
+from flows.adapters.away import Looked, in_memory
 from flows.adapters.credentials import secret_of
 from s3t_core.canonical import digest_of
 from s3t_core.files import remove_tree
@@ -26,18 +27,24 @@ from s3t_core.files import remove_tree
 _PREFIX = "s3t-stage-"
 _IN_MEMORY = ("tmpfs", "ramfs")
 _MACHINE = Path("/etc/machine-id")
+_BOOT = Path("/proc/sys/kernel/random/boot_id")
 _ONE_AT_A_TIME = threading.Lock()
 
 
 def here() -> str:
-    """This process's place, hex. Raises WorkspaceError where somebody else's file lies in it."""
+    """This process's place: a digest, hex; in memory three of them (flows.adapters.away). Raises
+    WorkspaceError where somebody else's file lies in it."""
     folder = Path(tempfile.gettempdir()).resolve()
     machine = _MACHINE.read_text().strip() if _MACHINE.is_file() else ""
+    path = {"host": socket.gethostname(), "machine": machine, "folder": str(folder)}
+    if _in_memory(folder):
+        known = folder.stat()
+        directory = {"user": os.getuid(), "device": known.st_dev, "inode": known.st_ino}
+        boot = _BOOT.read_text().strip() if _BOOT.is_file() else ""
+        return in_memory(digest_of({**path, "disk": ""}), digest_of(boot), digest_of(directory))
     with _ONE_AT_A_TIME:
-        disk = "" if _in_memory(folder) else secret_of(folder / f"s3t-place-{os.getuid()}")
-    return digest_of(
-        {"host": socket.gethostname(), "machine": machine, "folder": str(folder), "disk": disk}
-    )
+        disk = secret_of(folder / f"s3t-place-{os.getuid()}")
+    return digest_of({**path, "disk": disk})
 
 
 def look() -> Looked:

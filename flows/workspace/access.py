@@ -30,6 +30,7 @@ def changing(workspace: Lockable, wait_seconds: float = 0) -> Iterator[Change]:
         with Lease(workspace.database, CHANGE, lock_place(workspace.lock_path)).held(
             wait_seconds
         ) as lease:
+            workspace.refuse_other_rules()
             settled = workspace.ledger.state().settled  # it may have moved since it was opened
             workspace.pinned.follow(settled)
             _check_caches(workspace)

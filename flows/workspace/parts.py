@@ -285,6 +285,9 @@ class Lockable(HasDatasets, HasFolders, HasLedger, HasDatabase, HasLocks, Protoc
     def refuse_migration(self) -> None:
         """Raises WorkspaceError while a move is unfinished."""
 
+    def refuse_other_rules(self) -> None:
+        """Raises WorkspaceError where those of erasures are others in the settings by now."""
+
 
 class Sweepable(Lockable, Protocol):
     """What is swept of what killed processes left."""

@@ -67,6 +67,7 @@ class Workspace(Layout):
         self._moving = config is not None
         self._ledger_from = ledger_from or self
         self.config: Config = config or parse_config(read_settings(root / CONFIG_NAME))
+        self._rules = self.config.erasure
         self.pinned = Pinned(self.config, self.refuse_migration)
 
     def _refuse_intake(self) -> None:
@@ -75,6 +76,18 @@ class Workspace(Layout):
                 "expected the directory of a workspace, got that of a host which takes requests "
                 "for one: here are `s3t api`, `s3t token` and `s3t intake`; run this command where "
                 "the workspace is"
+            )
+
+    def refuse_other_rules(self) -> None:
+        """Raises WorkspaceError where [erasure] in s3t.toml is another than it was when this was
+        opened: since then somebody waited for the lock, or trained."""
+        if self._moving:
+            return
+        if parse_config(read_settings(self.root / CONFIG_NAME)).erasure != self._rules:
+            raise WorkspaceError(
+                "expected [erasure] in s3t.toml to be what it was when this command began, got "
+                "another: it would decide, or keep checkpoints, by rules that hold no more. Run "
+                "the command again: what is done stays, and nothing else was changed"
             )
 
     # --- places

@@ -376,8 +376,7 @@ class Eraser:
         else:
             trusted = still_trusted(state.versions, self.ports.clock.now())
             staleness, offline = trusted.staleness, trusted.offline
-            if trusted.wait:
-                self.ports.clock.sleep(trusted.wait)
+            self.ports.clock.sleep(trusted.wait)
         self.ports.ledger.append(
             events.CutOver(
                 time=self._now(),

@@ -76,7 +76,10 @@ class Trusted:
     wait: float
 
 
-def still_trusted(versions: Iterable[VersionRecord], now: datetime) -> Trusted:
+def still_trusted(
+    versions: Iterable[VersionRecord],
+    now: datetime,
+) -> Trusted:
     """What holds of the versions that served before: one of them may have seen whoever is to be
     erased, though nothing of it is left here."""
     gone = [(parse_time(v.superseded), v) for v in versions if v.superseded]
@@ -88,6 +91,10 @@ def still_trusted(versions: Iterable[VersionRecord], now: datetime) -> Trusted:
     )
 
 
-def _left(begin: datetime, seconds: float, now: datetime) -> float:
+def _left(
+    begin: datetime,
+    seconds: float,
+    now: datetime,
+) -> float:
     """What is left of so many seconds: all of them where the clock says that they did not begin."""
     return max(0.0, min(seconds, seconds - (now - begin).total_seconds()))

@@ -119,7 +119,11 @@ class ActivationStore:
                     0o600,
                 )
 
-    def allow(self, digests: Collection[str], superseded: Collection[str] = ()) -> int:
+    def allow(
+        self,
+        digests: Collection[str],
+        superseded: Collection[str] = (),
+    ) -> int:
         """From now on only states of these slices are kept; those of others, and what a killed
         process left, are destroyed. Returns how many were, those of `superseded` slices apart,
         which an ingest leaves. Raises StorageError."""

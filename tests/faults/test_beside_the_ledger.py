@@ -25,6 +25,7 @@ from flows.use_cases.status import status_of
 from flows.use_cases.steps import AS_THEY_STAND
 from flows.use_cases.taking import ask, take_requests
 from flows.use_cases.verifying import verify_path, verify_paths
+from flows.workspace import access
 from flows.workspace.creating import create_workspace
 from flows.workspace.verified import check_whole
 from flows.workspace.workspace import Workspace
@@ -1436,3 +1437,33 @@ def test_what_is_no_file_in_a_closing_documents_place_is_a_changed_document(
     told = status_of(_again(place))["documents"]
     assert told["missing" if kind == "link to nowhere" else "changed"] == [request]
     assert check_whole(_again(place)).sentences()
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "is_refused"),
+    [
+        ("needs_approval = false", "needs_approval = true", True),
+        ("staleness_seconds = ", "staleness_seconds = 1", True),  # and what follows
+        ('log_checkpoints_to = "', 'log_checkpoints_to = "/elsewhere', True),
+        ("[erasure]", "# a remark\n[erasure]", False),
+        ("[erasure]", "[erasure]  ", False),
+    ],
+)
+def test_rules_that_changed_while_a_command_waited_are_not_gone_by(
+    place: Workspace, old: str, new: str, is_refused: bool
+) -> None:
+    """A scheduled erase run may wait for an hour, a training runs for days."""
+    waits = Workspace(place.root)
+    assert waits.ledger.state()
+    path = place.root / "s3t.toml"
+    assert old in path.read_text()
+    path.write_text(path.read_text().replace(old, new))
+    if is_refused:
+        with (
+            pytest.raises(WorkspaceError, match="by rules that hold no more"),
+            access.changing(waits),
+        ):
+            raise AssertionError
+        path.write_text(path.read_text().replace(new, old))
+    with access.changing(waits):
+        pass

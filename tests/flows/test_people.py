@@ -1024,3 +1024,43 @@ def test_requests_list_their_outcomes(place: Workspace) -> None:
     _erase(place)
     states = {r["id"]: r["state"] for r in list_requests(Workspace(place.root))}
     assert [states[r.request_id] for r in taken] == ["not trained on yet", "nothing found"]
+
+
+@pytest.mark.parametrize("where", ["{}/there/x.db", "db/x.db", ".s3t/s3t.db"])
+def test_the_ledger_is_searched_wherever_its_file_lies(
+    make_place: Make, tmp_path: Path, where: str
+) -> None:
+    """What somebody typed of a person who came later stands in it."""
+    file = where.format(tmp_path)
+    Path(file if file.startswith("/") else tmp_path / "w" / file).parent.mkdir(parents=True)
+    place = make_place(database={"url": f"sqlite:///{file}"})
+    said = "zebulon-quagga-4242"
+    hold(place, "somebody else", "other", f"wrote with {said} on it", "clerk")
+    _ingest(place, _source(tmp_path, said, BOB))
+    take_requests(place, [said])
+    with pytest.raises(ResidueFound, match=rf"got matches in 1 file\(s\): \S*{Path(file).name};"):
+        _erase(place)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "record", "is_refused"),
+    [
+        ('record = "id"', 'record = "nr"', "x1", True),
+        ('record = "id"', 'record = "nr"', "", False),
+        ('subject = "who"', 'subject = "nr"', "", True),
+        ('label = "kind"', 'label = "nr"', "x1", False),
+    ],
+)
+def test_ids_of_other_columns_than_the_data_was_placed_by_are_not_taken(
+    place: Workspace, old: str, new: str, record: str, is_refused: bool
+) -> None:
+    """They would find nobody in it, and the person would be told so."""
+    settings = place.root / "s3t.toml"
+    settings.write_text(settings.read_text().replace(old, new))
+    changed = Workspace(place.root)
+    if is_refused:
+        with pytest.raises(UsageError, match=r"would find nobody\. Put it back"):
+            take_requests(changed, [ANN], record)
+        assert changed.requests.open_now() == []
+    else:
+        assert take_requests(changed, [ANN], record)

@@ -553,4 +553,18 @@ MUTANTS: tuple[Mutant, ...] = (
         puts="taken.entries",
         fails="tests/unit/api/test_requests.py::lifted_since",
     ),
+    Mutant(
+        name="requests: ids of another column than the data was placed by are taken",
+        where="flows/use_cases/taking.py::check_ids",
+        takes="check_columns(workspace, record)",
+        puts="pass",
+        fails="tests/flows/test_people.py::of_other_columns",
+    ),
+    Mutant(
+        name="requests: who names no record must know its column",
+        where="flows/use_cases/finding.py::check_columns",
+        takes="was != now and (name == 'subject' or record)",
+        puts="was != now",
+        fails="tests/flows/test_people.py::of_other_columns",
+    ),
 )

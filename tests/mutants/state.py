@@ -1014,4 +1014,25 @@ MUTANTS: tuple[Mutant, ...] = (
         puts="(root / '.git').exists()",
         fails="tests/faults/test_acls.py::kill_left_empty",
     ),
+    Mutant(
+        name="rules: those of before are gone by",
+        where="flows/workspace/access.py::changing",
+        takes="workspace.refuse_other_rules()",
+        puts="pass",
+        fails="tests/faults/test_beside_the_ledger.py::rules_that_changed",
+    ),
+    Mutant(
+        name="residue: a ledger elsewhere is not searched",
+        where="flows/workspace/composing.py::erase_ports",
+        takes="(p for p in workspace.database.files() if p.exists())",
+        puts="()",
+        fails="tests/flows/test_people.py::wherever_its_file_lies",
+    ),
+    Mutant(
+        name="metrics: a token that was taken back is one",
+        where="flows/metrics.py::serve",
+        takes="secret_of(token).encode()",
+        puts="given",
+        fails="tests/unit/supervisor/test_metrics.py::with_the_token",
+    ),
 )

@@ -104,7 +104,10 @@ def _binaries_in(value: object) -> Iterator[bytes]:
             yield from _binaries_in(inner)
 
 
-def _are_digests(column: pa.Array, digits: int) -> bool:
+def _are_digests(
+    column: pa.Array,
+    digits: int,
+) -> bool:
     """Keyed digests: compared with the needles that look like one; base64 is looked for in
     everything else."""
     if not pa.types.is_string(column.type):

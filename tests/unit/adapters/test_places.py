@@ -2,13 +2,23 @@
 
 import os
 import stat
+import sys
 import tempfile
+from collections import UserDict
 from pathlib import Path
+from types import ModuleType, SimpleNamespace
+from typing import TYPE_CHECKING, cast
 
 import pytest
 
 from flows.adapters import places
+from flows.adapters.away import AwayFiles, Looked
+from flows.adapters.dask_runner import Declined
 from flows.adapters.places import here, look, working_directory
+from s3t_core.errors import WorkspaceError
+
+if TYPE_CHECKING:
+    from s3t_core.learning.jobs import StageJob
 
 NOBODY = 2**22 + 1
 """A number that no process has."""
@@ -28,12 +38,51 @@ def test_an_empty_directory_where_the_disk_was_is_another_place(temporary: Path)
     assert here() != before
 
 
-def test_a_file_system_in_memory_is_the_same_place_after_a_reboot(
+def _settled(lease: str, seen: str) -> bool:
+    """Whether a lease of one place ends when a worker at the other one has looked."""
+    with tempfile.TemporaryDirectory() as folder:
+        away = AwayFiles(Path(folder))
+        job = away.begin(["a" * 64], {lease: "10.0.0.5"})
+        return not away.settle(job, [Looked(seen, frozenset())]).places
+
+
+def test_what_memory_held_went_with_a_reboot_and_with_nothing_else(
     temporary: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """Two directories may have one path, in containers or mount namespaces, and two users may work
+    in one: neither can say of the other's that nothing is there."""
     monkeypatch.setattr(places, "_in_memory", lambda folder: True)
+    boot = temporary.with_name("boot_id")
+    boot.write_text("first\n")
+    monkeypatch.setattr(places, "_BOOT", boot)
     before = here()
-    assert list(temporary.iterdir()) == [] and here() == before
+    assert list(temporary.iterdir()) == [] and here() == before and _settled(before, here())
+    temporary.rename(temporary.with_name("aside"))
+    temporary.mkdir()
+    assert not _settled(before, here())
+    monkeypatch.setattr("os.getuid", lambda: 65534)
+    another = here()
+    assert not _settled(before, another) and _settled(another, another)
+    boot.write_text("second\n")
+    assert _settled(before, here()) and _settled(another, here())
+    monkeypatch.setattr("socket.gethostname", lambda: "another")
+    assert not _settled(before, here())
+    monkeypatch.setattr(places, "_in_memory", lambda folder: False)
+    assert not _settled(before, here())
+
+
+def test_a_worker_that_may_spill_carries_nothing_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What it trained would lie on its disk, in a directory of Dask's, when it is killed."""
+    from flows.adapters.dask_runner import Task, carry_out
+
+    worker = SimpleNamespace(data={}, address="tcp://10.0.0.5:1")
+    dask = SimpleNamespace(get_worker=lambda: worker)
+    monkeypatch.setitem(sys.modules, "distributed", cast("ModuleType", dask))
+    task = Task(cast("StageJob", None), (), "job", frozenset())
+    assert isinstance(carry_out(task), Declined)
+    worker.data = UserDict()  # as zict's buffers are: a mapping, and no dict
+    refused = carry_out(task)
+    assert isinstance(refused, WorkspaceError) and "MEMORY__SPILL=false" in str(refused)
 
 
 def test_another_directory_or_machine_is_another_place(

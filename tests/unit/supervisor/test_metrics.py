@@ -70,6 +70,13 @@ def test_it_answers_scrapes_with_the_token_until_it_is_stopped(place: Workspace)
         assert b"s3t_up 1.0" in _scrape(address[0], {"Authorization": f"Bearer {token}"})
         with pytest.raises(urllib.error.HTTPError, match="401"):
             _scrape(address[0], {})
+        for take_back in (Path.unlink, lambda file: file.chmod(0o644)):
+            take_back(place.state_dir / TOKEN)
+            with pytest.raises(urllib.error.HTTPError, match="401"):
+                _scrape(address[0], {"Authorization": f"Bearer {token}"})
+        (place.state_dir / TOKEN).chmod(0o600)
+        another = (place.state_dir / TOKEN).read_text().strip()
+        assert b"s3t_up 1.0" in _scrape(address[0], {"Authorization": f"Bearer {another}"})
     finally:
         stop.set()
         serving.join(10)
