@@ -290,7 +290,7 @@ MUTANTS = [
     Mutant(
         name="door: settings are read once",
         where="flows/api/desk.py::_Seat._workspace",
-        takes="self._opened is None or self._opened[0] != now",
+        takes="self._opened is None or self._opened[0] != _signs_of(self._root, self._opened[1])",
         puts="self._opened is None",
         fails=f"{_REQUESTS}::change_count_at_once",
     ),

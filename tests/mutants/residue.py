@@ -13,10 +13,7 @@ MUTANTS: tuple[Mutant, ...] = (
     Mutant(
         name="residue: nobody tells the scan of the ledger on a server",
         where="flows/workspace/composing.py::erase_ports",
-        takes=(
-            "None if workspace.config.database.url.startswith('sqlite') else "
-            "workspace.ledger.entries"
-        ),
+        takes="None if workspace.database.files() else workspace.ledger.entries",
         puts="None",
         fails="tests/stack/test_roles.py::quotes_of_somebody_is_found_there",
     ),
