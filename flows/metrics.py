@@ -20,7 +20,7 @@ from prometheus_client.core import CollectorRegistry, GaugeMetricFamily
 from prometheus_client.exposition import generate_latest
 from prometheus_client.registry import Collector
 
-from flows.adapters.credentials import secret_of
+from flows.adapters.credentials import read_secret, secret_of
 from flows.adapters.doors import Door, serve_until
 from flows.adapters.guard import App, Receive, Scope, Send
 from flows.use_cases.requests import list_requests
@@ -82,9 +82,9 @@ def serve(
     secret_of(token)
 
     def knows(given: bytes) -> bool:
-        """By the file as it is now: whoever removes it has another one made."""
+        """By the file as it is now: whoever removes it, or opens it to others, takes it back."""
         with suppress(S3TError, OSError):
-            return hmac.compare_digest(given, secret_of(token).encode())
+            return hmac.compare_digest(given, read_secret(token).encode())
         return False
 
     serve_until(

@@ -25,7 +25,10 @@ from s3t_core.canonical import digest_of
 from s3t_core.files import remove_tree
 
 _PREFIX = "s3t-stage-"
-_IN_MEMORY = ("tmpfs", "ramfs")
+_IN_MEMORY = frozenset(("tmpfs", "ramfs"))
+_MOUNTS = Path("/proc/self/mountinfo")
+_DEVICE = 2
+"""The member of a line in which the kernel tells the device."""
 _MACHINE = Path("/etc/machine-id")
 _BOOT = Path("/proc/sys/kernel/random/boot_id")
 _ONE_AT_A_TIME = threading.Lock()
@@ -90,5 +93,22 @@ def _lives(number: int, began: int) -> bool:
 
 
 def _in_memory(folder: Path) -> bool:
-    mounted = [p for p in psutil.disk_partitions(all=True) if folder.is_relative_to(p.mountpoint)]
-    return bool(mounted) and max(mounted, key=lambda p: len(p.mountpoint)).fstype in _IN_MEMORY
+    """Whether the file system that the directory itself is on lies in memory. Its path does not
+    say: of two that are mounted there, or above it, one covers the other. Where the kernel does not
+    say either, it is a disk."""
+    device = folder.stat().st_dev
+    try:
+        kinds = _kinds_of(f"{os.major(device)}:{os.minor(device)}", _MOUNTS.read_text())
+    except OSError:
+        return False
+    return bool(kinds) and kinds <= _IN_MEMORY
+
+
+def _kinds_of(device: str, mounts: str) -> set[str]:
+    """The kinds of file systems on a device, "MAJOR:MINOR" (proc(5), /proc/pid/mountinfo)."""
+    found = set()
+    for line in mounts.splitlines():
+        mount, _, kind = line.partition(" - ")
+        if mount.split(" ")[_DEVICE] == device:
+            found.add(kind.partition(" ")[0])
+    return found

@@ -13,8 +13,9 @@ from flows.use_cases.steps import Step, Steps
 from flows.use_cases.training_case import Trainable, TrainingCase
 from flows.workspace.jobs import stage_job
 from s3t_core.canonical import sha256_hex
-from s3t_core.domain import ACCURACY, Release, Score, StageRecord
+from s3t_core.domain import Release, Score, StageRecord
 from s3t_core.erasure import events
+from s3t_core.erasure.versions import score_metrics, stage_name
 from s3t_core.errors import GuaranteeError, S3TError, TrainingError
 from s3t_core.learning.jobs import FileRef, StageJob, StageOutcome
 from s3t_core.learning.recipe import StageSpec
@@ -54,7 +55,7 @@ class TrackedRun:
         run_id: str = self._workspace.registry.runs.log_stage(
             self._id,
             spec.key,
-            stage_name(spec),
+            stage_name(spec.shard, spec.prefix),
             {
                 "key": spec.key,
                 "digest": digest,
@@ -69,7 +70,7 @@ class TrackedRun:
             },
             {
                 "loss": outcome.loss,
-                **_measured(outcome.score),
+                **score_metrics(outcome.score),
                 "artifact_bytes": float(len(outcome.artifact)),
                 "seconds": outcome.seconds,
                 "peak_memory_mib": outcome.peak_bytes / 2**20,
@@ -85,7 +86,7 @@ class TrackedRun:
     def came_to(self, release: Release, score: Score | None) -> None:
         """What serves after it, and how well: shown when it is closed."""
         self._depths = [float(release.live_depth(shard)) for shard in release.shards()]
-        self._scores = _measured(score)
+        self._scores = score_metrics(score)
 
     def finish(self, failed: bool) -> None:
         """Close it."""
@@ -95,14 +96,6 @@ class TrackedRun:
             failed,
             self._depths,
         )
-
-
-def _measured(score: Score | None) -> dict[str, float | None]:
-    """A score as MLflow's metrics, with its interval."""
-    if score is None:
-        return {f"held_out_{ACCURACY}": None}
-    name = f"held_out_{score.metric}"
-    return {name: score.value, f"{name}_low": score.low, f"{name}_high": score.high}
 
 
 class StageRun:
@@ -138,7 +131,7 @@ class StageRun:
         """What waits for the stages that this one builds on."""
         after = tuple(k for k in spec.earlier if k)
         work = partial(self._train, spec, pool, advance)
-        return Step(spec.key, "train-stage", stage_name(spec), after, work)
+        return Step(spec.key, "train-stage", stage_name(spec.shard, spec.prefix), after, work)
 
     def _train(self, spec: StageSpec, pool: ThreadPoolExecutor, advance: Advance) -> None:
         record = self._train_one(spec, pool)
@@ -205,13 +198,6 @@ class StageRun:
         record = spec.record(digest, self._tracked.log(self.plan, spec, digest, outcome))
         workspace.ledger.append(events.StageTrained(time=workspace.now(), stage=record))
         return record
-
-
-def stage_name(spec: StageSpec) -> str:
-    """What a person calls a stage."""
-    return (
-        f"shard {spec.shard} stage {len(spec.prefix)} of slices {'-'.join(map(str, spec.prefix))}"
-    )
 
 
 @contextlib.contextmanager

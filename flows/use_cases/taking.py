@@ -296,6 +296,7 @@ def _new_by_hashes(
 ) -> "list[_NewWithIds]":
     if not hashed:
         raise UsageError("expected at least one hashed id, got none")
+    check_columns(workspace, "")
     return [
         _new_by_hash(workspace, algorithm, digits, key, rule)
         for algorithm, digits in dict.fromkeys(map(parse_hashed, hashed))

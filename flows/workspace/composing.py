@@ -30,6 +30,7 @@ from flows.workspace.stores import Placed, claim, note_cache, present_remotes
 from s3t_core.config import render_config
 from s3t_core.erasure.executor import ErasePolicy, ErasePorts
 from s3t_core.erasure.offline import key_id
+from s3t_core.erasure.versions import names_in_registry
 
 if TYPE_CHECKING:
     from flows.adapters.dask_runner import DaskRunner
@@ -146,19 +147,19 @@ def baseline_of(workspace: Erasable) -> Iterable[bytes]:
     system = workspace.config.system
     labels = [*workspace.config.data.labels, json.dumps(workspace.config.data.labels)[1:-1]]
     code = Path(adapters.__file__).with_name("champion.py")
-    own = workspace.own_names(system.shards, system.slices)
+    own, state = workspace.own_names(system.shards, system.slices), workspace.ledger.state()
     fixed = (
         *(x.encode() for x in labels),
         code.read_bytes(),
         *(f"{workspace.root.resolve()}/{name}".encode() for name in own),
+        *(name.encode() for name in names_in_registry(state)),
     )
     documents = (
         workspace.certificates_dir,
         workspace.reports_dir,
         workspace.state_dir / "checkpoint.json",
     )
-    signs = workspace.ledger.state().signing
-    publics = sorted(workspace.signing.public_keys(), key=lambda k: key_id(k) != signs)
+    publics = sorted(workspace.signing.public_keys(), key=lambda k: key_id(k) != state.signing)
     return Baseline(
         fixed=fixed,
         settings=render_config(workspace.config).encode(),

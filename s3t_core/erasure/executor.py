@@ -372,11 +372,10 @@ class Eraser:
         if plan.release is not None:
             staleness = max([self.policy.staleness_seconds, *(v.staleness for v in state.versions)])
             offline = max([self.policy.offline_seconds, *(v.offline for v in state.versions)])
-            self.ports.clock.sleep(staleness)
         else:
-            trusted = still_trusted(state.versions, self.ports.clock.now())
+            trusted = still_trusted(state.versions)
             staleness, offline = trusted.staleness, trusted.offline
-            self.ports.clock.sleep(trusted.wait)
+        self.ports.clock.sleep(staleness)
         self.ports.ledger.append(
             events.CutOver(
                 time=self._now(),

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from s3t_core.erasure.state import State, VersionRecord
-from s3t_core.times import has_passed, parse_time
+from s3t_core.times import has_passed
 
 
 @dataclass(frozen=True)
@@ -67,34 +67,19 @@ def _is_expired(
 
 @dataclass(frozen=True)
 class Trusted:
-    """Seconds that a loaded model may trust a version which serves no longer: `staleness` with a
-    registry that answers, of which `wait` are left at most; `offline` without. 0 where that has
-    passed."""
+    """Seconds that a loaded model may trust a version which serves no longer, with a registry that
+    answers and without; 0 where none served before."""
 
     staleness: float
     offline: float
-    wait: float
 
 
-def still_trusted(
-    versions: Iterable[VersionRecord],
-    now: datetime,
-) -> Trusted:
+def still_trusted(versions: Iterable[VersionRecord]) -> Trusted:
     """What holds of the versions that served before: one of them may have seen whoever is to be
-    erased, though nothing of it is left here."""
-    gone = [(parse_time(v.superseded), v) for v in versions if v.superseded]
-    bounds = [(v.staleness, _left(when, v.staleness, now)) for when, v in gone]
+    erased, though nothing of it is left here. How much of it has passed nobody can say: the time
+    that one was superseded may be of another machine, whose clock was behind."""
+    gone = [v for v in versions if v.superseded]
     return Trusted(
-        max((span for span, left in bounds if left), default=0.0),
-        max((v.offline for when, v in gone if _left(when, v.offline, now)), default=0.0),
-        max((left for _, left in bounds), default=0.0),
+        max((v.staleness for v in gone), default=0.0),
+        max((v.offline for v in gone), default=0.0),
     )
-
-
-def _left(
-    begin: datetime,
-    seconds: float,
-    now: datetime,
-) -> float:
-    """What is left of so many seconds: all of them where the clock says that they did not begin."""
-    return max(0.0, min(seconds, seconds - (now - begin).total_seconds()))

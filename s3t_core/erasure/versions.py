@@ -3,8 +3,9 @@ ids, depths, ledger head, scores."""
 
 from collections.abc import Mapping
 
-from s3t_core.domain import Release, Score
+from s3t_core.domain import ACCURACY, Release, Score, Sequence
 from s3t_core.erasure.ledger import TreeHead
+from s3t_core.erasure.state import State
 
 RELEASE_TAG = "s3t.release"
 DOCUMENT_TAG = "s3t.document"
@@ -36,6 +37,29 @@ def score_tags(score: Score | None) -> dict[str, str]:
         if way is not None and way.combine is not None:
             tags[f"s3t.{way.metric}_{way.combine}"] = f"{way.value:.4f}"
     return tags
+
+
+def score_metrics(score: Score | None) -> dict[str, float | None]:
+    """The same as metrics of a run, with the interval."""
+    if score is None:
+        return {f"held_out_{ACCURACY}": None}
+    name = f"held_out_{score.metric}"
+    return {name: score.value, f"{name}_low": score.low, f"{name}_high": score.high}
+
+
+def stage_name(shard: int, prefix: Sequence) -> str:
+    """What a person calls the stage that saw these slices of a shard, and its run."""
+    return f"shard {shard} stage {len(prefix)} of slices {'-'.join(map(str, prefix))}"
+
+
+def names_in_registry(state: State) -> list[str]:
+    """What the registry has under names that are made of parts, of every stage and version that
+    the ledger tells of: names of runs, metrics and tags."""
+    scores = [version.score for version in state.versions]
+    return [
+        *(stage_name(stage.shard, stage.prefix) for stage in state.stages.values()),
+        *{name for score in scores for name in (*score_metrics(score), *score_tags(score))},
+    ]
 
 
 def version_card(

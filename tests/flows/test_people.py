@@ -1061,6 +1061,9 @@ def test_ids_of_other_columns_than_the_data_was_placed_by_are_not_taken(
     if is_refused:
         with pytest.raises(UsageError, match=r"would find nobody\. Put it back"):
             take_requests(changed, [ANN], record)
+        if not record:
+            with pytest.raises(UsageError, match=r"would find nobody\. Put it back"):
+                take_hashed(changed, ["sha256:" + "0" * 64])
         assert changed.requests.open_now() == []
     else:
         assert take_requests(changed, [ANN], record)

@@ -474,3 +474,17 @@ def test_a_row_without_a_record_id_of_a_subject_with_an_erased_record_is_left_ou
     (place.root / "s3t.toml").write_text(text.replace('record = "id"', 'record = ""'))
     again = ingest(str(place.root), str(source), shrink=True)
     assert again["suppressed"] == 3 and again["records"] + again["held_out"] == 36
+
+
+def test_who_is_called_as_the_registry_calls_something_is_certified(trained: Make) -> None:
+    """Names that are made of parts stand in no constant of the code."""
+    place = trained()
+    client = place.registry.connection.client
+    stage = next(iter(place.ledger.state().stages.values()))
+    stages = client.get_run(stage.run_id).info.run_name
+    names = ["held_out_accuracy", "held_out_accuracy_low", "held_out_accuracy_high", stages]
+    there = (place.state_dir / "mlflow.db").read_bytes()
+    assert all(name.encode() in there for name in names)
+    take_requests(place, names)
+    done = erase(str(place.root))
+    assert len(done["certificates"]) == len(names) and place.requests.open_now() == []

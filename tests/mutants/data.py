@@ -285,6 +285,20 @@ MUTANTS: tuple[Mutant, ...] = (
         fails="tests/unit/adapters/test_places.py::what_memory_held",
     ),
     Mutant(
+        name="Dask: a disk over memory is memory",
+        where="flows/adapters/places.py::_kinds_of",
+        takes="mount.split(' ')[_DEVICE] == device",
+        puts="True",
+        fails="tests/unit/adapters/test_places.py::said_by_the_file_system",
+    ),
+    Mutant(
+        name="Dask: where nobody says it is memory",
+        where="flows/adapters/places.py::_in_memory",
+        takes="bool(kinds) and kinds <= _IN_MEMORY",
+        puts="kinds <= _IN_MEMORY",
+        fails="tests/unit/adapters/test_places.py::said_by_the_file_system",
+    ),
+    Mutant(
         name="Dask: memory of now is gone",
         where="flows/adapters/away.py::_is_gone",
         takes="rest.partition('.')[0] not in boots",

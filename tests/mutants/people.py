@@ -561,6 +561,13 @@ MUTANTS: tuple[Mutant, ...] = (
         fails="tests/flows/test_people.py::of_other_columns",
     ),
     Mutant(
+        name="requests: hashes of ids of another column are taken",
+        where="flows/use_cases/taking.py::_new_by_hashes",
+        takes="check_columns(workspace, '')",
+        puts="pass",
+        fails="tests/flows/test_people.py::of_other_columns",
+    ),
+    Mutant(
         name="requests: who names no record must know its column",
         where="flows/use_cases/finding.py::check_columns",
         takes="was != now and (name == 'subject' or record)",

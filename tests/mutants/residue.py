@@ -967,4 +967,11 @@ MUTANTS: tuple[Mutant, ...] = (
         puts="False",
         fails="tests/unit/erasure/test_residue.py::somebody_escaped",
     ),
+    Mutant(
+        name="baseline: names that the registry has are made of parts",
+        where="flows/workspace/composing.py::baseline_of",
+        takes="names_in_registry(state)",
+        puts="()",
+        fails="tests/flows/test_walk.py::as_the_registry_calls",
+    ),
 )

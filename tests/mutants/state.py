@@ -1031,7 +1031,7 @@ MUTANTS: tuple[Mutant, ...] = (
     Mutant(
         name="metrics: a token that was taken back is one",
         where="flows/metrics.py::serve",
-        takes="secret_of(token).encode()",
+        takes="read_secret(token).encode()",
         puts="given",
         fails="tests/unit/supervisor/test_metrics.py::with_the_token",
     ),

@@ -38,6 +38,30 @@ def test_an_empty_directory_where_the_disk_was_is_another_place(temporary: Path)
     assert here() != before
 
 
+@pytest.mark.parametrize(
+    ("is_on", "mounts"),
+    [
+        ({"tmpfs"}, "30 1 {} / {} rw - tmpfs none rw\n31 1 8:1 / / rw - ext4 /dev/sda1 rw\n"),
+        (set(), "30 1 0:99 / {1} rw - tmpfs none rw\n31 30 {0} /d {1} rw - ext4 /dev/sda1 rw\n"),
+        (set(), "30 1 0:99 / {1} rw - tmpfs none rw\n31 30 {0} / /up rw,a:1 - ext4 /dev/x rw\n"),
+        (set(), "30 1 0:99 / {1} rw - tmpfs none rw\n"),
+        (set(), ""),
+    ],
+)
+def test_what_is_in_memory_is_said_by_the_file_system_and_not_by_its_path(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, is_on: set[str], mounts: str
+) -> None:
+    """A disk that is mounted over one in memory, or above it, is a disk."""
+    monkeypatch.undo()
+    known = tmp_path.stat().st_dev
+    told = tmp_path / "mountinfo"
+    told.write_text(mounts.format(f"{os.major(known)}:{os.minor(known)}", tmp_path))
+    monkeypatch.setattr(places, "_MOUNTS", told)
+    assert places._in_memory(tmp_path) == bool(is_on)
+    monkeypatch.setattr(places, "_MOUNTS", tmp_path / "none")
+    assert not places._in_memory(tmp_path)
+
+
 def _settled(lease: str, seen: str) -> bool:
     """Whether a lease of one place ends when a worker at the other one has looked."""
     with tempfile.TemporaryDirectory() as folder:
