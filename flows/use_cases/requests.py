@@ -71,11 +71,14 @@ def list_with_look_alikes(
 def list_requests(
     workspace: Asking, state: str = "", due_within_days: float | None = None
 ) -> list[RequestListed]:
-    """Every request as JSON values, open ones by due time first; of one state only, or due within
-    so many days. Raises UsageError for a state that there is not: an empty answer would say that
-    nothing is in it."""
+    """Every request as JSON values, open ones by due time first, those that came before others
+    before them; of one state only, or due within so many days. Raises UsageError for a state that
+    there is not: an empty answer would say that nothing is in it."""
     workspace.requests.check()
-    return list(_in_order(workspace, workspace.ledger.state(), state, due_within_days))
+    known = workspace.ledger.state()
+    came = {request_id: number for number, request_id in enumerate(known.requests)}
+    found = list(_in_order(workspace, known, state, due_within_days))
+    return sorted(found, key=lambda r: (r["days_left"] is None, r["due"], came[r["id"]]))
 
 
 def list_some_requests(
