@@ -82,6 +82,7 @@ def prepare_environment(root: Path) -> None:
     state = root / ".s3t"
     settings = {
         "PREFECT_HOME": str(state / "prefect"),
+        "PREFECT_PROFILES_PATH": str(state / "prefect" / "profiles.toml"),
         "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
         "PREFECT_SERVER_EPHEMERAL_ENABLED": "false",
         "PREFECT_CLIENT_METRICS_ENABLED": "false",
@@ -104,6 +105,7 @@ def prepare_environment(root: Path) -> None:
     }
     forced = {
         "PREFECT_HOME",
+        "PREFECT_PROFILES_PATH",
         "PREFECT_DEBUG_MODE",
         "PREFECT_LOGGING_EXTRA_LOGGERS",
         "PREFECT_LOGGING_LOG_PRINTS",
@@ -123,9 +125,11 @@ def prepare_environment(root: Path) -> None:
 
 
 def _misleads(name: str) -> bool:
-    """Whether a variable has files read, or logs kept, elsewhere than they belong."""
+    """Whether a variable has files read, or logs kept, elsewhere than they belong; or is one of
+    Prefect's in other letters, which it reads as well, and may read instead of ours."""
     is_of_logs = name.startswith("PREFECT_LOGGING_") and not name.startswith(_LOGS_OF_PREFECT)
-    return name.startswith("FSSPEC_") or is_of_logs
+    is_spelt_otherwise = name.upper().startswith("PREFECT_") and name != name.upper()
+    return name.startswith("FSSPEC_") or is_of_logs or is_spelt_otherwise
 
 
 def operators_server() -> str:

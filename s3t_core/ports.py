@@ -274,6 +274,9 @@ class Exports(Protocol):
         there stays. Idempotent, and tells the same again."""
 
 
+Tell = Callable[[Published], object]
+
+
 class Registry(Protocol):
     """Model versions."""
 
@@ -283,10 +286,13 @@ class Registry(Protocol):
         recipe: dict[str, object],
         tags: Mapping[str, str],
         files_digest: str = "",
+        tell: Tell = lambda _: None,
     ) -> Published:
         """Register a version for the release, or find the one that is registered already; move the
         alias to it. `files_digest`: the digest that its files must have for it to be found, ""
-        where the ledger knows none: then what says it is of this release is nobody's, and goes."""
+        where the ledger knows none: then what says it is of this release is nobody's, and goes.
+        `tell` is called before the alias moves: whoever loads a version by the alias has one that
+        the ledger knows, whatever is killed when."""
 
     def tag(self, version: str, tags: Mapping[str, str]) -> None:
         """Set tags on a version."""

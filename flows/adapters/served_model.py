@@ -57,6 +57,8 @@ if TYPE_CHECKING:
 
 ALIAS = "champion"
 DOCUMENT = "release.json"
+_UNKNOWN = ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE")
+"""What a registry answers that has no such alias, or no such model."""
 _SERVER = "mlflow.pyfunc.scoring_server.app"
 _TRIES = 3
 _PATIENCE = 1.0
@@ -87,6 +89,10 @@ class _PlainError(MlflowException):
 
 class _Stale(_PlainError, StaleModel):
     """HTTP status 503."""
+
+
+class _Gone(_Stale):
+    """The registry answers, and knows no such alias or model: no offline use covers that."""
 
 
 class _NothingLives(_PlainError, NoLiveShard):
@@ -322,6 +328,8 @@ class Serving:
             return self._loaded
         try:
             version = self._named()
+        except _Gone:
+            raise
         except _Stale:
             if self._loaded and since <= serving.get("offline_seconds", 0):
                 return (
@@ -368,7 +376,8 @@ class Serving:
             open_anew(self._registry[1])
             return mlflow.MlflowClient().get_model_version_by_alias(self._name, ALIAS)
         except Exception as error:
-            raise _Stale(
+            is_gone = isinstance(error, MlflowException) and error.error_code in _UNKNOWN
+            raise (_Gone if is_gone else _Stale)(
                 f"expected the registry to confirm this model version, got {type(error).__name__}; "
                 "set the tracking URI to the registry it was loaded from"
             ) from None

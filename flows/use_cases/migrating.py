@@ -32,7 +32,7 @@ from flows.adapters.lease import CHANGE, TRAIN, Lease, lock_place
 from flows.adapters.locks import is_held, workspace_lock
 from flows.adapters.marks import place_of
 from flows.adapters.s3 import S3Blobs, is_bucket
-from flows.settings import CONFIG_NAME
+from flows.settings import CONFIG_NAME, read_settings
 from flows.use_cases.leaving import LeftPlace
 from flows.use_cases.moves import has_moved, is_over, told_by
 from flows.workspace import access, stores
@@ -383,7 +383,9 @@ class _Move:
     def finish(self) -> dict[str, object]:
         """Say the new places in s3t.toml, destroy what is at the old ones."""
         root = self.new.root
-        write_atomically(root / CONFIG_NAME, render_config(self.new.config).encode(), SHARED_MODE)
+        now = parse_config(read_settings(root / CONFIG_NAME))  # others may be changed meanwhile
+        settings = render_config(_with_places(now, self.new.config))
+        write_atomically(root / CONFIG_NAME, settings.encode(), SHARED_MODE)
         if self._moves["dvc"]:
             write_remote(root, self.new.config.dvc.remote)
         workspace = Workspace(root)

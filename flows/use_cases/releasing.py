@@ -151,7 +151,24 @@ def _serve(workspace: Trainable, case: TrainingCase, candidate: Candidate, state
         candidate.recipe,
         release_tags(candidate.release, workspace.ledger.head()),
         champion.document if champion and candidate.is_champion else "",
+        lambda published: _tell(workspace, case, candidate, state, published),
     )
+    budget = workspace.budget.tags(workspace.ledger.state())
+    workspace.registry.tag(published.version, {**score_tags(candidate.score), **budget})
+    card = version_card(candidate.release, candidate.score, budget)
+    workspace.registry.describe(published.version, card)
+    return published.version
+
+
+def _tell(
+    workspace: Trainable,
+    case: TrainingCase,
+    candidate: Candidate,
+    state: State,
+    published: Published,
+) -> None:
+    """Tell the ledger what is about to serve."""
+    champion = candidate.champion
     entries = _registered(workspace, case, candidate, published)
     if entries or (champion and champion.score != candidate.score):
         entries.append(
@@ -165,11 +182,6 @@ def _serve(workspace: Trainable, case: TrainingCase, candidate: Candidate, state
         entries.append(events.RetrainChanged(time=workspace.now(), id=wanted, state="finished"))
     if entries:
         workspace.ledger.append(*entries)
-    budget = workspace.budget.tags(workspace.ledger.state())
-    workspace.registry.tag(published.version, {**score_tags(candidate.score), **budget})
-    card = version_card(candidate.release, candidate.score, budget)
-    workspace.registry.describe(published.version, card)
-    return published.version
 
 
 def _registered(

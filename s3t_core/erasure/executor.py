@@ -29,7 +29,7 @@ found nothing.
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, replace
 
-from s3t_core.domain import Combine, DeletionRequest, RowCounts
+from s3t_core.domain import Combine, DeletionRequest, Release, RowCounts
 from s3t_core.erasure import events
 from s3t_core.erasure.certificate import certificate_of, certificate_subject
 from s3t_core.erasure.closing import is_ready
@@ -53,7 +53,7 @@ from s3t_core.erasure.planner import (
     with_replacement,
 )
 from s3t_core.erasure.retirement import still_trusted
-from s3t_core.erasure.state import State
+from s3t_core.erasure.state import State, VersionRecord
 from s3t_core.erasure.versions import release_tags, score_tags, version_card
 from s3t_core.erasure.vocabulary import STEPS
 from s3t_core.errors import DataError, GuaranteeError, S3TError
@@ -70,6 +70,7 @@ from s3t_core.ports import (
     Ledger,
     Needles,
     NeedlesFound,
+    Published,
     Registry,
     RequestBook,
     Residue,
@@ -339,35 +340,15 @@ class Eraser:
     def _cut_over(self, plan: ErasurePlan, state: State) -> None:
         champion = state.champion
         release = plan.release or state.release
-        if (
-            champion is not None and release is not None
-        ):  # also with nothing to change: the alias is made to agree
+        if champion is not None and release is not None:  # the alias is made to agree in any case
             is_same = release.release_id == champion.release.release_id
-            published = self.ports.registry.publish(
+            self.ports.registry.publish(
                 release,
                 plan.recipe or champion.recipe,
                 release_tags(release, self.ports.ledger.head()),
-                files_digest=champion.document if is_same else "",
+                champion.document if is_same else "",
+                lambda published: self._tell(published, release, plan, champion),
             )
-            if (published.version, release.release_id) != (
-                champion.version,
-                champion.release.release_id,
-            ):
-                self.ports.ledger.append(
-                    events.ReleaseServes(
-                        time=self._now(),
-                        cause="retrain" if plan.recipe else "erasure",
-                        release=release,
-                        recipe=plan.recipe or champion.recipe,
-                        version=published.version,
-                        run_id=published.run_id,
-                        model_id=published.model_id,
-                        document=published.document,
-                        staleness=self.policy.staleness_seconds,
-                        offline=self.policy.offline_seconds,
-                        combine=self.policy.combine,
-                    )
-                )
         moved = self._now()
         if plan.release is not None:
             staleness = max([self.policy.staleness_seconds, *(v.staleness for v in state.versions)])
@@ -383,6 +364,26 @@ class Eraser:
                 moved=moved,
                 staleness=staleness,
                 offline=offline,
+            )
+        )
+
+    def _tell(
+        self, published: Published, release: Release, plan: ErasurePlan, champion: VersionRecord
+    ) -> None:
+        """Tell the ledger which version is about to serve, where it is another one."""
+        known = (champion.version, champion.release.release_id)
+        if (published.version, release.release_id) == known:
+            return
+        self.ports.ledger.append(
+            events.ReleaseServes(
+                time=self._now(),
+                cause="retrain" if plan.recipe else "erasure",
+                release=release,
+                recipe=plan.recipe or champion.recipe,
+                **vars(published),
+                staleness=self.policy.staleness_seconds,
+                offline=self.policy.offline_seconds,
+                combine=self.policy.combine,
             )
         )
 

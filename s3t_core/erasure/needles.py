@@ -158,8 +158,10 @@ class NeedleSet:
 
     @cached_property
     def digests(self) -> frozenset[str]:
-        """Ids that look like the keyed digests of subjects and records."""
-        return frozenset(i.decode() for i in self.ids if re.fullmatch(rb"[0-9a-f]{64}", i))
+        """Ids that look like the keyed digests of subjects, records and forms, as they are or in
+        hexadecimal digits."""
+        spelt = (*self.ids, *(given.hex().encode() for given in self.ids))
+        return frozenset(i.decode() for i in spelt if re.fullmatch(rb"([0-9a-f]{32}){1,2}", i))
 
     @cached_property
     def longest(self) -> int:

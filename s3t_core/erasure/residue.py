@@ -530,7 +530,7 @@ class _Searcher:
         # of anybody else it may be anything, however it is written
         known = named and all(map(self._is_known, people))
         digests = self._needles.digests and self._needles.digests.intersection(
-            people.union(rows.digests("record"))
+            people.union(rows.digests("record"), rows.digests("form"))
         )
         if digests:
             verdict.residue = True

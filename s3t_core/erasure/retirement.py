@@ -74,7 +74,9 @@ class Trusted:
     offline: float
 
 
-def still_trusted(versions: Iterable[VersionRecord]) -> Trusted:
+def still_trusted(
+    versions: Iterable[VersionRecord],
+) -> Trusted:
     """What holds of the versions that served before: one of them may have seen whoever is to be
     erased, though nothing of it is left here. How much of it has passed nobody can say: the time
     that one was superseded may be of another machine, whose clock was behind."""

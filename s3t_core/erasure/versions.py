@@ -13,7 +13,10 @@ DOCUMENT_TAG = "s3t.document"
 _WAYS = {"votes": "every live shard votes", "merged": "one merged model answers"}
 
 
-def release_tags(release: Release, head: TreeHead) -> dict[str, str]:
+def release_tags(
+    release: Release,
+    head: TreeHead,
+) -> dict[str, str]:
     """Release id (a loaded model confirms itself by it), live depth per shard, data version, ledger
     head."""
     depths = ",".join(f"{shard}:{release.live_depth(shard)}" for shard in release.shards())
@@ -25,7 +28,9 @@ def release_tags(release: Release, head: TreeHead) -> dict[str, str]:
     }
 
 
-def score_tags(score: Score | None) -> dict[str, str]:
+def score_tags(
+    score: Score | None,
+) -> dict[str, str]:
     """The score on held-out rows under its metric's name, with its 95% interval, and under each way
     in which shards answer; an accuracy, where nothing is known, is "unknown"."""
     if score is None:
@@ -39,7 +44,9 @@ def score_tags(score: Score | None) -> dict[str, str]:
     return tags
 
 
-def score_metrics(score: Score | None) -> dict[str, float | None]:
+def score_metrics(
+    score: Score | None,
+) -> dict[str, float | None]:
     """The same as metrics of a run, with the interval."""
     if score is None:
         return {f"held_out_{ACCURACY}": None}
@@ -47,12 +54,17 @@ def score_metrics(score: Score | None) -> dict[str, float | None]:
     return {name: score.value, f"{name}_low": score.low, f"{name}_high": score.high}
 
 
-def stage_name(shard: int, prefix: Sequence) -> str:
+def stage_name(
+    shard: int,
+    prefix: Sequence,
+) -> str:
     """What a person calls the stage that saw these slices of a shard, and its run."""
     return f"shard {shard} stage {len(prefix)} of slices {'-'.join(map(str, prefix))}"
 
 
-def names_in_registry(state: State) -> list[str]:
+def names_in_registry(
+    state: State,
+) -> list[str]:
     """What the registry has under names that are made of parts, of every stage and version that
     the ledger tells of: names of runs, metrics and tags."""
     scores = [version.score for version in state.versions]

@@ -42,7 +42,16 @@ from s3t_core.erasure.merkle import leaf_hash
 from s3t_core.erasure.state import ExportRecord, State, VersionRecord
 from s3t_core.erasure.vocabulary import Event
 from s3t_core.errors import ResidueFound, WorkspaceError
-from s3t_core.ports import Closing, Contents, Findings, NeedlesFound, Published, ScanReport, Target
+from s3t_core.ports import (
+    Closing,
+    Contents,
+    Findings,
+    NeedlesFound,
+    Published,
+    ScanReport,
+    Target,
+    Tell,
+)
 from s3t_core.release_json import release_to_json
 
 Guard = Callable[[str], None]
@@ -296,6 +305,7 @@ class FakeRegistry:
         recipe: dict[str, Any],
         tags: Mapping[str, str],
         files_digest: str = "",
+        tell: Tell = lambda _: None,
     ) -> Published:
         self._guard("registry.publish")
         said = [v for v, r in self.versions.items() if r["id"] == release.release_id]
@@ -308,9 +318,12 @@ class FakeRegistry:
         if known is None:
             known, self.next = str(self.next), self.next + 1
             self.versions[known] = release_to_json(release)
+        digest = digest_of(self.versions[known])
+        published = Published(known, f"run-{known}", f"model-{known}", digest)
+        tell(published)
         self._guard("registry.published")
         self.alias = known
-        return Published(known, f"run-{known}", f"model-{known}", digest_of(self.versions[known]))
+        return published
 
     def tag(self, version: str, tags: Mapping[str, str]) -> None:
         self._guard("registry.tag")

@@ -786,6 +786,22 @@ def test_what_else_the_settings_say_meanwhile_stays(
     assert after.store.url == f"{tmp_path}/there/stages" and list(outside.iterdir())
 
 
+def test_a_rule_that_is_changed_meanwhile_is_not_undone_by_the_move(
+    place: Workspace, elsewhere: str
+) -> None:
+    """It may have copied for hours since it read the settings."""
+    path = place.root / "s3t.toml"
+
+    def say(what: str) -> None:
+        if what == "the database":
+            changed = path.read_text().replace("needs_approval = false", "needs_approval = true")
+            path.write_text(changed)
+
+    migrate(place.root, elsewhere, "there.toml", say)
+    after = Workspace(place.root).config
+    assert after.erasure.needs_approval and after.store.url.endswith("/there/stages")
+
+
 @pytest.mark.parametrize("how", ["undone", "moved on", "moved back"])
 def test_what_tells_of_a_move_that_is_over_locks_nobody_out(
     place: Workspace, tmp_path: Path, how: str

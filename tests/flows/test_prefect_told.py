@@ -207,13 +207,18 @@ def test_no_variable_has_prefect_keep_what_libraries_log_or_what_is_printed(
         "PREFECT_LOGGING_LOGGERS_PREFECT_HANDLERS": "api",
         "PREFECT_LOGGING_TO_API_ENABLED": "true",
         "PREFECT_LOGGING_LEVEL": "DEBUG",
+        "prefect_logging_settings_path": "/elsewhere/logging.yml",
+        "Prefect_Home": "/elsewhere",
+        "prefect_debug_mode": "true",
+        "PREFECT_PROFILES_PATH": "/elsewhere/profiles.toml",
     }
     asked = (
         "import os, sys; from pathlib import Path; from flows.settings import prepare_environment; "
         "prepare_environment(Path(sys.argv[1])); import json; "
         "from prefect.settings import get_current_settings; s = get_current_settings().logging; "
         "print(json.dumps([sorted(k for k in os.environ if k.startswith('PREFECT_LOGGING_')), "
-        "s.extra_loggers, s.log_prints, s.level]))"
+        "s.extra_loggers, s.log_prints, s.level, [k for k in os.environ if 'elsewhere' in "
+        "os.environ[k]], get_current_settings().debug_mode]))"
     )
     done = subprocess.run(
         [sys.executable, "-c", asked, str(workspace)],
@@ -232,6 +237,8 @@ def test_no_variable_has_prefect_keep_what_libraries_log_or_what_is_printed(
         [],
         False,
         "DEBUG",
+        [],
+        False,
     ]
 
 

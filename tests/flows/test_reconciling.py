@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from flows.adapters.registry.versions import Versions
 from flows.prefect_flows.erase import erase
 from flows.prefect_flows.ingest import ingest
 from flows.prefect_flows.train import train
@@ -352,6 +353,31 @@ def test_what_an_ingest_leaves_of_the_version_before_is_nothing_that_came_back(
     assert {p.parent.name for p in kept.glob("*/*.safetensors")} <= {
         v.digest for v in dataset.files()
     }
+
+
+def test_a_version_whose_registration_was_cut_off_before_the_alias_is_known_to_the_ledger(
+    made: Callable[[bool], Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever loads by the alias has one that erasures count: its bounds are waited for, and
+    declared."""
+    place, _, _ = made(False)
+    before = place.registry.serving()
+    ingest(str(place.root), str(write_csv(tmp_path / "more.csv", people(canary=True)[:-1])))
+    with monkeypatch.context() as patch:
+
+        def killed(_: Versions, version: str) -> None:
+            raise SystemExit(version)
+
+        patch.setattr(Versions, "serve", killed)
+        with pytest.raises(BaseException, match=r".+"):  # as Prefect passes it on
+            train(str(place.root))
+    known = Workspace(place.root).ledger.state()
+    assert known.champion is not None and known.champion.version != before
+    assert place.registry.serving() == before in [v.version for v in known.versions]
+    erase(str(place.root))
+    after = Workspace(place.root)
+    champion = after.ledger.state().champion
+    assert champion is not None and after.registry.serving() == champion.version != before
 
 
 def test_an_erase_run_names_the_place_outside_where_checkpoints_are_kept(

@@ -679,7 +679,7 @@ MUTANTS: tuple[Mutant, ...] = (
         where="s3t_core/erasure/residue.py::_Searcher._rows",
         takes=(
             "self._needles.digests and self._needles.digests.intersection("
-            "people.union(rows.digests('record')))"
+            "people.union(rows.digests('record'), rows.digests('form')))"
         ),
         puts="False",
         fails="tests/unit/erasure/test_residue.py::among_digests",
@@ -973,5 +973,19 @@ MUTANTS: tuple[Mutant, ...] = (
         takes="names_in_registry(state)",
         puts="()",
         fails="tests/flows/test_walk.py::as_the_registry_calls",
+    ),
+    Mutant(
+        name="residue: forms of an index are compared with nothing",
+        where="s3t_core/erasure/residue.py::_Searcher._rows",
+        takes="people.union(rows.digests('record'), rows.digests('form'))",
+        puts="people.union(rows.digests('record'))",
+        fails="tests/unit/erasure/test_residue.py::in_a_column_of_digests",
+    ),
+    Mutant(
+        name="residue: ids in digits among digests are none",
+        where="s3t_core/erasure/needles.py::NeedleSet.digests",
+        takes="(*self.ids, *(given.hex().encode() for given in self.ids))",
+        puts="self.ids",
+        fails="tests/unit/erasure/test_residue.py::in_a_column_of_digests",
     ),
 )

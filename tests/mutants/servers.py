@@ -1036,4 +1036,32 @@ MUTANTS: tuple[Mutant, ...] = (
         puts="pass",
         fails="tests/faults/test_registry_made.py::goes_on_with_the_one",
     ),
+    Mutant(
+        name="prefect: its variables in other letters are left",
+        where="flows/settings.py::_misleads",
+        takes="name.upper().startswith('PREFECT_') and name != name.upper()",
+        puts="False",
+        fails="tests/flows/test_prefect_told.py::what_libraries_log",
+    ),
+    Mutant(
+        name="offline use: a registry that took the alias away does not answer",
+        where="flows/adapters/served_model.py::Serving._named",
+        takes="_Gone if is_gone else _Stale",
+        puts="_Stale",
+        fails="tests/unit/adapters/test_served_model.py::does_not_answer",
+    ),
+    Mutant(
+        name="publish: the alias moves before the ledger knows",
+        where="flows/adapters/registry/__init__.py::MlflowRegistry.publish",
+        takes="tell(published)",
+        puts="pass",
+        fails="tests/flows/test_reconciling.py::cut_off_before_the_alias",
+    ),
+    Mutant(
+        name="move: settings that were changed meanwhile are undone",
+        where="flows/use_cases/migrating.py::_Move.finish",
+        takes="_with_places(now, self.new.config)",
+        puts="self.new.config",
+        fails="tests/flows/test_migrating.py::changed_meanwhile",
+    ),
 )

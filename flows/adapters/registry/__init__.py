@@ -39,7 +39,7 @@ from s3t_core.domain import Release
 from s3t_core.erasure.state import VersionRecord
 from s3t_core.erasure.versions import DOCUMENT_TAG, RELEASE_TAG
 from s3t_core.errors import GuaranteeError, StorageError
-from s3t_core.ports import Published
+from s3t_core.ports import Published, Tell
 
 _AHEAD = 1000
 """Version numbers that are passed over at most, so that a moved version keeps its own."""
@@ -89,11 +89,12 @@ class MlflowRegistry:
         recipe: dict[str, object],
         tags: Mapping[str, str],
         files_digest: str = "",
+        tell: Tell = lambda _: None,
     ) -> Published:
         """Register a version for the release, or find the one whose files have the digest that the
         ledger recorded, `files_digest`; move the alias. Every other version that says it is of this
         release goes, also one that a killed run registered and the ledger never learned of: nobody
-        knows what became of its files since."""
+        knows what became of its files since. `tell` as the port has it."""
         with self.connection.guarded():
             self.own.put_right()
             known = self._find(release.release_id, files_digest)
@@ -101,8 +102,10 @@ class MlflowRegistry:
             if known:  # a file that was damaged is the store's again
                 self.files.add_after(known.model_id, release)
             self.files.check_reach(published)
+        tell(published)
+        with self.connection.guarded():
             self.versions.serve(published.version)
-            return published
+        return published
 
     def tags(self, version: str) -> dict[str, str]:
         """A version's tags."""

@@ -12,6 +12,13 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from mlflow import MlflowClient
+from mlflow.exceptions import MlflowException
+from mlflow.protos.databricks_pb2 import (
+    INVALID_PARAMETER_VALUE,
+    RESOURCE_DOES_NOT_EXIST,
+    TEMPORARILY_UNAVAILABLE,
+)
 
 from flows.adapters import served_model
 from s3t_core.errors import DataError, NoLiveShard, StaleModel
@@ -113,6 +120,38 @@ def test_a_failure_is_over_once_the_registry_answers_whatever_the_clock_said(
     model.fails = False
     model.confirm()
     assert model.predict(None, ["x"])[0]["label"] == "there" and model.refusal() == ""
+
+
+@pytest.mark.parametrize(
+    ("error", "is_answered"),
+    [
+        (ConnectionError(), True),
+        (MlflowException("x", TEMPORARILY_UNAVAILABLE), True),
+        (MlflowException("no such alias", INVALID_PARAMETER_VALUE), False),
+        (MlflowException("no such model", RESOURCE_DOES_NOT_EXIST), False),
+    ],
+)
+def test_offline_use_is_for_a_registry_that_does_not_answer_and_for_no_other(
+    monkeypatch: pytest.MonkeyPatch, error: Exception, is_answered: bool
+) -> None:
+    """One that knows no such alias has taken it away: what it served before was erased."""
+
+    def named(*_: object) -> None:
+        raise error
+
+    monkeypatch.setattr(MlflowClient, "get_model_version_by_alias", named)
+    monkeypatch.setattr(served_model, "open_anew", lambda _: None)
+    model = served_model.Champion()
+    model._loaded = _loaded("there")
+    model._loaded.document.serving["offline_seconds"] = 3600
+    model._registry, model._name = served_model._registry(), "m"
+    model._confirmed = served_model.Moment.now()
+    time.sleep(0.01)
+    if is_answered:
+        assert model.predict(None, ["x"])[0]["label"] == "there"
+    else:
+        with pytest.raises(StaleModel, match="the registry to confirm"):
+            model.predict(None, ["x"])
 
 
 def test_a_stream_ends_where_another_release_serves() -> None:

@@ -780,6 +780,28 @@ def test_what_a_process_is_just_writing_is_looked_at_again(
     assert (report.undecodable == ()) == is_written and len(paused) == (2 if is_written else 0)
 
 
+@pytest.mark.parametrize(
+    ("column", "cell", "given"),
+    [
+        ("form", "ab" * 16, "ab" * 16),
+        ("record", "cd" * 32, "cd" * 32),
+        ("form", b"person-4711-abcd".hex(), "person-4711-abcd"),
+        ("record", b"person-4711-abcdperson-4711-abcd".hex(), "person-4711-abcd" * 2),
+    ],
+)
+def test_an_id_that_looks_like_one_is_found_in_a_column_of_digests(
+    tmp_path: Path, column: str, cell: str, given: str
+) -> None:
+    """They are not searched as texts."""
+    others = ["ef" * (len(cell) // 2)] * 3000
+    table = pa.table({"subject": ["b" * 64] * 3001, column: [*others, cell]})
+    pq.write_table(table, tmp_path / "a.parquet")
+    found = scan(tmp_path, [], ["a.parquet"], [], make_needles([given], []), [])
+    assert found.residue == ("a.parquet",)
+    nobody = scan(tmp_path, [], ["a.parquet"], [], make_needles(["0" * len(given)], []), [])
+    assert nobody.residue == ()
+
+
 def test_a_row_in_an_archive_is_as_much_its_subjects_as_one_beside_it(tmp_path: Path) -> None:
     write_rows(tmp_path / "slice.parquet", [Row("r", "b" * 64, TEXT, "a")])
     (tmp_path / "x.zip").write_bytes(_zip((tmp_path / "slice.parquet").read_bytes()))
