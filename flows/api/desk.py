@@ -278,8 +278,8 @@ class _Seat:
             workspace.database.permits = None
 
     def _look(self, workspace: Any) -> None:
-        """That nothing was changed beside the ledger, where it is time to. Raises LedgerError,
-        CheckpointError; then again at the next question."""
+        """That nothing was changed beside the ledger, where it is time to look. Raises LedgerError,
+        and then again at the next question."""
         begun = time.monotonic()
         if begun < self._due:
             return
