@@ -231,14 +231,14 @@ def _forge(place: Workspace, recorded: bool) -> set[str]:
 
 @pytest.mark.long_but_first
 @pytest.mark.parametrize(
-    ("work", "command"), [("publish", erase), ("publish", train), ("adopt", erase)]
+    ("work", "command"), [("_register", erase), ("_register", train), ("adopt", erase)]
 )
 def test_a_version_that_a_killed_command_registered_is_not_believed(
     place: Workspace, monkeypatch: pytest.MonkeyPatch, work: str, command: Callable[[str], Any]
 ) -> None:
     """Its files lay there, and no ledger knew their digest: whatever was made of them meanwhile is
     not what serves."""
-    if (work, command) == ("publish", erase):
+    if (work, command) == ("_register", erase):
         take_requests(place, ["person-003"])
     else:
         _forge(place, recorded=True)  # so that it is registered again
