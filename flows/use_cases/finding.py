@@ -20,6 +20,7 @@ from flows.workspace.parts import (
     HasNeedles,
     HasRequests,
 )
+from s3t_core.config.data import DataConfig
 from s3t_core.domain import DeletionRequest
 from s3t_core.erasure.state import RequestRecord, State
 from s3t_core.errors import DataError, GuaranteeError, StorageError, UsageError
@@ -70,19 +71,34 @@ class HasRule(HasConfig, HasLedger, Protocol):
     """What has a rule for ids."""
 
 
+@dataclass(frozen=True)
+class Basis:
+    """By what ids are told: the rule, and the columns that the data was placed by, none before the
+    first."""
+
+    rule: tuple[str, ...]
+    columns: tuple[str, ...]
+
+
+def basis_of(workspace: HasRule) -> Basis:
+    """That of the data there is; before the first, the rule of the settings."""
+    dataset = workspace.ledger.state_so_far().dataset
+    if dataset is None:
+        return Basis(workspace.config.data.id_rule, ())
+    return Basis(dataset.id_rule, dataset.id_columns)
+
+
 def rule_of(workspace: HasRule) -> tuple[str, ...]:
-    """The rule for ids that the data was placed by; before the first data, the one of the
-    settings."""
-    state = workspace.ledger.state_so_far()
-    return state.dataset.id_rule if state.dataset else workspace.config.data.id_rule
+    """Its rule alone."""
+    return basis_of(workspace).rule
 
 
-def check_columns(workspace: HasRule, record: str) -> None:
+def check_columns(settings: DataConfig, basis: Basis, record: str) -> None:
     """That settings name the columns that the data was placed by: ids of other ones find nobody in
-    it, and nobody would be told. Before the first data, any do. Raises UsageError."""
-    state, settings = workspace.ledger.state_so_far(), workspace.config.data
-    columns = state.dataset.id_columns if state.dataset else ()
-    named = zip(("subject", "record"), columns, (settings.subject, settings.record), strict=False)
+    it, and nobody would be told. Raises UsageError."""
+    named = zip(
+        ("subject", "record"), basis.columns, (settings.subject, settings.record), strict=False
+    )
     for name, was, now in named:
         if was != now and (name == "subject" or record):
             raise UsageError(

@@ -13,7 +13,7 @@ from flows.use_cases.documents import (
     RequestListed,
     RequestsDocument,
 )
-from flows.use_cases.finding import look_alikes, rule_of, spelt
+from flows.use_cases.finding import basis_of, look_alikes, rule_of, spelt
 from flows.use_cases.intakes import open_sealed
 from flows.use_cases.quoting import check_quotes_nobody, is_plain, name_to_keep
 from flows.use_cases.taking import Asking, check_ids
@@ -337,7 +337,7 @@ def _render_near(workspace: Asking, state: State, subject: str, record: str) -> 
 
 def _digest_of(workspace: Asking, subject: str, record: str = "") -> str:
     """The digest of a subject by the id as given. Raises UsageError."""
-    check_ids(workspace, [subject], record)
+    check_ids(workspace, [subject], record, basis_of(workspace))
     return subject_digest(workspace.keys, spelt(workspace, [subject])[subject])
 
 

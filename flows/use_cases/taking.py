@@ -17,7 +17,14 @@ from flows.use_cases.documents import (
     RequestEntry,
     TakenDocument,
 )
-from flows.use_cases.finding import Findable, check_columns, people_found, rule_of, spelt_by
+from flows.use_cases.finding import (
+    Basis,
+    Findable,
+    basis_of,
+    check_columns,
+    people_found,
+    spelt_by,
+)
 from flows.workspace.parts import (
     HasCertificates,
     HasFolders,
@@ -159,11 +166,11 @@ def take_each(workspace: Taking, asked: Sequence[Asked]) -> list[Taken | S3TErro
     what was taken cannot be acknowledged."""
     check_directory(workspace.root, "needles")
     answers: dict[int, Taken | S3TError] = {}
-    rule = rule_of(workspace)
+    basis = basis_of(workspace)
     waiting: dict[int, list[_NewWithIds]] = {}
     for number, each in enumerate(asked):
         try:
-            waiting[number] = _new_of(workspace, each, rule)
+            waiting[number] = _new_of(workspace, each, basis)
         except UsageError as error:
             answers[number] = error
     while waiting:
@@ -241,19 +248,19 @@ def take_requests(
 
     Raises UsageError for an empty or over-long id, or a record id where the data has none.
     """
-    new = _new_by_ids(workspace, subjects, record, key, rule_of(workspace))
+    new = _new_by_ids(workspace, subjects, record, key, basis_of(workspace))
     return _take_all(workspace, new)
 
 
-def _new_of(workspace: Taking, asked: Asked, rule: tuple[str, ...]) -> "list[_NewWithIds]":
+def _new_of(workspace: Taking, asked: Asked, basis: Basis) -> "list[_NewWithIds]":
     """What is to be accepted of it. Raises UsageError."""
     if not asked.hashed:
-        return _new_by_ids(workspace, list(asked.subjects), asked.record, asked.key, rule)
+        return _new_by_ids(workspace, list(asked.subjects), asked.record, asked.key, basis)
     if asked.subjects or asked.record:
         raise UsageError(
             "expected ids or hashes of ids, got both (or a record beside a hash); ask twice"
         )
-    return _new_by_hashes(workspace, asked.hashed, asked.key, rule)
+    return _new_by_hashes(workspace, asked.hashed, asked.key, basis)
 
 
 def _new_by_ids(
@@ -261,11 +268,12 @@ def _new_by_ids(
     subjects: list[str],
     record: str,
     key: str,
-    rule: tuple[str, ...],
+    basis: Basis,
 ) -> "list[_NewWithIds]":
     if not subjects:
         raise UsageError("expected at least one subject id, got none")
-    check_ids(workspace, subjects, record)
+    check_ids(workspace, subjects, record, basis)
+    rule = basis.rule
     people: dict[str, list[str]] = {}
     for given, subject in spelt_by(rule, subjects).items():
         people.setdefault(subject, []).append(given)
@@ -288,17 +296,17 @@ def take_hashed(workspace: Taking, hashed: list[str], key: str = "") -> list[Del
     """A request for whoever has an id with one of these hashes (`sha256:HEX`, `sha1:`, `md5:`) when
     it is carried out. Where nobody has it as it is, who has it with blanks or in other letter case
     is meant. Raises UsageError for what is no such hash."""
-    return _take_all(workspace, _new_by_hashes(workspace, hashed, key, rule_of(workspace)))
+    return _take_all(workspace, _new_by_hashes(workspace, hashed, key, basis_of(workspace)))
 
 
 def _new_by_hashes(
-    workspace: Taking, hashed: Iterable[str], key: str, rule: tuple[str, ...]
+    workspace: Taking, hashed: Iterable[str], key: str, basis: Basis
 ) -> "list[_NewWithIds]":
     if not hashed:
         raise UsageError("expected at least one hashed id, got none")
-    check_columns(workspace, "")
+    check_columns(workspace.config.data, basis, "")
     return [
-        _new_by_hash(workspace, algorithm, digits, key, rule)
+        _new_by_hash(workspace, algorithm, digits, key, basis.rule)
         for algorithm, digits in dict.fromkeys(map(parse_hashed, hashed))
     ]
 
@@ -335,7 +343,7 @@ def states_of(workspace: Taking, requests: Iterable[DeletionRequest]) -> dict[st
     return {r.request_id: view_of(r, known, needs, now).state for r in requests}
 
 
-def check_ids(workspace: Taking, subjects: list[str], record: str) -> None:
+def check_ids(workspace: Taking, subjects: list[str], record: str, basis: Basis) -> None:
     """That these can be ids of the data there is. Raises UsageError."""
     longest = workspace.config.data.max_id_bytes
     for what, value in [
@@ -358,7 +366,7 @@ def check_ids(workspace: Taking, subjects: list[str], record: str) -> None:
             'expected [data] record in s3t.toml to name the id column, got ""; without record ids '
             "only a whole subject can be erased"
         )
-    check_columns(workspace, record)
+    check_columns(workspace.config.data, basis, record)
 
 
 @dataclass(frozen=True)

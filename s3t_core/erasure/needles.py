@@ -157,11 +157,12 @@ class NeedleSet:
         return replace(self, words=False)
 
     @cached_property
-    def digests(self) -> frozenset[str]:
-        """Ids that look like the keyed digests of subjects, records and forms, as they are or in
-        hexadecimal digits."""
-        spelt = (*self.ids, *(given.hex().encode() for given in self.ids))
-        return frozenset(i.decode() for i in spelt if re.fullmatch(rb"([0-9a-f]{32}){1,2}", i))
+    def digests(self) -> Mapping[str, bytes]:
+        """What looks like the keyed digest of a subject, a record or a form: ids as they are, or in
+        hexadecimal digits, and which id each is."""
+        spelt = {given.hex().encode(): given for given in self.ids} | {i: i for i in self.ids}
+        digits = re.compile(rb"([0-9a-f]{32}){1,2}")
+        return {look.decode(): given for look, given in spelt.items() if digits.fullmatch(look)}
 
     @cached_property
     def longest(self) -> int:

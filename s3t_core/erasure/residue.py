@@ -529,12 +529,12 @@ class _Searcher:
         named = bool(subjects) and rows.say_whose()
         # of anybody else it may be anything, however it is written
         known = named and all(map(self._is_known, people))
-        digests = self._needles.digests and self._needles.digests.intersection(
-            people.union(rows.digests("record"), rows.digests("form"))
-        )
+        digests = self._needles.digests
         if digests:
-            verdict.residue = True
-            verdict.needles |= {digest.encode() for digest in digests}
+            keyed = people.union(rows.digests("record"), rows.digests("form"))
+            among = {digests[each] for each in keyed & digests.keys()}
+            verdict.residue = verdict.residue or bool(among)
+            verdict.needles |= among
         if mine or (self._needles.found_in(joined) if known else self._needles.spelt_in(joined)):
             records = rows.distinguishing()
             for index, (subject, record) in enumerate(zip(subjects, records, strict=True)):
@@ -607,7 +607,7 @@ class _Searcher:
         elif self._needles.spelt_in(content):
             named = (
                 _DIGEST.fullmatch(subject) is not None
-                and self._needles.digests.isdisjoint((subject, record))
+                and self._needles.digests.keys().isdisjoint((subject, record))
                 and self._is_known(subject)
             )
             verdict.shared += named

@@ -556,14 +556,14 @@ MUTANTS: tuple[Mutant, ...] = (
     Mutant(
         name="requests: ids of another column than the data was placed by are taken",
         where="flows/use_cases/taking.py::check_ids",
-        takes="check_columns(workspace, record)",
+        takes="check_columns(workspace.config.data, basis, record)",
         puts="pass",
         fails="tests/flows/test_people.py::of_other_columns",
     ),
     Mutant(
         name="requests: hashes of ids of another column are taken",
         where="flows/use_cases/taking.py::_new_by_hashes",
-        takes="check_columns(workspace, '')",
+        takes="check_columns(workspace.config.data, basis, '')",
         puts="pass",
         fails="tests/flows/test_people.py::of_other_columns",
     ),

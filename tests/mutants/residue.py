@@ -677,11 +677,8 @@ MUTANTS: tuple[Mutant, ...] = (
     Mutant(
         name="residue: ids like digests among packed digests",
         where="s3t_core/erasure/residue.py::_Searcher._rows",
-        takes=(
-            "self._needles.digests and self._needles.digests.intersection("
-            "people.union(rows.digests('record'), rows.digests('form')))"
-        ),
-        puts="False",
+        takes="keyed & digests.keys()",
+        puts="()",
         fails="tests/unit/erasure/test_residue.py::among_digests",
     ),
     Mutant(
@@ -984,8 +981,8 @@ MUTANTS: tuple[Mutant, ...] = (
     Mutant(
         name="residue: ids in digits among digests are none",
         where="s3t_core/erasure/needles.py::NeedleSet.digests",
-        takes="(*self.ids, *(given.hex().encode() for given in self.ids))",
-        puts="self.ids",
+        takes="{given.hex().encode(): given for given in self.ids}",
+        puts="{}",
         fails="tests/unit/erasure/test_residue.py::in_a_column_of_digests",
     ),
 )

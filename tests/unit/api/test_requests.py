@@ -157,12 +157,18 @@ def test_a_row_that_somebody_changed_stops_nobody_else(place: Workspace) -> None
     assert changed.request_id not in {r.request_id for r in taken[0].requests}
 
 
-def test_nothing_is_accepted_over_a_ledger_that_somebody_changed(
-    place: Workspace, client: Client, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """What the door read before, it does not read at each request; it looks again, and soon."""
+@pytest.fixture
+def looking(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The door looks each time whether the rest is what it was, and not from time to time."""
     monkeypatch.setattr(desk_module, "_CHECK_SECONDS", 0.0)
     monkeypatch.setattr(desk_module, "_CHECK_SHARE", 0)
+
+
+@pytest.mark.usefixtures("looking")
+def test_nothing_is_accepted_over_a_ledger_that_somebody_changed(
+    place: Workspace, client: Client
+) -> None:
+    """What the door read before, it does not read at each request; it looks again, and soon."""
     asks = client("asks")
     assert asks.post(REQUESTS, json={"subjects": ["person 17"]}).status_code == 201
     with sqlite3.connect(place.state_dir / "s3t.db") as connection:
@@ -171,13 +177,12 @@ def test_nothing_is_accepted_over_a_ledger_that_somebody_changed(
     assert answer.status_code == 500 and "restore" in answer.json()["do"]
 
 
+@pytest.mark.usefixtures("looking")
 @pytest.mark.parametrize("how", ["a row is gone", "another person"])
 def test_nothing_is_accepted_over_a_book_that_somebody_changed(
-    place: Workspace, client: Client, monkeypatch: pytest.MonkeyPatch, how: str
+    place: Workspace, client: Client, how: str
 ) -> None:
     """The ledger is as it was; whom it would erase by is not."""
-    monkeypatch.setattr(desk_module, "_CHECK_SECONDS", 0.0)
-    monkeypatch.setattr(desk_module, "_CHECK_SHARE", 0)
     asks = client("asks")
     assert asks.post(REQUESTS, json={"subjects": ["person 17"]}).status_code == 201
     change = {
@@ -190,13 +195,12 @@ def test_nothing_is_accepted_over_a_book_that_somebody_changed(
     assert answer.status_code == 500 and len(Workspace(place.root).ledger.state().requests) == 1
 
 
+@pytest.mark.usefixtures("looking")
 @pytest.mark.parametrize("change", ["UPDATE ledger SET leaf = x'7b7d'", "DELETE FROM requests"])
 def test_no_page_is_told_for_long_over_what_somebody_changed(
-    place: Workspace, client: Client, monkeypatch: pytest.MonkeyPatch, change: str
+    place: Workspace, client: Client, change: str
 ) -> None:
     """A page reads what is new; whether the rest is what it was is looked at from time to time."""
-    monkeypatch.setattr(desk_module, "_CHECK_SECONDS", 0.0)
-    monkeypatch.setattr(desk_module, "_CHECK_SHARE", 0)
     asks, audits = client("asks"), client("audits")
     assert audits.get(REQUESTS).json() == {"requests": [], "next": None}
     assert asks.post(REQUESTS, json={"subjects": ["person 17"]}).status_code == 201

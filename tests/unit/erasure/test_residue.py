@@ -797,7 +797,7 @@ def test_an_id_that_looks_like_one_is_found_in_a_column_of_digests(
     table = pa.table({"subject": ["b" * 64] * 3001, column: [*others, cell]})
     pq.write_table(table, tmp_path / "a.parquet")
     found = scan(tmp_path, [], ["a.parquet"], [], make_needles([given], []), [])
-    assert found.residue == ("a.parquet",)
+    assert found.residue == ("a.parquet",) and found.needles_found == {given.encode()}
     nobody = scan(tmp_path, [], ["a.parquet"], [], make_needles(["0" * len(given)], []), [])
     assert nobody.residue == ()
 
