@@ -4,11 +4,12 @@ from fastapi import APIRouter
 
 from flows.api.bodies import PredictAsked, Predicted
 from flows.api.callers import Readers
+from flows.api.once import OnceRoute
 from flows.api.problems import Refused
 from flows.api.requests import Desks
 from flows.use_cases.answering import Question
 
-router = APIRouter(tags=["answers"])
+router = APIRouter(tags=["answers"], route_class=OnceRoute)
 
 
 @router.post("/predict")

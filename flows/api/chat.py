@@ -24,12 +24,13 @@ from flows.api.chat_bodies import (
     Usage,
 )
 from flows.api.desk import Desk
+from flows.api.once import OnceRoute
 from flows.api.problems import Refused
 from flows.api.requests import Desks
 from flows.use_cases.documents import Answer
 from s3t_core.errors import S3TError
 
-router = APIRouter(tags=["answers, as OpenAI's clients ask"])
+router = APIRouter(tags=["answers, as OpenAI's clients ask"], route_class=OnceRoute)
 _EVENTS = "text/event-stream"
 
 

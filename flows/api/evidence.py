@@ -7,6 +7,7 @@ from fastapi import APIRouter, Depends, Path, Response
 
 from flows.api.bodies import ReportAsked, ReportFiles, Reports
 from flows.api.callers import whoever
+from flows.api.once import OnceRoute
 from flows.api.problems import Refused
 from flows.api.requests import Desks, RequestId
 from flows.use_cases.evidence import bundle_of
@@ -15,7 +16,7 @@ from flows.use_cases.reporting import parse_since, reports_in, write_report
 from flows.workspace.workspace import Workspace
 from s3t_core.files import read_regular
 
-router = APIRouter(tags=["evidence"])
+router = APIRouter(tags=["evidence"], route_class=OnceRoute)
 
 READS = [Depends(whoever("decides", "erases", "audits", learns=True))]
 AUDITS = [Depends(whoever("audits", learns=True))]

@@ -4,8 +4,9 @@ from fastapi import APIRouter
 
 from flows.api import requests, standing
 from flows.api.bodies import Accepted
+from flows.api.once import OnceRoute
 
-router = APIRouter(tags=["requests"])
+router = APIRouter(tags=["requests"], route_class=OnceRoute)
 router.add_api_route(
     "/requests",
     requests.ask,

@@ -180,6 +180,7 @@ def _of_member(wrong: Mapping[str, Any]) -> str:
 _OURS = frozenset(
     {
         *("body", "query", "path", "header", "request_id", "day", "name", "Idempotency-Key"),
+        "Content-Type",
         *("subjects", "hashed", "record", "subject", "basis", "reason", "months", "since"),
         *(
             "state",
@@ -197,7 +198,8 @@ _OURS = frozenset(
 _WRONG = {
     "missing": "nothing where something must be",
     "extra_forbidden": "a member that there is not",
-    "json_invalid": "what is no JSON",
+    "json_invalid": "what is no JSON, or says a member twice",
+    "said_twice": "the same twice",
     "string_type": "no text",
     "list_type": "no list",
     "dict_type": "no object",

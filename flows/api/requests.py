@@ -26,6 +26,7 @@ from flows.api.bodies import (
 )
 from flows.api.callers import learns_outcomes, may_know_who, whoever
 from flows.api.desk import Desk
+from flows.api.once import OnceRoute
 from flows.api.problems import Refused
 from flows.use_cases import requests as use_cases
 from flows.use_cases.documents import PersonFound, RequestDocument, RequestEntry, RequestListed
@@ -36,7 +37,7 @@ from flows.workspace.workspace import Workspace
 from s3t_core.erasure.outcome import ErasureOutcome
 from s3t_core.erasure.vocabulary import ClosingKind
 
-router = APIRouter(tags=["requests"])
+router = APIRouter(tags=["requests"], route_class=OnceRoute)
 
 Asks = Annotated[Token, Depends(whoever("asks"))]
 Decides = Annotated[Token, Depends(whoever("decides"))]

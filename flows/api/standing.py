@@ -7,6 +7,7 @@ from fastapi import APIRouter, Depends
 from flows.adapters.tokens import Token
 from flows.api.bodies import JsonObject, PlanAsked, Versions
 from flows.api.callers import whoever
+from flows.api.once import OnceRoute
 from flows.api.requests import Desks
 from flows.use_cases import planning
 from flows.use_cases.documents import TokenEntry
@@ -15,7 +16,7 @@ from flows.use_cases.status import status_of
 from flows.use_cases.tokens import token_entry
 from flows.workspace.workspace import Workspace
 
-router = APIRouter(tags=["standing"])
+router = APIRouter(tags=["standing"], route_class=OnceRoute)
 
 WATCHES = [Depends(whoever("decides", "erases", "audits", learns=True))]
 Anybody = Annotated[Token, Depends(whoever())]

@@ -764,4 +764,18 @@ MUTANTS = [
         puts="pass",
         fails="tests/faults/test_beside_the_ledger.py::how_many_were_accepted",
     ),
+    Mutant(
+        name="door: a member that comes twice is read as its last",
+        where="flows/api/once.py::_object",
+        takes="len(found) != len(pairs)",
+        puts="False",
+        fails="tests/unit/api/test_problems.py::says_a_member_twice",
+    ),
+    Mutant(
+        name="door: an idempotency key that comes twice is read as its first",
+        where="flows/api/once.py::OnceRoute.get_route_handler",
+        takes="_check(request)",
+        puts="pass",
+        fails="tests/unit/api/test_problems.py::query_that_comes_twice",
+    ),
 ]

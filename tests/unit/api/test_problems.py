@@ -13,11 +13,12 @@ import pytest
 from fastapi.routing import APIRoute
 
 from flows.adapters.tokens import ROLES, Role, TokenBook
-from flows.api import answers, app, chat, evidence, requests, standing
+from flows.api import answers, app, chat, evidence, intake, requests, standing
 from flows.api import desk as desk_module
 from flows.api.callers import Callers
 from flows.api.desk import Desk
 from flows.api.limits import Limits, Rate
+from flows.api.once import OnceRoute
 from flows.api.problems import MEDIA_TYPE, Problem, Refused
 from flows.use_cases.taking import take_requests
 from flows.use_cases.tokens import book_of, list_tokens, make_token, revoke_token
@@ -466,3 +467,43 @@ def test_the_description_names_every_address_with_its_errors(client: Client) -> 
             told = described["paths"]["/api/v1" + route.path][method.lower()]
             assert told["security"] == [{"token": []}] and told["description"]
             assert {"401", "403", "429"} <= set(told["responses"])
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        '{"subjects": ["a person"], "subjects": ["another"]}',
+        '{"subjects": ["a person"], "record": false, "record": true}',
+        '{"subjects": ["a person"], "subjec\\u0074s": ["another"]}',
+        '{"subjects": ["a person"], "more": {"x": 1, "x": 1}}',
+    ],
+)
+def test_a_body_that_says_a_member_twice_is_refused_and_nothing_is_taken(
+    client: Client, place: Workspace, body: str
+) -> None:
+    before = place.ledger.head()
+    sent = client("asks").post(REQUESTS, content=body, headers={"Content-Type": "application/json"})
+    assert sent.status_code == 422 and "twice" in sent.json()["detail"]
+    assert "another" not in sent.text and place.ledger.head() == before
+
+
+def test_a_key_or_a_name_in_the_query_that_comes_twice_is_refused(
+    client: Client, place: Workspace
+) -> None:
+    before = place.ledger.head()
+    keys = [("Idempotency-Key", "ticket 1"), ("idempotency-key", "ticket 2")]
+    asks = client("asks")
+    sent = asks.post(
+        REQUESTS,
+        json={"subjects": ["a person"]},
+        headers=[*asks.headers.items(), *keys],  # type: ignore[list-item]
+    )
+    assert sent.status_code == 422 and "Idempotency-Key: the same twice" in sent.json()["detail"]
+    listed = client("audits").get(f"{REQUESTS}?limit=1&limit=1000")
+    assert listed.status_code == 422 and "limit: the same twice" in listed.json()["detail"]
+    assert place.ledger.head() == before
+
+
+def test_every_address_takes_each_thing_once() -> None:
+    assert all(isinstance(route, OnceRoute) for route in [*ROUTES, *CHAT])
+    assert all(isinstance(route, OnceRoute) for route in intake.router.routes)
