@@ -62,10 +62,10 @@ stack-stop:  ## stop them
 	$(BIN)/python -m infra.stack down
 
 test-stack: install-stack  ## the whole walk and its faults on a stack of its own, one of each kind: what CI runs
-	$(BIN)/pytest -m "not long" tests/stack
+	$(BIN)/pytest -m "not long" -n 2 --dist worksteal tests/stack
 
 test-stack-all: install-stack  ## all of it
-	$(BIN)/pytest tests/stack
+	$(BIN)/pytest -n 2 --dist worksteal tests/stack
 
 test-stack-faults: install-stack  ## kill -9 of every server during train, erase and retrain, back after 10 s
 	S3T_TEST_FAULTS=all $(BIN)/pytest tests/stack/test_faults.py tests/stack/test_migrating.py

@@ -713,22 +713,25 @@ class Stack:
             time.sleep(0.3)
 
     def _stop_services(self) -> None:
-        """All but PostgreSQL, in the opposite order of starting."""
-        for name in reversed(self.names()):
-            self._stop(name)
+        """All but PostgreSQL: the workers, who tell Prefect's server that they go, then the
+        servers."""
+        workers = [name for name in self.names() if name.startswith("worker-")]
+        for together in (workers, [name for name in self.names() if name not in workers]):
+            self._stop(together)
 
-    def _stop(self, name: str) -> None:
-        pid = self.pid(name)
-        if pid is None:
-            return
-        process = psutil.Process(pid)
-        process.terminate()
-        with contextlib.suppress(psutil.TimeoutExpired):
-            process.wait(_GRACE_SECONDS)
-        _kill_group(pid)
-        (self.folder / f"{name}.pid").unlink(missing_ok=True)
+    def _stop(self, names: list[str]) -> None:
+        """Stop them side by side."""
+        pids = {name: pid for name in names if (pid := self.pid(name)) is not None}
+        processes = [psutil.Process(pid) for pid in pids.values()]
+        for process in processes:
+            process.terminate()
+        psutil.wait_procs(processes, _GRACE_SECONDS)
+        for name, pid in pids.items():
+            _kill_group(pid)
+            (self.folder / f"{name}.pid").unlink(missing_ok=True)
+        ports = [port for name in pids for port in listens(self.ports).get(name, ())]
         until = time.monotonic() + _GRACE_SECONDS
-        while any(map(taken, listens(self.ports).get(name, ()))) and time.monotonic() < until:
+        while any(map(taken, ports)) and time.monotonic() < until:
             time.sleep(0.1)  # what was killed has its ports for a moment
 
     def kill(self, name: str) -> None:

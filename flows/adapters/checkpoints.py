@@ -10,10 +10,14 @@ named:
 2. the ledger must continue every one of them; those that were held against it before are remembered
    under a seal
 3. none is ever written over: other content under a name that is to be written is an error
+4. once the ledger names the place, one of the size of the workspace's own, or of more, lies there:
+   it was written there first. Where none does, this is another place under the same path (a disk
+   that is not mounted, an older copy of it), and nothing is written there
 """
 
 import errno
 import os
+import re
 from collections.abc import Callable, Collection
 from pathlib import Path
 
@@ -33,6 +37,7 @@ from s3t_core.files import SHARED_MODE, read_regular, write_atomically, write_ne
 
 _MOST_BYTES = 2**16
 _KIND = "checkpoints"
+_NAME = re.compile(r"([0-9a-f]{16})-([0-9]{12,})\.json")
 
 
 _OLDER_KEYS = (
@@ -69,28 +74,39 @@ class CheckpointFiles:
         private: Ed25519PrivateKey,
         signed: list[bytes],
         leaves: Callable[[], list[bytes]],
+        is_named: bool = False,
     ) -> bytes:
         """Sign and write it, outside first; returns the envelope. It must continue those that are
         there, inside and outside, whichever is the larger: a database that an older copy took the
         place of meanwhile has lost what they tell of. One of a larger ledger, another machine's,
         stays. `signed` are the leaf hashes that it signs, `leaves` reads the ledger's as they are
-        now. Raises StorageError, WorkspaceError, LedgerError."""
-        newest = self._continued(checkpoint, signed, leaves)
+        now. `is_named`: whether the ledger names the place outside. Raises StorageError,
+        WorkspaceError, LedgerError."""
+        newest = self._continued(checkpoint, signed, leaves, is_named)
         envelope = sign_checkpoint(checkpoint, private)
         if self._outside is not None:
             path = self._reachable(self._outside) / _name(checkpoint)
             if not write_new(path, envelope, SHARED_MODE):
                 self._check_same(path, checkpoint)
+            elif is_named and not _sizes(self._held, checkpoint.ledger) & _sizes(
+                self._names_outside(), checkpoint.ledger
+            ):  # it went away under us: what was written lies in its stead
+                path.unlink(missing_ok=True)
+                raise _not_there()
         if newest <= checkpoint.head.size:
             write_atomically(self._inside, envelope)
         return envelope
 
     def _continued(
-        self, checkpoint: Checkpoint, signed: list[bytes], leaves: Callable[[], list[bytes]]
+        self,
+        checkpoint: Checkpoint,
+        signed: list[bytes],
+        leaves: Callable[[], list[bytes]],
+        is_named: bool,
     ) -> int:
         """The size of the ledger of this name that the checkpoint in the workspace is of, 0 without
         one. Raises LedgerError where this ledger does not continue it, or one outside that came
-        since the last look."""
+        since the last look, and by rule 4."""
         try:
             inside = [c for c, _ in self._inside_one() if c.ledger == checkpoint.ledger]
         except CertificateError:
@@ -99,8 +115,11 @@ class CheckpointFiles:
         outside = self._come_since(names, checkpoint.ledger)
         for other in (*inside, *outside):
             check_continues(other, leaves() if other.head.size > checkpoint.head.size else signed)
+        newest = max((c.head.size for c in inside), default=0)
+        if is_named and max(_sizes(names, checkpoint.ledger), default=0) < max(newest, 1):
+            raise _not_there()
         self._held = names
-        return max((c.head.size for c in inside), default=0)
+        return newest
 
     def _come_since(
         self,
@@ -131,18 +150,17 @@ class CheckpointFiles:
         because another process may append to the one and write the other meanwhile. `whole`:
         nothing is taken from memory.
         """
+        inside = self._inside_one()  # first: another process writes outside first
         names = self._names_outside()
         outside = self._outside_ones(ledger, whole)
-        signed = [*outside, *self._inside_one()]
+        signed = [*outside, *inside]
         if not signed and self._outside is None:
             return
         recorded, now = state(), leaves()
-        if self._outside is not None and recorded.checkpoints_at and not outside:
-            raise LedgerError(
-                "expected a checkpoint of this ledger in the directory that [erasure] "
-                "log_checkpoints_to names, as the ledger says, got none; put back what was taken "
-                "away, or, where it is lost for good, run `s3t move-checkpoints --lost`"
-            )
+        if self._outside is not None and recorded.checkpoints_at:
+            own = max((c.head.size for c, _ in inside if c.ledger == ledger), default=1)
+            if max((c.head.size for c, _ in outside), default=0) < own:
+                raise _not_there()
         for checkpoint, signer in signed:
             check_continues(checkpoint, now)
             _check_signer(checkpoint, signer, recorded, self._named(recorded))
@@ -275,6 +293,22 @@ def _content(path: Path, place: str) -> bytes:
             f"({error.strerror or type(error).__name__}): a directory, a pipe, or a link that "
             "leads nowhere; find out who put it there, and take it away"
         ) from None
+
+
+def _not_there() -> LedgerError:
+    return LedgerError(
+        "expected a checkpoint of this ledger in the directory that [erasure] log_checkpoints_to "
+        "names, as the ledger says, of no fewer entries than the workspace's own, got none: it is "
+        "not mounted, or an older copy of it is. Put back what was taken away, or, where it is "
+        "lost for good, run `s3t move-checkpoints --lost`"
+    )
+
+
+def _sizes(names: Collection[str], ledger: str) -> set[int]:
+    """Of the ledgers that checkpoints outside are of, by their names, which are what their content
+    calls for (rule 1)."""
+    found = (_NAME.fullmatch(name) for name in names)
+    return {int(m[2]) for m in found if m and m[1] == ledger[:16]}
 
 
 def _name(checkpoint: Checkpoint) -> str:

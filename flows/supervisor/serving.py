@@ -12,7 +12,8 @@ commands share.
    open that no process carries out, or when a full retrain is wanted
 5. deployments that somebody changed or deleted at the server are registered anew, a schedule that
    somebody paused is told, and runs that were planned while the clock was ahead are taken out
-   (flows.supervisor.schedules)
+   (flows.supervisor.schedules); so are all where s3t.toml asks for others by now, once no run is
+   underway
 6. beside them, the HTTP door (flows.api) is open once there is a token, and callbacks are sent
    (flows.callbacks) once there is a target
 7. stopped politely, it ends the server too, unless a command uses it just then; killed, the server
@@ -76,6 +77,7 @@ class Serving:
         self._registered: list[Deployment] = []
         """What the runner registers when it begins, by the settings of that moment."""
         self._paused: frozenset[str] = frozenset()
+        self._wrong = ""
         self._asked: dict[str, float] = {}
         self._last_look = 0.0
         self._planned = 0.0
@@ -229,8 +231,33 @@ class Serving:
                     each.see_to(self.workspace.root)
             if time.monotonic() - self._planned > _SCHEDULES_SECONDS:
                 self._planned = time.monotonic()
-                if self._look_after_deployments():
+                if self._asks_for_others() or self._look_after_deployments():
                     return
+
+    def _asks_for_others(self) -> bool:
+        """Whether s3t.toml asks for other deployments than the runner registered, and no run is
+        underway, which would end with the runner. Settings that none can be made of are told
+        once."""
+        try:
+            wanted = deployments(Workspace(self.workspace.root).config, self.workspace.root)
+            for each in wanted:
+                to_prefect(each)
+            if wanted == self._registered or self._underway():
+                return False
+        except Exception as error:  # whatever it is, what was registered stays
+            wrong = str(error) if isinstance(error, S3TError) else type(error).__name__
+            if wrong != self._wrong:
+                self._say(f"The schedules stay as they are: {wrong}")
+            self._wrong = wrong
+            return False
+        self._wrong = ""
+        self._say("s3t.toml asks for other schedules by now; registering them")
+        return True
+
+    def _underway(self) -> bool:
+        """Whether a run of a deployment is being carried out."""
+        with prefect_client() as prefect:
+            return any(run.deployment_id for run in prefect.runs(BEGUN))
 
     def _look_after_deployments(self) -> bool:
         """Whether all of them have to be registered anew, by a runner that begins anew. Takes out

@@ -34,7 +34,7 @@ from s3t_core.erasure.dsse import verify_signed
 from s3t_core.erasure.evidence_documents import CHECKPOINT_TYPE
 from s3t_core.erasure.ledger import fold
 from s3t_core.erasure.merkle import continues, leaf_hash, roots_at
-from s3t_core.erasure.offline import GivenKeys, KeyFile, NotValid, read_files
+from s3t_core.erasure.offline import DOCUMENT, GivenKeys, KeyFile, NotValid, read_files
 from s3t_core.erasure.report_document import REPORT_TYPE, parse_report
 from s3t_core.errors import GuaranteeError
 
@@ -241,7 +241,7 @@ def _shown_by(file: Path, keys: list[KeyFile]) -> Shown:
         documents = {
             Path(name).stem: sha256_hex(data)
             for name, data in files.items()
-            if name.startswith("certificates/")
+            if DOCUMENT.fullmatch(name)
         }
         of = _head_of(checkpoint_of(signed))
         heads = frozenset(_head_said(json.loads(files[n])) for n in files if n in _named(documents))

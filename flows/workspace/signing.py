@@ -14,6 +14,7 @@ from s3t_core.erasure import events
 from s3t_core.erasure.checkpoint import Checkpoint
 from s3t_core.erasure.ledger import head_of
 from s3t_core.erasure.offline import key_id
+from s3t_core.erasure.state import State
 from s3t_core.errors import WorkspaceError
 
 _SIGNING_SECONDS = 60.0
@@ -65,10 +66,11 @@ class Signing:
         with workspace_lock(
             self._layout.state_dir / "checkpoint.lock", _SIGNING_SECONDS
         ):  # what is read first is signed first
-            private, leaves = self._key_and_leaves()
+            private, state, leaves = self._key_and_leaves()
             checkpoint = Checkpoint(leaves[0].hex(), head_of(leaves), self._now())
+            is_named = bool(self._heads.outside) and state.checkpoints_at == self._heads.outside
             return checkpoint, self._heads.files.write(
-                checkpoint, private, leaves, self._ledger.leaves
+                checkpoint, private, leaves, self._ledger.leaves, is_named
             )
 
     def public_keys(self) -> list[Ed25519PublicKey]:
@@ -82,16 +84,16 @@ class Signing:
         place."""
         return self._key_and_leaves()[0]
 
-    def _key_and_leaves(self) -> tuple[Ed25519PrivateKey, list[bytes]]:
-        """The key, and the leaf hashes of a ledger by which it signs, all of one moment: what a key
-        signs that has its own replacement in it counts for nothing, for ever."""
+    def _key_and_leaves(self) -> tuple[Ed25519PrivateKey, State, list[bytes]]:
+        """The key, and the state and leaf hashes of a ledger by which it signs, all of one moment:
+        what a key signs that has its own replacement in it counts for nothing, for ever."""
         private, (state, leaves) = self._read_key(), self._ledger.so_far()
         if key_id(private.public_key()) != state.signing:  # it may be changing just now
             with changing_keys(self._layout.keys_dir):
                 private, (state, leaves) = self._read_key(), self._ledger.so_far()
         if key_id(private.public_key()) != state.signing:
             raise not_the_key(state.signing)
-        return private, leaves
+        return private, state, leaves
 
     def _read_key(self) -> Ed25519PrivateKey:
         return read_signing_key(self._layout.keys_dir)

@@ -227,7 +227,7 @@ class GivenKeys:
 
 
 _FOLDER = "certificates/"
-_DOCUMENT = re.compile(r"certificates/[^/\\]+\.json")
+DOCUMENT = re.compile(r"certificates/[^/\\]+\.json")
 """How a bundle names a certificate: one name for each request, so that none counts twice."""
 
 
@@ -253,7 +253,7 @@ def check_bundle(
     except NotValid as error:
         problems.append(f"checkpoint: {error}")
         checkpoint = {}
-    names = sorted(n for n in files if _DOCUMENT.fullmatch(n))
+    names = sorted(n for n in files if DOCUMENT.fullmatch(n))
     folders = {n for n in files if n.endswith("/") and not files[n]}
     others = files.keys() - {*names, "checkpoint.json", "proofs.json"} - folders
     strange = sum(map(_looks_like_a_document, others))

@@ -558,3 +558,105 @@ def test_the_door_takes_nothing_over_one_and_says_that_it_is_not_ready(place: Wo
 
     told = asyncio.run(ask())
     assert all(each.startswith("expected") for each in told), told
+
+
+# --- the place outside goes away under who looked a moment ago: rule 4
+
+
+@pytest.fixture
+def named(place: Workspace) -> Workspace:
+    """Whose ledger names the place outside, with a request acknowledged."""
+    with access.changing(place, 5) as held:
+        place.signing.note_place(held)
+    take_requests(place, ["person 1"])
+    return place
+
+
+@pytest.mark.parametrize("left", ["nothing", "an older copy", "what another wrote"])
+def test_nothing_is_written_to_what_lies_in_the_stead_of_the_place_outside(
+    named: Workspace, tmp_path: Path, left: str
+) -> None:
+    """A disk is not mounted any more, or an older copy of it is, when a door that looked a moment
+    ago acknowledges the next request: later looks would be content with what it writes there."""
+    outside = tmp_path / "outside"
+    named.heads.check(named.ledger)
+    shutil.copytree(outside, tmp_path / "copy")
+    take_requests(named, ["person 2"])
+    named.heads.check(named.ledger)
+    outside.rename(tmp_path / "away")
+    if left == "an older copy":
+        (tmp_path / "copy").rename(outside)
+    else:
+        outside.mkdir()
+        if left == "what another wrote":
+            (outside / "0123456789abcdef-000000000099.json").write_bytes(b"another workspace's")
+    before = sorted(outside.iterdir())
+    for workspace in (named, Workspace(named.root)):
+        with pytest.raises(LedgerError, match="not mounted"):
+            take_requests(workspace, ["person 3"])
+    assert sorted(outside.iterdir()) == before
+    with pytest.raises(LedgerError, match="not mounted"):
+        check_whole(Workspace(named.root))
+    shutil.rmtree(outside)
+    (tmp_path / "away").rename(outside)
+    take_requests(Workspace(named.root), ["person 3"])
+    assert len(list(outside.iterdir())) > len(before)
+
+
+def test_a_place_that_goes_away_between_a_look_and_a_write_is_given_nothing(
+    named: Workspace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    outside, wrote = tmp_path / "outside", checkpoints.write_new
+
+    def away(path: Path, content: bytes, mode: int) -> bool:
+        if not (tmp_path / "away").exists():
+            outside.rename(tmp_path / "away")
+            outside.mkdir()
+        return wrote(path, content, mode)
+
+    monkeypatch.setattr(checkpoints, "write_new", away)
+    with pytest.raises(LedgerError, match="not mounted"):
+        take_requests(named, ["person 2"])
+    assert not list(outside.iterdir())
+    with pytest.raises(LedgerError, match="not mounted"):
+        take_requests(Workspace(named.root), ["person 2"])
+
+
+def test_an_older_copy_of_the_place_is_it_again_with_the_workspaces_own_beside(
+    named: Workspace, tmp_path: Path
+) -> None:
+    """As docs/operations.md says, where a backup is all that is left."""
+    outside = tmp_path / "outside"
+    newest = max(outside.iterdir())
+    newest.unlink()
+    with pytest.raises(LedgerError, match="not mounted"):
+        take_requests(Workspace(named.root), ["person 2"])
+    shutil.copy(named.state_dir / "checkpoint.json", newest)
+    take_requests(Workspace(named.root), ["person 2"])
+
+
+def test_a_place_outside_of_which_old_ones_were_taken_away_is_still_it(
+    named: Workspace, tmp_path: Path
+) -> None:
+    for path in sorted((tmp_path / "outside").iterdir())[:-1]:
+        path.unlink()
+    take_requests(named, ["person 2"])
+    take_requests(Workspace(named.root), ["person 3"])
+    check_whole(Workspace(named.root))
+
+
+def test_who_looks_while_another_writes_takes_nothing_for_lost(
+    named: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another process writes outside and then inside, while this one looks at both."""
+    looked = checkpoints.CheckpointFiles._outside_ones
+
+    def meanwhile(self: Any, *asked: Any) -> Any:
+        found = looked(self, *asked)
+        monkeypatch.setattr(checkpoints.CheckpointFiles, "_outside_ones", looked)
+        take_requests(Workspace(named.root), ["person 2"])
+        return found
+
+    monkeypatch.setattr(checkpoints.CheckpointFiles, "_outside_ones", meanwhile)
+    named.heads.check(named.ledger)
+    take_requests(named, ["person 3"])

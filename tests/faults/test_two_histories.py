@@ -215,6 +215,18 @@ def test_a_document_that_a_bundle_lacks_is_told_beside_what_shows_it(
     assert not found["valid"] and "got none of 1 that" in found["between"][0]
 
 
+def test_a_bundle_that_was_packed_again_with_its_folders_says_the_same(
+    tmp_path: Path, histories: tuple[Told, Told, Told], key: Path
+) -> None:
+    told, again = histories[1], tmp_path / "again.zip"
+    with zipfile.ZipFile(told.bundle) as bundle, zipfile.ZipFile(again, "w") as archive:
+        archive.writestr("certificates/", b"")
+        for name in bundle.namelist():
+            archive.writestr(name, bundle.read(name))
+    assert verify_path(again, key)["valid"]
+    assert verify_paths([again, told.bundle, told.ledger], key)["valid"]
+
+
 @pytest.mark.parametrize("size", [1, 2, 3, 7, 8, 21])
 def test_roots_of_all_sizes_come_in_one_pass(size: int) -> None:
     leaves = [leaf_hash(bytes([n])) for n in range(size)]

@@ -7,6 +7,7 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -19,6 +20,7 @@ import pytest
 
 from flows.adapters.doors import Door
 from flows.adapters.shared_prefect import ADDRESS, SharedServer
+from flows.prefect_flows.deployments import deployments
 from flows.prefect_flows.ingest import ingest
 from flows.prefect_flows.train import train
 from flows.supervisor.serving import Serving
@@ -86,8 +88,6 @@ def _runs(pid: int) -> bool:
 
 
 def _serving(root: Path, port: int) -> Serving:
-    import threading
-
     return Serving(root, Door(port=port), lambda _: None, threading.Event())
 
 
@@ -126,6 +126,25 @@ def test_an_erase_run_starts_at_once_when_a_request_is_due_soon(
     assert taken.request_id in why_erase_now(place)
     hold(place, "person-001", "17(3)(e)", "a claim is pending", "legal")
     assert why_erase_now(place) == ""  # a run could do nothing
+
+
+def test_serve_registers_what_the_settings_ask_for_by_now_once_nothing_is_underway(
+    make_place: Callable[..., Workspace], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    place = make_place()
+    said: list[str] = []
+    serving = Serving(place.root, Door(port=1), said.append, threading.Event())
+    serving._registered = deployments(place.config, place.root)
+    underway = iter([True, False])
+    monkeypatch.setattr(Serving, "_underway", lambda _: next(underway))
+    assert not serving._asks_for_others()
+    cron = place.config.erasure.cron
+    _change(place.root, f'cron = "{cron}"', 'cron = "every night"')
+    assert not serving._asks_for_others() and not serving._asks_for_others()
+    assert len(said) == 1 and "cron expression" in said[0]
+    _change(place.root, 'cron = "every night"', 'cron = "5 4 * * *"')
+    assert not serving._asks_for_others(), "a run would end with the runner"
+    assert serving._asks_for_others() and "other schedules" in said[-1]
 
 
 @contextmanager

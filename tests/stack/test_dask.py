@@ -88,6 +88,7 @@ def local(make_place: Callable[..., Workspace], tmp_path: Path) -> Callable[[], 
     return trained
 
 
+@pytest.mark.minutes
 def test_a_cluster_trains_the_same_bytes_and_keeps_nothing(
     stack: Stack,
     ingested: Callable[..., Workspace],

@@ -70,6 +70,7 @@ def place(make_config: Callable[..., Any], tmp_path: Path) -> Workspace:
     return Workspace(made.root)
 
 
+@pytest.mark.minutes
 @pytest.mark.parametrize(("service", "during"), CASES)
 def test_a_server_that_is_killed_and_comes_back_costs_nothing(
     stack: Stack, place: Workspace, service: str, during: str
@@ -109,6 +110,7 @@ def test_a_server_that_is_killed_and_comes_back_costs_nothing(
     assert set(place.store.digests()) == {s.digest for s in state.stages.values()}
 
 
+@pytest.mark.minutes
 def test_a_worker_that_is_killed_mid_erasure_loses_nothing(stack: Stack, place: Workspace) -> None:
     from prefect.deployments import run_deployment
 

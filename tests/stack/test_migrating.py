@@ -120,6 +120,7 @@ def run_facts(place: Workspace) -> list[tuple[object, ...]]:
     )
 
 
+@pytest.mark.minutes
 def test_to_the_stack_and_back(
     stack: Stack, place: Workspace, make_config: Callable[..., Any], tmp_path: Path
 ) -> None:

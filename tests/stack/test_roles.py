@@ -91,6 +91,7 @@ def place(
     return made
 
 
+@pytest.mark.minutes
 def test_each_role_does_its_work_and_no_other(
     stack: Stack, place: Workspace, database: str
 ) -> None:

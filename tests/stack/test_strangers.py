@@ -63,6 +63,7 @@ def _predicted(place: Workspace) -> tuple[int, str]:
     return done.returncode, done.stdout + done.stderr
 
 
+@pytest.mark.minutes
 def test_no_client_of_the_registry_decides_what_answers_or_locks_an_erasure(
     place: Workspace, tmp_path: Path
 ) -> None:

@@ -183,6 +183,7 @@ def listed(place: Workspace, source: Path) -> str:
     return "@sources.txt"
 
 
+@pytest.mark.minutes
 def test_the_whole_walk_by_deployments_leaves_nothing_of_the_erased(
     stack: Stack, place: Workspace, tmp_path: Path
 ) -> None:
