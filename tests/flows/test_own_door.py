@@ -107,7 +107,7 @@ class _Anybody(BaseHTTPRequestHandler):
 @pytest.fixture
 def anybody() -> Iterator[HTTPServer]:
     server = HTTPServer(("127.0.0.1", 0), type("Handler", (_Anybody,), {"came": []}))
-    thread = threading.Thread(target=server.serve_forever)
+    thread = threading.Thread(target=server.serve_forever, args=(0.02,))
     thread.start()
     yield server
     server.shutdown()

@@ -69,7 +69,7 @@ def _serving(certificate: Path, key: Path) -> Iterator[Files]:
     context.load_cert_chain(certificate, key)
     server.socket = context.wrap_socket(server.socket, server_side=True)
     files = Files(f"https://localhost:{server.server_address[1]}")
-    thread = threading.Thread(target=server.serve_forever)
+    thread = threading.Thread(target=server.serve_forever, args=(0.02,))
     thread.start()
     try:
         yield files
@@ -178,7 +178,7 @@ def test_the_way_to_a_file_stays_on_https(files: Files, tmp_path: Path) -> None:
         def log_message(self, *_: object) -> None: ...
 
     with ThreadingHTTPServer((HOST, 0), Plain) as plain:
-        thread = threading.Thread(target=plain.serve_forever)
+        thread = threading.Thread(target=plain.serve_forever, args=(0.02,))
         thread.start()
         files.at["people.csv"] = f"http://{HOST}:{plain.server_address[1]}/people.csv"
         digest = hashlib.sha256(b"a,b\n1,2\n").hexdigest()

@@ -248,7 +248,7 @@ def way(stack: Stack) -> Iterator[int]:
     handler = type("Way", (_Way,), {"there": str(path)})
     with socketserver.ThreadingTCPServer(("127.0.0.1", 0), handler) as server:
         server.daemon_threads = True
-        thread = threading.Thread(target=server.serve_forever)
+        thread = threading.Thread(target=server.serve_forever, args=(0.02,))
         thread.start()
         yield int(server.server_address[1])
         server.shutdown()
