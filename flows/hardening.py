@@ -37,7 +37,8 @@ def harden() -> None:
 
 
 def check_surroundings() -> None:
-    """That this process stands in a directory, and can name any file. Raises UsageError."""
+    """That this process stands in a directory, can name any file, and has what libraries read of
+    their own code. Raises UsageError."""
     try:
         Path.cwd()
     except OSError:
@@ -50,6 +51,11 @@ def check_surroundings() -> None:
             f"expected names of files to be read as UTF-8, got {sys.getfilesystemencoding()}, in "
             "which some have no name; set LC_ALL=C.UTF-8 or PYTHONUTF8=1, then run the command "
             "again"
+        )
+    if sys.flags.optimize > 1:
+        raise UsageError(
+            "expected a Python that keeps docstrings, which transformers reads when it is "
+            "imported, got -OO or PYTHONOPTIMIZE=2; take it away, then run the command again"
         )
 
 

@@ -112,7 +112,8 @@ class ProcessRunner:
                 raise TrainingError(
                     f"the process of a {type(job).__name__} could not be started "
                     f"({type(error).__name__}); see what this Python imports at its start "
-                    "(sitecustomize, .pth files) and check free memory, then run the command again"
+                    "(sitecustomize, .pth files), that it keeps docstrings (no -OO), and check "
+                    "free memory, then run the command again"
                 ) from None
             self._running.add(process)
         sending.close()

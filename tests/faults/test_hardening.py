@@ -184,3 +184,13 @@ def test_names_that_cannot_be_said_are_told(
     told = _run(_S3T, tmp_path, "init", "wörkspace")
     assert told.returncode == 2 and "Traceback" not in told.stderr
     assert "set LC_ALL=C.UTF-8" in told.stderr and not any(tmp_path.glob("w*"))
+
+
+@pytest.mark.parametrize("level", ["1", "2"])
+def test_a_python_without_docstrings_is_told_before_a_library_reads_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, level: str
+) -> None:
+    monkeypatch.setenv("PYTHONOPTIMIZE", level)
+    told = _run(_S3T, tmp_path, "init", "w")
+    assert told.returncode == (2 if level == "2" else 0) and "Traceback" not in told.stderr
+    assert ("keeps docstrings" in told.stderr) is (level == "2") is not (tmp_path / "w").exists()

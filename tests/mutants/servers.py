@@ -1064,4 +1064,11 @@ MUTANTS: tuple[Mutant, ...] = (
         puts="self.new.config",
         fails="tests/flows/test_migrating.py::changed_meanwhile",
     ),
+    Mutant(
+        name="surroundings: a Python without docstrings will do",
+        where="flows/hardening.py::check_surroundings",
+        takes="sys.flags.optimize > 1",
+        puts="False",
+        fails="tests/faults/test_hardening.py::without_docstrings",
+    ),
 )
