@@ -12,7 +12,8 @@ from s3t_core.canonical import sha256_hex
 from s3t_core.erasure.certificate import make_statement
 from s3t_core.erasure.dsse import sign, statement_of, verify
 from s3t_core.erasure.evidence_documents import CERTIFICATE_TYPE, Part, Subject
-from s3t_core.errors import CertificateError
+from s3t_core.erasure.state import State
+from s3t_core.errors import CertificateError, LedgerError
 from s3t_core.files import read_regular, remove_file, write_each_atomically
 
 
@@ -49,7 +50,8 @@ class CertificateFiles:
     ) -> dict[str, str]:
         """Sign and write one per request id; returns each file's SHA-256. One that was signed for
         the same entry of the ledger, and not recorded, is kept; a document of another act, which
-        never came to be, is written over."""
+        never came to be, is written over, and none that the ledger has. Raises LedgerError,
+        LostLease."""
         self._heads.check(self._ledger)
         key = self._key()
         kept = {
@@ -62,7 +64,11 @@ class CertificateFiles:
             for r, each in said.items()
             if r not in kept
         }
-        write_each_atomically(self.folder, {f"{r}.json": envelope for r, envelope in new.items()})
+        with self._ledger.held_still() as state:
+            _refuse_recorded(said, state)
+            write_each_atomically(
+                self.folder, {f"{r}.json": envelope for r, envelope in new.items()}
+            )
         return {r: sha256_hex(envelope) for r, envelope in (kept | new).items()}
 
     def kind_of(self, request_id: str) -> str:
@@ -92,8 +98,16 @@ class CertificateFiles:
         return ""
 
     def discard(self, request_ids: Iterable[str]) -> None:
-        """Remove what was signed for these requests, of which no ledger entry tells. Idempotent."""
-        for request_id in request_ids:
+        """Remove what was signed for these requests, of which no ledger entry tells. Idempotent.
+        Raises LedgerError, LostLease."""
+        with self._ledger.held_still() as state:
+            self.discard_by(state, request_ids)
+
+    def discard_by(self, state: State, request_ids: Iterable[str]) -> None:
+        """The same, by this state of a ledger to which nobody writes meanwhile."""
+        gone = list(request_ids)
+        _refuse_recorded(gone, state)
+        for request_id in gone:
             remove_file(self.path_of(request_id))
 
     def path_of(self, request_id: str) -> Path:
@@ -110,6 +124,16 @@ class CertificateFiles:
             if same_kind and _act(statement["predicate"]) == _act(predicate):
                 return envelope
         return None
+
+
+def _refuse_recorded(request_ids: Iterable[str], state: State) -> None:
+    recorded = [r for r in request_ids if r in state.documents]
+    if recorded:
+        raise LedgerError(
+            f"expected requests that are not closed, got {len(recorded)} whose document the ledger "
+            f"has ({', '.join(recorded[:3])}): another process closed them. Nothing was written "
+            "over; run the command again"
+        )
 
 
 def _act(certificate: dict[str, Any]) -> tuple[object, ...]:

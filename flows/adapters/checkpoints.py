@@ -82,7 +82,7 @@ class CheckpointFiles:
         stays. `signed` are the leaf hashes that it signs, `leaves` reads the ledger's as they are
         now. `is_named`: whether the ledger names the place outside. Raises StorageError,
         WorkspaceError, LedgerError."""
-        newest = self._continued(checkpoint, signed, leaves, is_named)
+        newest = self.check_again(signed, leaves, is_named)
         envelope = sign_checkpoint(checkpoint, private)
         if self._outside is not None:
             path = self._reachable(self._outside) / _name(checkpoint)
@@ -97,29 +97,37 @@ class CheckpointFiles:
             write_atomically(self._inside, envelope)
         return envelope
 
-    def _continued(
+    def check_again(
         self,
-        checkpoint: Checkpoint,
         signed: list[bytes],
         leaves: Callable[[], list[bytes]],
         is_named: bool,
     ) -> int:
-        """The size of the ledger of this name that the checkpoint in the workspace is of, 0 without
-        one. Raises LedgerError where this ledger does not continue it, or one outside that came
-        since the last look, and by rule 4."""
+        """The size of the ledger with these leaf hashes that the checkpoint in the workspace is of,
+        0 without one. Raises LedgerError where this ledger, which was checked, does not continue
+        it, or one outside that came since the last look, and by rule 4."""
+        ledger = signed[0].hex()
         try:
-            inside = [c for c, _ in self._inside_one() if c.ledger == checkpoint.ledger]
+            inside = [c for c, _ in self._inside_one() if c.ledger == ledger]
         except CertificateError:
             inside = []  # what is no checkpoint by a key of ours counts for nothing: it is replaced
         names = self._names_outside()
-        outside = self._come_since(names, checkpoint.ledger)
+        outside = self._come_since(names, ledger)
         for other in (*inside, *outside):
-            check_continues(other, leaves() if other.head.size > checkpoint.head.size else signed)
+            check_continues(other, leaves() if other.head.size > len(signed) else signed)
         newest = max((c.head.size for c in inside), default=0)
-        if is_named and max(_sizes(names, checkpoint.ledger), default=0) < max(newest, 1):
+        if is_named and max(_sizes(names, ledger), default=0) < max(newest, 1):
             raise _not_there()
         self._held = names
         return newest
+
+    def is_there(self, ledger: str) -> bool:
+        """Whether one of that ledger lies outside that is no older than the workspace's own, by its
+        name: also one that is to be looked into."""
+        if self._outside is None or not self._outside.is_dir():
+            return False
+        own = max((c.head.size for c, _ in self._inside_one() if c.ledger == ledger), default=1)
+        return max(_sizes(self._names_outside(), ledger), default=0) >= own
 
     def _come_since(
         self,

@@ -673,6 +673,14 @@ class SqlLedger:
                 found[number] = from_json(json.loads(row.leaf)), leaf_hash(row.leaf)
         return found
 
+    @contextlib.contextmanager
+    def held_still(self) -> Iterator[State]:
+        """What `state_so_far` tells, not to be changed, while nobody writes to the ledger or takes
+        a lease over: for what must not happen beside it. Raises LostLease where somebody did
+        before, StorageError."""
+        with self._database.transaction() as connection:
+            yield self._database.caught_up(connection).state
+
     def so_far(self) -> tuple[State, list[bytes]]:
         """What `state_so_far` tells, and the leaf hashes of that same moment."""
         with self._database.reading() as connection:

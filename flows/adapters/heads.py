@@ -9,6 +9,7 @@ from flows.adapters.database import SqlLedger
 from flows.adapters.keys import read_public_keys
 from flows.adapters.memory import SealedMemory
 from s3t_core.erasure.merkle import leaf_hash
+from s3t_core.erasure.state import State
 from s3t_core.errors import WorkspaceError
 from s3t_core.keys import WorkspaceKeys
 
@@ -64,3 +65,19 @@ class SignedHeads:
         at = "" if self.moves == "lost" else recorded or self.outside
         files = self.files if at == self.outside else self._files_at(at)
         files.check(name, ledger.state, ledger.leaves, whole)
+
+    def check_again(self, ledger: SqlLedger) -> None:
+        """The same of one that was checked by this process, against what came since: for what is
+        not to be undone, or signed. Raises LedgerError, WorkspaceError."""
+        state, leaves = ledger.so_far()
+        self.files.check_again(leaves, ledger.leaves, self.is_named(state))
+
+    def is_named(self, state: State) -> bool:
+        """Whether the ledger names the place outside that the settings name."""
+        return bool(self.outside) and state.checkpoints_at == self.outside
+
+    def is_there(self, ledger: SqlLedger) -> bool:
+        """Whether the place outside that the ledger names is there, by what lies in it: a
+        checkpoint of this ledger that is no older than the workspace's own."""
+        state, leaves = ledger.so_far()
+        return self._files_at(state.checkpoints_at).is_there(leaves[0].hex())

@@ -8,7 +8,9 @@
    may be) writes nothing more in the database: every transaction checks the token first. That of
    who trains refuses nothing: what is written meanwhile follows the ledger's rules. What it wrote
    to files, buckets and the registry before it came to that is put right by itself, under a lease
-   of its own, as after a restore.
+   of its own, as after a restore; closing documents it writes and removes within a transaction.
+4. Whoever takes a lease over that was never given back sees to what was left under it in that same
+   transaction: afterwards nobody could tell under which it was.
 """
 
 import contextlib
@@ -17,7 +19,7 @@ import socket
 import threading
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from sqlalchemy import Connection, delete, insert, select, update
@@ -33,6 +35,8 @@ BEAT_SECONDS = 10.0
 _POLL_SECONDS = 0.5
 CHANGE, TRAIN = "change", "train"
 """The leases of whoever changes a workspace, and of whoever ingests or trains."""
+
+Taking = Callable[[Connection, str], None]
 
 
 class LostLease(Busy):
@@ -52,9 +56,12 @@ class Lease:
         patience: float = PATIENCE_SECONDS,
         beat: float = BEAT_SECONDS,
         fences: bool = True,
+        taking: Taking = lambda _, __: None,
     ) -> None:
         """`fences`: whether writes are refused when it is lost; one lease of a database object can
-        do that."""
+        do that. `taking`: is called, in the transaction that takes it, with who had it and never
+        gave it back ("" for nobody): what they left is seen to before they are forgotten."""
+        self._taking = taking
         self._fences = fences
         self._database = database
         self._name = name
@@ -62,9 +69,6 @@ class Lease:
         self._patience = patience
         self._beat = beat
         self._token = uuid.uuid4().hex
-        self.before = ""
-        """Who had it and never gave it back, by the database as it is now: killed, or stood
-        still."""
 
     @contextlib.contextmanager
     def held(self, wait_seconds: float = 0) -> Iterator["Lease"]:
@@ -130,7 +134,7 @@ class Lease:
                 )
                 if row is None or row.place == self._place or still:
                     self._database.check_permitted()
-                    self.before = "" if row is None else row.holder
+                    self._taking(connection, "" if row is None else row.holder)
                     connection.execute(delete(LEASE).where(LEASE.c.name == self._name))
                     connection.execute(
                         insert(LEASE).values(

@@ -28,7 +28,7 @@ from typing import Any, Literal
 
 from flows.adapters.database import Database
 from flows.adapters.dvc_repository import commit_files, object_name, write_remote
-from flows.adapters.lease import CHANGE, TRAIN, Lease, lock_place
+from flows.adapters.lease import TRAIN, Lease, lock_place
 from flows.adapters.locks import is_held, workspace_lock
 from flows.adapters.marks import place_of
 from flows.adapters.s3 import S3Blobs, is_bucket
@@ -117,8 +117,7 @@ def _alone(root: Path) -> Iterator[Workspace]:
 @contextlib.contextmanager
 def _lease(workspace: Workspace) -> Iterator[Change]:
     """What `_alone` has on this machine, on every other too."""
-    lease = Lease(workspace.database, CHANGE, lock_place(workspace.lock_path))
-    with lease.held(), change_under(lease) as held:
+    with access.lease_of(workspace).held() as lease, change_under(lease) as held:
         yield held
 
 

@@ -77,9 +77,11 @@ def write_report(
     document = document_of(report, pictures(report))
     head = head_of(leaves)
     statement = make_statement(report, certificate_subject(state, head), REPORT_TYPE)
+    shown = write_html(document), write_pdf(document)
+    workspace.heads.check_again(workspace.ledger)  # it may have been another copy's place
     files = {
-        "html": ("report.html", write_html(document)),
-        "pdf": ("report.pdf", write_pdf(document)),
+        "html": ("report.html", shown[0]),
+        "pdf": ("report.pdf", shown[1]),
         "json": ("report.json", sign(statement, workspace.key_of_documents())),
     }
     try:

@@ -120,10 +120,10 @@ def move_checkpoints(
             )
         if may_tell(workspace):
             check_quotes_nobody(workspace, new, "a [erasure] log_checkpoints_to")
-        if lost and old and any(Path(old).glob("*.json")):
+        if lost and old and workspace.heads.is_there(workspace.ledger):
             raise UsageError(
-                "expected no checkpoints at the old place with --lost, got some; leave --lost "
-                "out: the ledger is held against them first"
+                "expected no checkpoints of this ledger at the old place with --lost, got the "
+                "newest; leave --lost out: the ledger is held against them first"
             )
         workspace.signing.note_place(held, by)
     return {"old": old, "new": new}

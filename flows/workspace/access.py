@@ -12,7 +12,7 @@ from flows.adapters.lease import CHANGE, TRAIN, Lease, lock_place
 from flows.adapters.locks import workspace_lock
 from flows.workspace.change import Change, change_under
 from flows.workspace.parts import Lockable
-from flows.workspace.verified import discard_unrecorded
+from flows.workspace.verified import taking_over
 from flows.workspace.workspace import UNFINISHED_MOVE
 from s3t_core.errors import UsageError, WorkspaceError
 
@@ -27,16 +27,25 @@ def changing(workspace: Lockable, wait_seconds: float = 0) -> Iterator[Change]:
         workspace.refuse_migration()
         check_footing(workspace)
         _refuse_begun_move(workspace)
-        with Lease(workspace.database, CHANGE, lock_place(workspace.lock_path)).held(
-            wait_seconds
-        ) as lease:
+        with lease_of(workspace).held(wait_seconds) as lease:
+            workspace.heads.check_again(workspace.ledger)
             workspace.refuse_other_rules()
             settled = workspace.ledger.state().settled  # it may have moved since it was opened
             workspace.pinned.follow(settled)
             _check_caches(workspace)
             with change_under(lease) as held:
-                discard_unrecorded(workspace, held)
                 yield held
+
+
+def lease_of(workspace: Lockable) -> Lease:
+    """The lease of whoever changes it; what was cut off under the one before is taken back with
+    it."""
+    return Lease(
+        workspace.database,
+        CHANGE,
+        lock_place(workspace.lock_path),
+        taking=taking_over(workspace),
+    )
 
 
 @contextlib.contextmanager

@@ -14,11 +14,6 @@ class Change:
         self._lease = lease
         self._has_ended = False
 
-    @property
-    def before(self) -> str:
-        """Under which lease somebody changed it who never gave it back, "" where nobody did."""
-        return self._lease.before
-
     def end(self) -> None:
         """Nothing is written under it any more."""
         self._has_ended = True

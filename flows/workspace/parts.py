@@ -275,6 +275,10 @@ class Lockable(HasDatasets, HasFolders, HasLedger, HasDatabase, HasLocks, Protoc
         """Signs and keeps them."""
 
     @property
+    def heads(self) -> SignedHeads:
+        """The signed heads of the ledger."""
+
+    @property
     def reports_dir(self) -> Path:
         """Compliance reports."""
 

@@ -68,9 +68,8 @@ class Signing:
         ):  # what is read first is signed first
             private, state, leaves = self._key_and_leaves()
             checkpoint = Checkpoint(leaves[0].hex(), head_of(leaves), self._now())
-            is_named = bool(self._heads.outside) and state.checkpoints_at == self._heads.outside
             return checkpoint, self._heads.files.write(
-                checkpoint, private, leaves, self._ledger.leaves, is_named
+                checkpoint, private, leaves, self._ledger.leaves, self._heads.is_named(state)
             )
 
     def public_keys(self) -> list[Ed25519PublicKey]:

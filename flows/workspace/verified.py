@@ -1,11 +1,13 @@
 """Checkpoints, requests, the suppression list and closing documents, held against the ledger."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from typing import Protocol
 
+from sqlalchemy import Connection
+
 from flows.adapters.database import Database
-from flows.adapters.lease import CHANGE, heartbeats
+from flows.adapters.lease import CHANGE, LostLease, heartbeats
 from flows.adapters.locks import is_held
 from flows.workspace.change import Change
 from flows.workspace.layout import ENDING
@@ -20,6 +22,7 @@ from flows.workspace.parts import (
 )
 from s3t_core.erasure.closing import DocumentProblems, check_documents, never_came_to_be
 from s3t_core.erasure.evidence_documents import CLOSING_TYPE
+from s3t_core.erasure.state import State
 from s3t_core.errors import LedgerError, S3TError
 from s3t_core.files import read_regular, remove_file, write_atomically
 
@@ -76,32 +79,43 @@ def ending(workspace: Signed, request_id: str) -> Iterator[None]:
     The mark also says what lay in the document's place before: that is of another act, and is not
     taken back. And it says under which lease it was made: a database that still has that lease
     never had the entry, while one that was restored from before may have lost it."""
-    mark, before = workspace.state_dir / ENDING, workspace.certificates.digest_of(request_id)
-    lease = workspace.database.lease
-    write_atomically(mark, f"{request_id} {before} {lease}".encode())
+    mark, lease = workspace.state_dir / ENDING, workspace.database.lease
+    with workspace.ledger.held_still():
+        before = workspace.certificates.digest_of(request_id)
+        write_atomically(mark, f"{request_id} {before} {lease}".encode())
     try:
         yield
     except BaseException:
-        with suppress(S3TError):  # else whoever changes the workspace next does it
-            _take_back(workspace, lease)
+        with (
+            suppress(S3TError),  # else whoever changes the workspace next does it
+            workspace.ledger.held_still() as state,
+        ):
+            discard_unrecorded(workspace, state, lease)
         raise
-    remove_file(mark)
+    with suppress(LostLease), workspace.ledger.held_still():  # else it is another's by now
+        remove_file(mark)
 
 
-def _take_back(workspace: Signed, lease: str) -> None:
-    cut, state = _cut_off(workspace, lease), workspace.ledger.state()
-    left = [cut] if cut and cut not in state.documents else []
-    workspace.certificates.discard(never_came_to_be(state, left))
-    remove_file(workspace.state_dir / ENDING)
+def taking_over(workspace: Signed) -> Callable[[Connection, str], None]:
+    """What whoever takes the lease does in the transaction that takes it, however the command goes
+    on: `discard_unrecorded` of what was done under the lease before."""
+
+    def take(connection: Connection, before: str) -> None:
+        discard_unrecorded(workspace, workspace.database.caught_up(connection).state, before)
+
+    return take
 
 
-def discard_unrecorded(workspace: Signed, held: Change) -> None:
-    """Destroy the signed document of an act that was cut off before the ledger had it: whoever
-    found it would take it for the end of a request that is open. Others that the ledger does not
-    have stay: they are what is left of acts that it lost."""
-    held.require()
+def discard_unrecorded(workspace: Signed, state: State, lease: str) -> None:
+    """Destroy the signed document of an act that was cut off, under that lease, before the ledger
+    had it: whoever found it would take it for the end of a request that is open. Others that the
+    ledger does not have stay: they are what is left of acts that it lost. Nobody writes to the
+    ledger meanwhile, whose state this is."""
     if (workspace.state_dir / ENDING).exists():
-        _take_back(workspace, held.before)
+        cut = _cut_off(workspace, lease)
+        left = [cut] if cut and cut not in state.documents else []
+        workspace.certificates.discard_by(state, never_came_to_be(state, left))
+        remove_file(workspace.state_dir / ENDING)
 
 
 def refuse_over_lost_ends(workspace: Signed, held: Change) -> None:

@@ -107,7 +107,7 @@ def carry_out(place: Workspace, request: DeletionRequest, plan_id: str = "p") ->
 def killed(place: Workspace, monkeypatch: pytest.MonkeyPatch) -> Iterator[pytest.MonkeyPatch]:
     """Within it a decision is ended as by a kill: nothing is given back, and nothing taken back."""
     with monkeypatch.context() as patched:
-        patched.setattr(verified, "_take_back", lambda *_: None)
+        patched.setattr(verified, "discard_unrecorded", lambda *_: None)
         yield patched
     _, _, lease = (place.state_dir / "ending").read_text().split(" ")
     with place.database.transaction() as connection:

@@ -18,11 +18,12 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from flows.adapters import checkpoints
 from flows.adapters.database import seal_of
-from flows.adapters.keys import SIGNING_PUB, read_public_key, read_signing_key
+from flows.adapters.keys import SIGNING_KEY, SIGNING_PUB, read_public_key, read_signing_key
 from flows.api.app import _Readiness
 from flows.api.desk import Desk
 from flows.use_cases.evidence import write_bundle
-from flows.use_cases.rotating import move_checkpoints
+from flows.use_cases.reporting import write_report
+from flows.use_cases.rotating import move_checkpoints, rotate_signing_key
 from flows.use_cases.taking import Asked, take_requests
 from flows.workspace import access
 from flows.workspace.creating import create_workspace
@@ -521,17 +522,17 @@ def test_of_two_copies_that_write_at_the_same_moment_one_is_told_before_it_ackno
     """Between the look at what is outside and the writing, the other copy writes."""
     shutil.copytree(place.root, tmp_path / "copy")
     copy = Workspace(tmp_path / "copy")
-    continued = checkpoints.CheckpointFiles._continued
+    continued = checkpoints.CheckpointFiles.check_again
     written: list[dict[str, bytes]] = []
 
     def the_other_first(files: checkpoints.CheckpointFiles, *given: Any) -> int:
         found = continued(files, *given)
-        monkeypatch.setattr(checkpoints.CheckpointFiles, "_continued", continued)
+        monkeypatch.setattr(checkpoints.CheckpointFiles, "check_again", continued)
         take_requests(copy, ["person 2"])
         written.append({p.name: p.read_bytes() for p in (tmp_path / "outside").iterdir()})
         return found
 
-    monkeypatch.setattr(checkpoints.CheckpointFiles, "_continued", the_other_first)
+    monkeypatch.setattr(checkpoints.CheckpointFiles, "check_again", the_other_first)
     with pytest.raises(LedgerError, match="of another history"):
         take_requests(place, ["person 1"])
     assert {p.name: p.read_bytes() for p in (tmp_path / "outside").iterdir()} == written[0]
@@ -660,3 +661,63 @@ def test_who_looks_while_another_writes_takes_nothing_for_lost(
     monkeypatch.setattr(checkpoints.CheckpointFiles, "_outside_ones", meanwhile)
     named.heads.check(named.ledger)
     take_requests(named, ["person 3"])
+
+
+def test_no_key_is_replaced_over_an_older_copy_that_came_while_the_lock_was_waited_for(
+    named: Workspace,
+) -> None:
+    """What destroys a key is not undone by the refusal that comes behind it."""
+    opened = Workspace(named.root)
+    opened.ledger.state()  # looked at, and waits
+    kept = _database(named).read_bytes()
+    take_requests(named, ["person 2"])
+    newest = _database(named).read_bytes()
+    signing = (named.keys_dir / SIGNING_KEY).read_bytes()
+    _database(named).write_bytes(kept)
+    with pytest.raises(LedgerError, match="an older copy took its place"):
+        rotate_signing_key(opened, "officer", False)
+    assert (named.keys_dir / SIGNING_KEY).read_bytes() == signing
+    _database(named).write_bytes(newest)
+    take_requests(Workspace(named.root), ["person 3"])
+
+
+def test_no_report_is_signed_over_a_ledger_that_another_copy_went_beyond_meanwhile(
+    named: Workspace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from flows.reporting import html
+
+    shutil.copytree(named.root, tmp_path / "copy")
+    wrote = html.write_html
+
+    def meanwhile(document: Any) -> bytes:
+        take_requests(Workspace(tmp_path / "copy"), ["person 2"])
+        return wrote(document)
+
+    monkeypatch.setattr(html, "write_html", meanwhile)
+    with pytest.raises(LedgerError, match="an older copy took its place"):
+        write_report(named, None, None)
+    assert not list(named.reports_dir.rglob("*.json"))
+
+
+@pytest.mark.parametrize("left", ["another workspace's", "older ones"])
+def test_a_place_that_is_lost_is_lost_whatever_else_lies_there(
+    named: Workspace, tmp_path: Path, left: str
+) -> None:
+    outside = tmp_path / "outside"
+    for path in sorted(outside.iterdir())[0 if left != "older ones" else -1 :]:
+        path.unlink()
+    if left != "older ones":
+        (outside / "00112233445566aa-000000000007.json").write_bytes(b"another workspace's")
+    (tmp_path / "there").mkdir()
+    _setting(named, tmp_path / "there")
+    with pytest.raises(LedgerError, match="run `s3t move-checkpoints --lost`"):
+        move_checkpoints(named.root, "officer", False)
+    move_checkpoints(named.root, "officer", True)
+    take_requests(Workspace(named.root), ["person 2"])
+
+
+def test_a_place_that_is_there_is_not_said_to_be_lost(named: Workspace, tmp_path: Path) -> None:
+    (tmp_path / "there").mkdir()
+    _setting(named, tmp_path / "there")
+    with pytest.raises(UsageError, match="leave --lost out"):
+        move_checkpoints(named.root, "officer", True)

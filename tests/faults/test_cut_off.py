@@ -2,15 +2,22 @@
 the signed document is of an act that never came to be."""
 
 import sqlite3
-from contextlib import closing
+from collections.abc import Callable
+from contextlib import closing, nullcontext, suppress
 from pathlib import Path
+from typing import Any
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from sqlalchemy import delete
 
 from flows.adapters.book import SqlRequestBook
 from flows.adapters.certificates import CertificateFiles
+from flows.adapters.checkpoints import CheckpointFiles
+from flows.adapters.lease import LostLease
+from flows.adapters.tables import LEASE
 from flows.cli.app import _render_status
+from flows.use_cases import requests
 from flows.use_cases.erasing import erase_pending
 from flows.use_cases.evidence import write_bundle, write_ledger
 from flows.use_cases.reporting import write_report
@@ -24,10 +31,12 @@ from flows.workspace import access, verified
 from flows.workspace.creating import create_workspace
 from flows.workspace.workspace import Workspace
 from s3t_core.config import Config
+from s3t_core.erasure.certificate import certificate_subject
+from s3t_core.erasure.closing import closing_of
 from s3t_core.erasure.dsse import sign
 from s3t_core.erasure.evidence_documents import CERTIFICATE_TYPE, CLOSING_TYPE
 from s3t_core.errors import LedgerError, S3TError, StorageError
-from tests.faults.carried import killed
+from tests.faults.carried import carry_out, killed
 
 NOTHING: dict[str, list[str]] = {"missing": [], "changed": [], "left": [], "lost": []}
 
@@ -370,3 +379,157 @@ def test_a_mark_of_an_act_that_was_recorded_makes_no_lost_end_one_that_never_cam
     with pytest.raises(LedgerError, match="expected no signed end of a request that is open"):
         erase_pending(Workspace(place.root), 0, AS_THEY_STAND, NoDeployment())
     assert document.read_bytes() == signed
+
+
+# --- whoever stood still, and wakes up when another has taken over
+
+
+def _elsewhere(place: Workspace, monkeypatch: pytest.MonkeyPatch, do: Callable[[], object]) -> None:
+    """Do it as another machine does, to which the one that stands still is dead."""
+    with Workspace(place.root).database.transaction() as connection:
+        connection.execute(delete(LEASE))
+    with monkeypatch.context() as there:
+        there.setattr(access, "workspace_lock", lambda *_: nullcontext())
+        do()
+
+
+@pytest.mark.parametrize("before", ["its mark", "its document"])
+def test_whoever_wakes_up_writes_over_no_document_and_takes_none_away(
+    place: Workspace, monkeypatch: pytest.MonkeyPatch, before: str
+) -> None:
+    """It withdraws; the other rejects. The lease is asked in the moment of each write."""
+    [a] = take_requests(place, ["person 1"])
+    other = Workspace(place.root)
+    where, name = (
+        (CertificateFiles, "issue") if before == "its document" else (requests, "closing_of")
+    )
+    woken = getattr(where, name)
+
+    def stand_still(*given: Any) -> Any:
+        monkeypatch.setattr(where, name, woken)
+        _elsewhere(
+            other,
+            monkeypatch,
+            lambda: reject(other, a.request_id, "12(5)", "asked a hundred times", "the office"),
+        )
+        return woken(*given)
+
+    monkeypatch.setattr(where, name, stand_still)
+    with pytest.raises(LostLease):
+        withdraw(Workspace(place.root), a.request_id)
+    state = Workspace(place.root).ledger.state()
+    assert state.closed[a.request_id] == "rejection"
+    assert place.certificates.digest_of(a.request_id) == state.documents[a.request_id]
+    assert status_of(Workspace(place.root))["documents"] == NOTHING
+    assert not (place.state_dir / "ending").exists()
+
+
+def test_whoever_wakes_up_writes_over_no_document_that_is_about_to_be_recorded(
+    place: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The other has written it, and not told the ledger yet: the lease alone says whose it is."""
+    [a] = take_requests(place, ["person 1"])
+    other = Workspace(place.root)
+    issue, close = CertificateFiles.issue, SqlRequestBook.close
+    refused: list[BaseException] = []
+
+    def stand_still(*given: Any) -> Any:
+        def close_late(*closing: Any) -> Any:
+            monkeypatch.setattr(SqlRequestBook, "close", close)
+            with pytest.raises(LostLease) as found:
+                issue(*given)
+            refused.append(found.value)
+            return close(*closing)
+
+        monkeypatch.setattr(CertificateFiles, "issue", issue)
+        monkeypatch.setattr(SqlRequestBook, "close", close_late)
+        _elsewhere(
+            other,
+            monkeypatch,
+            lambda: reject(other, a.request_id, "12(5)", "asked a hundred times", "the office"),
+        )
+        raise refused[0]
+
+    monkeypatch.setattr(CertificateFiles, "issue", stand_still)
+    with pytest.raises(LostLease):
+        withdraw(Workspace(place.root), a.request_id)
+    state = Workspace(place.root).ledger.state()
+    assert place.certificates.digest_of(a.request_id) == state.documents[a.request_id]
+    assert status_of(Workspace(place.root))["documents"] == NOTHING
+
+
+def test_whoever_wakes_up_takes_no_mark_of_anothers_away(
+    place: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It has ended one request; the other ends another one, and is killed before it is recorded."""
+    a, b = take_requests(place, ["person 1", "person 2"])
+    woken = SqlRequestBook.close
+
+    def kill(*_: object) -> None:
+        raise Killed
+
+    def cut() -> None:
+        with killed(place, monkeypatch) as patched, pytest.raises(Killed):
+            patched.setattr(SqlRequestBook, "close", kill)
+            withdraw(Workspace(place.root), b.request_id)
+
+    def stand_still(*given: Any) -> Any:
+        monkeypatch.setattr(SqlRequestBook, "close", woken)
+        closed = woken(*given)
+        _elsewhere(place, monkeypatch, cut)
+        return closed
+
+    monkeypatch.setattr(SqlRequestBook, "close", stand_still)
+    with suppress(LostLease):
+        withdraw(Workspace(place.root), a.request_id)
+    assert (place.state_dir / "ending").read_text().startswith(b.request_id)
+    assert place.certificates.path_of(b.request_id).exists()
+    hold(Workspace(place.root), "person 9", "17(3)(e)", "a claim", "the office")
+    assert not place.certificates.path_of(b.request_id).exists()
+    assert status_of(Workspace(place.root))["documents"] == NOTHING
+
+
+@pytest.mark.parametrize("act", ["issue", "discard"])
+def test_a_document_that_the_ledger_has_is_not_written_over_and_not_removed(
+    place: Workspace, act: str
+) -> None:
+    """As an erasure would that goes on from what it read before another certified."""
+    [a] = take_requests(place, ["person 1"])
+    digest = carry_out(place, a)
+    head, name = place.ledger.head(), place.ledger.leaves()[0].hex()
+    said = closing_of(a, "withdrawal", place.now(), "who asked", "", "not meant", name, head)
+    with pytest.raises(LedgerError, match="whose document the ledger has"):
+        if act == "issue":
+            subject = certificate_subject(place.ledger.state(), head)
+            place.certificates.issue({a.request_id: said}, subject, CLOSING_TYPE)
+        else:
+            place.certificates.discard([a.request_id])
+    assert place.certificates.digest_of(a.request_id) == digest
+
+
+@pytest.mark.parametrize("meanwhile", ["a move", "a refusal", "a second kill"])
+def test_what_was_cut_off_is_taken_back_whoever_takes_over_first(
+    place: Workspace, monkeypatch: pytest.MonkeyPatch, meanwhile: str
+) -> None:
+    """A move asks for nothing that a decision asks for; a change of [erasure] refuses whoever comes
+    next; a kill ends them before they got anywhere."""
+    path = _cut(place, "withdrawal", monkeypatch)
+    assert path.exists()
+    other = Workspace(place.root)
+    if meanwhile == "a move":
+        with access.lease_of(other).held():
+            pass
+    else:
+
+        def ends(*_: object) -> None:
+            raise Killed
+
+        with monkeypatch.context() as patched, pytest.raises(Killed):
+            refuses = meanwhile == "a refusal"
+            patched.setattr(Workspace, "refuse_other_rules", ends)
+            if not refuses:
+                patched.setattr(CheckpointFiles, "check_again", ends)
+            hold(other, "person 9", "17(3)(e)", "a claim", "the office")
+    assert not path.exists() and not (place.state_dir / "ending").exists()
+    erase_pending(Workspace(place.root), 0, AS_THEY_STAND, NoDeployment())
+    assert place.ledger.state().certified

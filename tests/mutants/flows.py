@@ -162,10 +162,8 @@ MUTANTS: tuple[Mutant, ...] = (
     Mutant(
         name="change: without the lease of other machines",
         where="flows/workspace/access.py::changing",
-        takes=(
-            "Lease(workspace.database, CHANGE, lock_place(workspace.lock_path)).held(wait_seconds)"
-        ),
-        puts="contextlib.nullcontext(Lease(workspace.database, CHANGE, ''))",
+        takes="lease_of(workspace).held(wait_seconds)",
+        puts="contextlib.nullcontext(lease_of(workspace))",
         fails="tests/faults/test_lease.py::every_command_that_changes",
     ),
     Mutant(
@@ -382,8 +380,8 @@ MUTANTS: tuple[Mutant, ...] = (
     ),
     Mutant(
         name="documents: one of an act that was cut off stays",
-        where="flows/workspace/verified.py::_take_back",
-        takes="workspace.certificates.discard(never_came_to_be(state, left))",
+        where="flows/workspace/verified.py::discard_unrecorded",
+        takes="workspace.certificates.discard_by(state, never_came_to_be(state, left))",
         puts="",
         fails="tests/faults/test_cut_off.py::is_named",
     ),
@@ -396,7 +394,7 @@ MUTANTS: tuple[Mutant, ...] = (
     ),
     Mutant(
         name="documents: an older database's decision destroys what a newer one signed",
-        where="flows/workspace/verified.py::_take_back",
+        where="flows/workspace/verified.py::discard_unrecorded",
         takes="[cut] if cut and cut not in state.documents else []",
         puts="[r for r in _there(workspace) if r not in state.documents]",
         fails="tests/faults/test_cut_off.py::older_database_was_restored",
@@ -758,8 +756,10 @@ MUTANTS: tuple[Mutant, ...] = (
     ),
     Mutant(
         name="documents: a decision alone looks for what was cut off",
-        where="flows/workspace/access.py::changing",
-        takes="discard_unrecorded(workspace, held)",
+        where="flows/workspace/verified.py::taking_over",
+        takes=(
+            "discard_unrecorded(workspace, workspace.database.caught_up(connection).state, before)"
+        ),
         puts="pass",
         fails="tests/faults/test_cut_off.py::from_outside and kill",
     ),
