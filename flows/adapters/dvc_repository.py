@@ -140,11 +140,20 @@ class DvcRepository:
         if place.resolve() in {(self.root / name).resolve() for name in known}:
             return None
         config = self.configured()
-        own = any("dir" in config.load_one(level).get("cache", {}) for level in ("repo", "local"))
+        own = any(map(self._names_cache, map(config.load_one, ("repo", "local"))))
         within = place.resolve().is_relative_to(self.root.resolve())
         return place.resolve().relative_to(self.root.resolve()).as_posix() if within else str(
             place
         ), not own
+
+    def _names_cache(self, level: Mapping[str, Mapping[str, object]]) -> bool:
+        """Whether a level of DVC's configuration says where the cache is: a remote that stands in
+        `[cache] local`, on whichever level, comes before `dir`."""
+        remote = self.configured().get("cache", {}).get("local")
+        if remote:
+            found = level.get("remote", {}).get(remote)
+            return isinstance(found, Mapping) and "url" in found
+        return "dir" in level.get("cache", {})
 
     def own_caches(self) -> list[Path]:
         """Caches that this repository's own configuration moved out of the repository. One that a
@@ -276,7 +285,9 @@ def _parsed() -> Iterator[None]:
 
 def _check(config: "Config") -> None:
     _check_buckets(config["remote"])
-    _check_cache(config["cache"])
+    cache = config["cache"]
+    _check_cache(cache)
+    _check_cache(config["remote"].get(cache.get("local"), {}))
 
 
 def _check_buckets(remotes: Mapping[str, Mapping[str, object]]) -> None:
@@ -309,9 +320,9 @@ def _check_cache(options: Mapping[str, object]) -> None:
     """That the cache is its owner's alone. Raises StorageError."""
     if options.get("shared"):
         raise StorageError(
-            "expected DVC's cache to be its owner's alone, got [cache] shared in DVC's "
-            "configuration (of the repository, this user or this machine), which opens it to a "
-            "group; take it out, then run the command again"
+            "expected DVC's cache to be its owner's alone, got `shared` of [cache], or of the "
+            "remote that [cache] local names, in DVC's configuration (of the repository, this user "
+            "or this machine), which opens it to a group; take it out, then run the command again"
         )
 
 

@@ -247,6 +247,7 @@ class _Names:
 
     def __init__(self, needles: NeedleSet) -> None:
         self._needles = needles
+        self._has_slash = any(b"/" in each for each in (*needles.ids, *needles.windows))
         self._quoted_by: dict[str, frozenset[bytes]] = {}
         self._numbers: dict[str, int] = {}
 
@@ -258,10 +259,12 @@ class _Names:
     ) -> tuple[str, frozenset[bytes]]:
         """What to show of a file below `base`, and what its name says of what was erased."""
         beyond = path.relative_to(base).parts if path.is_relative_to(base) else path.parts[-1:]
-        quoting = [part for part in beyond if self._says(part)]
+        names = [*beyond, *(["/".join(beyond)] if self._has_slash else [])]
         if path.is_symlink():
             with contextlib.suppress(OSError):
-                quoting += [part for part in path.readlink().parts if self._says(part)]
+                leads = path.readlink()
+                names += [*leads.parts, *([leads.as_posix()] if self._has_slash else [])]
+        quoting = [name for name in names if self._says(name)]
         named = _NONE.union(*map(self._says, quoting))
         return (self.masked(shown)[0], named) if quoting else (shown, _NONE)
 
@@ -316,8 +319,9 @@ class _Searcher:
         """Search a file that the system knows by `name`; of a link and an empty directory only
         where they lead."""
         if path.is_symlink():
+            leads = (path.is_file() or path.is_dir()) and resolved(path) is not None
             return _Verdict(
-                whole=(path.is_file() or path.is_dir()) and resolved(path) is not None, files=0
+                whole=leads and all(place.exists() for place in git_links(path)), files=0
             )
         if _is_empty(path):
             return _Verdict(files=0)

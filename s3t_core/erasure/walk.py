@@ -26,28 +26,33 @@ def walk(
     for path in _below(root):
         if not _is_own(path, root, extra_roots, system_paths):
             continue
-        linked += [path] if path.is_symlink() else git_links(path)
+        linked += _leading(path)
         seen.update(() if path.is_symlink() else (path,))
         yield path, True, root
     linked += [extra for extra in extra_roots if not extra.is_relative_to(root)]
+    entered: set[Path] = set()
     while linked:
         place = resolved(linked.pop())
-        if place is None:
+        if place is None or place in entered:
             continue
+        entered.add(place)
         for path in [place] if place.is_file() else _below(place):
-            if path.is_symlink():
-                leads = resolved(path)
-                linked += [path] if leads is not None and leads not in seen else []
-                seen.update({leads} if leads is not None else ())
-                yield path, True, place
-            elif path not in seen:
+            if path not in seen:
                 seen.add(path)
-                linked += git_links(path)
+                linked += _leading(path)
                 yield path, True, place
     for path in _below(root):  # what is the user's: nothing of the system's leads there
         own = _is_own(path, root, extra_roots, system_paths)
         if not own and not path.is_symlink() and path not in seen:
             yield path, False, root
+
+
+def _leading(
+    path: Path,
+) -> list[Path]:
+    """What else is to be walked: where a link leads, and what a file of git's names, under whatever
+    name git would open it."""
+    return [*([path] if path.is_symlink() else []), *git_links(path)]
 
 
 def _is_own(
@@ -61,7 +66,9 @@ def _is_own(
     return named or any(path.is_relative_to(extra) for extra in extra_roots)
 
 
-def resolved(path: Path) -> Path | None:
+def resolved(
+    path: Path,
+) -> Path | None:
     """Where a path leads, None for links in a circle and for what is no path."""
     try:
         return path.resolve()
@@ -69,7 +76,9 @@ def resolved(path: Path) -> Path | None:
         return None
 
 
-def git_links(path: Path) -> list[Path]:
+def git_links(
+    path: Path,
+) -> list[Path]:
     """Directories that a file of git's names: whose objects it takes as its own (alternates,
     commondir), or where the repository is (a `.git` that is a file)."""
     if not _GIT_LINKS.search(path.as_posix()) or path.is_dir():
@@ -92,7 +101,9 @@ def git_links(path: Path) -> list[Path]:
     return []
 
 
-def _unquoted(line: str) -> str:
+def _unquoted(
+    line: str,
+) -> str:
     """A path as git writes it: in quotes, with escapes as in C, where it has letters of its own.
     What cannot be read as such stays as it is, and leads nowhere."""
     if not line.startswith('"'):
@@ -108,7 +119,9 @@ def _unquoted(line: str) -> str:
     return line
 
 
-def _below(place: Path) -> Iterator[Path]:
+def _below(
+    place: Path,
+) -> Iterator[Path]:
     """What is under a directory, empty directories among it, and the directories that cannot be
     listed, which hide what is in them."""
     hidden: list[OSError] = []

@@ -11,7 +11,7 @@ from flows.prefect_flows.erase import erase
 from flows.prefect_flows.ingest import ingest
 from flows.use_cases.taking import take_requests
 from flows.workspace.workspace import Workspace
-from s3t_core.errors import S3TError, WorkspaceError
+from s3t_core.errors import S3TError, StorageError, WorkspaceError
 from tests.flows.conftest import CANARY, CANARY_TEXT, people, write_csv
 
 pytestmark = pytest.mark.slow
@@ -90,6 +90,38 @@ def test_rows_in_a_cache_that_the_configuration_no_longer_names_go_or_its_disk_i
             erase(str(place.root))
         (cache / "files" / "md5" / "00" / "left.txt").unlink()
     assert erase(str(place.root))["certificates"] and not _holds(cache) and not _holds(place.root)
+
+
+@pytest.mark.parametrize("named", ["dir", "local", "local, of the user", "dir, of the user"])
+def test_a_cache_is_this_repositorys_own_where_its_configuration_says_where_it_is(
+    make_place: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, named: str
+) -> None:
+    """By a directory, or by the name of a remote, which DVC prefers."""
+    place, cache = make_place(), tmp_path / "elsewhere"
+    said = f"[cache]\n    dir = {cache}\n"
+    if named.startswith("local"):
+        said = f"[cache]\n    local = mine\n    dir = {tmp_path / 'not'}\n"
+        said += f"['remote \"mine\"']\n    url = {cache}\n"
+    if "of the user" in named:
+        (tmp_path / "user").mkdir()
+        (tmp_path / "user" / "config").write_text(said)
+        monkeypatch.setenv("DVC_GLOBAL_CONFIG_DIR", str(tmp_path / "user"))
+        said = "[cache]\n    local = mine\n" if named.startswith("local") else ""
+    (place.root / ".dvc" / "config.local").write_text(said)
+    found = Workspace(place.root).datasets.repository.new_cache()
+    assert found == (str(cache), "of the user" in named)
+
+
+def test_a_cache_that_a_remote_opens_to_a_group_is_refused(
+    make_place: Make, tmp_path: Path
+) -> None:
+    place = make_place()
+    (place.root / ".dvc" / "config.local").write_text(
+        f"[cache]\n    local = mine\n['remote \"mine\"']\n    url = {tmp_path / 'x'}\n"
+        "    shared = group\n"
+    )
+    with pytest.raises(StorageError, match="owner's alone"):
+        Workspace(place.root).datasets.repository.new_cache()
 
 
 def test_versions_are_pushed_where_the_settings_say(make_place: Make, tmp_path: Path) -> None:

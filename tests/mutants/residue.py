@@ -40,9 +40,9 @@ MUTANTS: tuple[Mutant, ...] = (
     ),
     Mutant(
         name="residue: links are not followed",
-        where="s3t_core/erasure/walk.py::walk",
-        takes="[path] if path.is_symlink() else git_links(path)",
-        puts="[] if path.is_symlink() else git_links(path)",
+        where="s3t_core/erasure/walk.py::_leading",
+        takes="[path] if path.is_symlink() else []",
+        puts="[]",
         fails="tests/flows/test_nothing_left.py::behind_a_link",
     ),
     Mutant(
@@ -68,8 +68,8 @@ MUTANTS: tuple[Mutant, ...] = (
     ),
     Mutant(
         name="residue: alternates are not followed",
-        where="s3t_core/erasure/walk.py::walk",
-        takes="[path] if path.is_symlink() else git_links(path)",
+        where="s3t_core/erasure/walk.py::_leading",
+        takes="[*([path] if path.is_symlink() else []), *git_links(path)]",
         puts="[path] if path.is_symlink() else []",
         fails="tests/unit/erasure/test_git_residue.py::other_places",
     ),
@@ -401,7 +401,7 @@ MUTANTS: tuple[Mutant, ...] = (
     Mutant(
         name="residue: names are not searched",
         where="s3t_core/erasure/residue.py::_Names.__call__",
-        takes="[part for part in beyond if self._says(part)]",
+        takes="[name for name in names if self._says(name)]",
         puts="[]",
         fails="tests/unit/erasure/test_residue.py::names_are_searched",
     ),

@@ -141,6 +141,46 @@ def test_objects_that_git_takes_from_other_places_are_searched(
     assert scanned(root).undecodable != ()
 
 
+@pytest.mark.parametrize("linked", ["pack", "alternates", "packs", "objects", "all"])
+@pytest.mark.parametrize("way", ["alternates", "gitdir"])
+def test_links_in_a_place_that_git_takes_objects_from_are_followed(
+    tmp_path: Path, way: str, linked: str
+) -> None:
+    """git opens each by the name that the link has, wherever it leads."""
+    other, root = repository(tmp_path / "other", {"a": TEXT.encode()}), tmp_path / "w"
+    pack, objects = pack_of(other), other / ".git" / "objects"
+    moved = {"pack": [pack], "packs": [pack.parent], "objects": [objects]}.get(linked, [])
+    for number, path in enumerate([pack, pack.parent, objects] if linked == "all" else moved):
+        path.rename(tmp_path / f"elsewhere {number}")
+        path.symlink_to(tmp_path / f"elsewhere {number}")
+    root.mkdir()
+    if way == "gitdir":
+        (root / ".git").write_text("gitdir: ../other/.git\n")
+    if way == "alternates" or linked == "alternates":
+        (tmp_path / "third" / ".git").mkdir(parents=True)
+        notes = (root if way == "alternates" else other) / ".git" / "objects" / "info"
+        notes.mkdir(parents=True, exist_ok=True)
+        if way == "gitdir":
+            objects.rename(tmp_path / "pool")
+            notes.mkdir(parents=True)
+        pool = tmp_path / "pool" if way == "gitdir" else objects
+        (tmp_path / "names").write_text(f"{pool}\n")
+        (notes / "alternates").unlink(missing_ok=True)
+        (notes / "alternates").symlink_to(tmp_path / "names")
+    report = scanned(root)
+    assert len(report.residue) == 1 and report.undecodable == ()
+
+
+def test_notes_that_are_a_link_and_name_what_is_away_stop(tmp_path: Path) -> None:
+    notes = tmp_path / "w" / ".git" / "objects" / "info" / "alternates"
+    notes.parent.mkdir(parents=True)
+    (tmp_path / "names").write_text(f"{tmp_path / 'away'}\n")
+    notes.symlink_to(tmp_path / "names")
+    assert scanned(tmp_path / "w").undecodable == (".git/objects/info/alternates",)
+    (tmp_path / "away").mkdir()
+    assert scanned(tmp_path / "w").undecodable == ()
+
+
 def test_a_loose_object_of_git_is_opened_as_a_file_is(tmp_path: Path) -> None:
     root = repository(
         tmp_path, {"a.z": zlib.compress(b"before " * 9 + TEXT.encode())}, packed=False

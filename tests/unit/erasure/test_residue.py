@@ -1358,6 +1358,54 @@ def test_the_name_of_an_object_in_a_bucket_is_searched(tmp_path: Path) -> None:
     assert report.residue == ("s3://b/(name 1)/1",)
 
 
+@pytest.mark.parametrize(
+    "by", ["directories", "a link", "an object in a bucket", "another spelling"]
+)
+def test_an_id_that_is_several_names_is_found_in_them(tmp_path: Path, by: str) -> None:
+    """A branch of git's is a directory for each slash; so is an id of a tenant's."""
+    person, folder = f"acme/{PERSON}", tmp_path / ".s3t"
+    said = person.replace("a", "%61", 1) if by == "another spelling" else person
+    place = folder / "a" if by in ("a link", "an object in a bucket") else folder / said
+    place.mkdir(parents=True)
+    (place / "x.txt").write_text("nothing")
+    if by == "a link":
+        (tmp_path / said).mkdir(parents=True)
+        (place / "link").symlink_to(Path("..", "..", said))
+    objects = [(f"s3://b/{said}/1", place / "x.txt")] if by == "an object in a bucket" else []
+    report = scan(
+        tmp_path, [], [".s3t"], [], make_needles([person], [TEXT]), [TARGET], objects=objects
+    )
+    assert len(report.residue) == 1 and "4711" not in report.residue[0]
+    assert report.undecodable == ()
+
+
+@pytest.mark.parametrize(
+    "way", ["link", "link to a link", "directory, then link", "two links", "circle", "link of ours"]
+)
+def test_where_links_beyond_the_workspace_lead_is_searched_once(tmp_path: Path, way: str) -> None:
+    """Another remote, a cache, a store elsewhere: what lies there may be links as well."""
+    root, extra, far = tmp_path / "w", tmp_path / "extra", tmp_path / "far"
+    for folder in (root / ".s3t", extra, far / "deep"):
+        folder.mkdir(parents=True)
+    (far / "deep" / "notes.txt").write_text(f"{PERSON} said: {TEXT}")
+    (tmp_path / "between").symlink_to(far / "deep" / "notes.txt")
+    leads = {"link to a link": tmp_path / "between", "directory, then link": tmp_path / "beside"}
+    (extra / "notes").symlink_to(leads.get(way, far / "deep" / "notes.txt"))
+    if way == "directory, then link":
+        (tmp_path / "beside").mkdir()
+        (tmp_path / "beside" / "notes").symlink_to(far / "deep" / "notes.txt")
+    if way in ("two links", "link of ours"):
+        (extra / "again").symlink_to(far / "deep" / "notes.txt")
+    if way == "link of ours":
+        (root / ".s3t" / "notes").symlink_to(far / "deep" / "notes.txt")
+    if way == "circle":
+        (far / "deep" / "up").symlink_to(extra)
+        (extra / "deep").symlink_to(far / "deep")
+    report = scan(root, [extra], [".s3t"], [], make_needles([PERSON], [TEXT]), [TARGET])
+    assert [name.rpartition("/")[2] for name in report.residue] == ["notes.txt"]
+    assert report.files == 1 and report.undecodable == ()
+
+
 def test_a_link_or_an_alternate_that_leads_nowhere_stops(tmp_path: Path) -> None:
     (tmp_path / "ours").mkdir()
     (tmp_path / "ours" / "link").symlink_to(tmp_path / "gone")
