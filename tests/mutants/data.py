@@ -816,7 +816,7 @@ MUTANTS: tuple[Mutant, ...] = (
         where="flows/adapters/datasets/stored.py::md5_or_none",
         takes="OSError",
         puts="KeyError",
-        fails="tests/faults/test_footing.py::request_is_taken and identities",
+        fails="tests/faults/test_footing.py::request_is_taken",
     ),
     Mutant(
         name="footing: what a killed ingest left stays",

@@ -8,7 +8,7 @@ MUTANTS: tuple[Mutant, ...] = (
         where="flows/use_cases/taking.py::render_ended",
         takes="not record and any(back)",
         puts="False",
-        fails="tests/unit/use_cases/test_requests.py::came_back or in_the_data_again",
+        fails="tests/unit/use_cases/test_requests.py::in_the_data_again",
     ),
     Mutant(
         name="asking: what an erasure takes away beside it is a traceback",

@@ -913,7 +913,7 @@ MUTANTS: tuple[Mutant, ...] = (
         where="flows/adapters/workspace_residue.py::WorkspaceResidue.scan",
         takes="report.found_again and wanted.said_by_many",
         puts="False",
-        fails="tests/flows/test_nothing_left.py::came_to_say_since",
+        fails="tests/flows/test_nothing_left.py::came_to_say_it_since",
     ),
     Mutant(
         name="swept: what git left in a second worktree's repository",
