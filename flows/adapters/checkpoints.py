@@ -18,7 +18,7 @@ named:
 import errno
 import os
 import re
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
@@ -72,7 +72,7 @@ class CheckpointFiles:
         self,
         checkpoint: Checkpoint,
         private: Ed25519PrivateKey,
-        signed: list[bytes],
+        signed: Sequence[bytes],
         leaves: Callable[[], list[bytes]],
         is_named: bool = False,
     ) -> bytes:
@@ -99,7 +99,7 @@ class CheckpointFiles:
 
     def check_again(
         self,
-        signed: list[bytes],
+        signed: Sequence[bytes],
         leaves: Callable[[], list[bytes]],
         is_named: bool,
     ) -> int:

@@ -67,6 +67,7 @@ from s3t_core.erasure.ledger import (
 )
 from s3t_core.erasure.merkle import leaf_hash
 from s3t_core.erasure.state import State, VersionRecord
+from s3t_core.erasure.tree import Leaves, Tree
 from s3t_core.erasure.vocabulary import Event
 from s3t_core.errors import LedgerError, StorageError, WorkspaceError
 from s3t_core.files import remove_file
@@ -124,7 +125,7 @@ class Database:
         """Asked before the lease is taken and before anything is told to the ledger: whoever is
         worked for may have been refused since they asked. It raises what refuses them."""
         self._known = Folded(0, b"", State())
-        self._leaves: list[bytes] = []
+        self._tree = Tree()
         """Leaf hashes of the entries that `_known` is made of."""
 
     def files(self) -> list[Path]:
@@ -306,9 +307,10 @@ class Database:
         seal = _check_rows(self.sealing, rows[1:], known.size, known.seal)
         return self._continue(known, rows[1:], seal)
 
-    def caught_up_with_leaves(self, connection: Connection) -> tuple["Folded", list[bytes]]:
-        """Returns the same, with the leaf hash of each of its entries, 32 bytes each."""
-        return self.caught_up(connection), list(self._leaves)
+    def caught_up_with_leaves(self, connection: Connection) -> tuple["Folded", Leaves]:
+        """Returns the same, with the leaf hash of each of its entries."""
+        folded = self.caught_up(connection)
+        return folded, self._tree.at(folded.size)
 
     def _continue(
         self,
@@ -316,9 +318,10 @@ class Database:
         rows: list[AnyRow],
         seal: bytes,
     ) -> "Folded":
-        self._known = _continued(known, rows, seal)
-        self._leaves[known.size :] = [row.hash for row in rows]
-        return self._known
+        folded = _continued(known, rows, seal)
+        self._tree = self._tree.grown(known.size, [bytes(row.hash) for row in rows])
+        self._known = folded
+        return folded
 
     def _stamped(self, event: Event) -> Event:
         return {**event, "lease": self.lease} if self.lease else event
@@ -681,7 +684,7 @@ class SqlLedger:
         with self._database.transaction() as connection:
             yield self._database.caught_up(connection).state
 
-    def so_far(self) -> tuple[State, list[bytes]]:
+    def so_far(self) -> tuple[State, Leaves]:
         """What `state_so_far` tells, and the leaf hashes of that same moment."""
         with self._database.reading() as connection:
             known, leaves = self._database.caught_up_with_leaves(connection)

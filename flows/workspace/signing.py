@@ -15,6 +15,7 @@ from s3t_core.erasure.checkpoint import Checkpoint
 from s3t_core.erasure.ledger import head_of
 from s3t_core.erasure.offline import key_id
 from s3t_core.erasure.state import State
+from s3t_core.erasure.tree import Leaves
 from s3t_core.errors import WorkspaceError
 
 _SIGNING_SECONDS = 60.0
@@ -83,7 +84,7 @@ class Signing:
         place."""
         return self._key_and_leaves()[0]
 
-    def _key_and_leaves(self) -> tuple[Ed25519PrivateKey, State, list[bytes]]:
+    def _key_and_leaves(self) -> tuple[Ed25519PrivateKey, State, Leaves]:
         """The key, and the state and leaf hashes of a ledger by which it signs, all of one moment:
         what a key signs that has its own replacement in it counts for nothing, for ever."""
         private, (state, leaves) = self._read_key(), self._ledger.so_far()

@@ -7,6 +7,7 @@ rolled-back or rewritten ledger visible.
 """
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,7 +21,8 @@ from s3t_core.erasure.evidence_documents import (
     Subject,
 )
 from s3t_core.erasure.ledger import TreeHead
-from s3t_core.erasure.merkle import leaf_hash, tree_head
+from s3t_core.erasure.merkle import leaf_hash
+from s3t_core.erasure.tree import root_at
 from s3t_core.errors import CertificateError, LedgerError
 
 
@@ -113,7 +115,10 @@ def read_export(
     return checkpoint, [json.loads(entry) for entry in entries], signer
 
 
-def check_continues(checkpoint: Checkpoint, leaves: list[bytes]) -> None:
+def check_continues(
+    checkpoint: Checkpoint,
+    leaves: Sequence[bytes],
+) -> None:
     """That the ledger with these leaf hashes is the one that was signed, and has lost nothing
     since.
 
@@ -131,7 +136,7 @@ def check_continues(checkpoint: Checkpoint, leaves: list[bytes]) -> None:
             f"{len(leaves)}: an older copy took its place; put the newest copy back. Requests may "
             "be lost in this one, and erased people may be back"
         )
-    if tree_head(leaves[:size]).hex() != checkpoint.head.root:
+    if root_at(leaves, size).hex() != checkpoint.head.root:
         raise LedgerError(
             f"expected the first {size} entries as they were signed on {checkpoint.time}, got "
             "others: the ledger was rewritten; put the true copy back and find out who changed it"

@@ -44,7 +44,7 @@ has its `time`; one that was written under a lease, its `lease`.
 | retired | clean versions past their time, and stages that nothing needs any more, were destroyed |
 """  # noqa: E501
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from copy import copy
 from dataclasses import dataclass, replace
 from typing import Any
@@ -55,7 +55,7 @@ from s3t_core.erasure import events
 from s3t_core.erasure.event_reader import from_json
 from s3t_core.erasure.events import LedgerEvent
 from s3t_core.erasure.expected import NotAllowed, plan_of
-from s3t_core.erasure.merkle import inclusion_proof, leaf_hash, tree_head
+from s3t_core.erasure.merkle import inclusion_proof, leaf_hash
 from s3t_core.erasure.outcome import ErasureOutcome, outcome_of
 from s3t_core.erasure.rules import KINDS, check
 from s3t_core.erasure.state import (
@@ -68,6 +68,7 @@ from s3t_core.erasure.state import (
     Uncertified,
     VersionRecord,
 )
+from s3t_core.erasure.tree import root_at
 from s3t_core.erasure.vocabulary import STEPS, Event
 from s3t_core.errors import LedgerError, S3TError
 from s3t_core.identity import EXACT
@@ -113,9 +114,11 @@ def inclusion_of(event: Event, leaves: list[bytes]) -> Inclusion:
     )
 
 
-def head_of(leaves: list[bytes]) -> TreeHead:
+def head_of(
+    leaves: Sequence[bytes],
+) -> TreeHead:
     """The tree head over leaf hashes."""
-    return TreeHead(len(leaves), tree_head(leaves).hex())
+    return TreeHead(len(leaves), root_at(leaves, len(leaves)).hex())
 
 
 def leaf_of(event: Event) -> bytes:

@@ -268,7 +268,10 @@ class _Names:
         named = _NONE.union(*map(self._says, quoting))
         return (self.masked(shown)[0], named) if quoting else (shown, _NONE)
 
-    def masked(self, name: str) -> tuple[str, frozenset[bytes]]:
+    def masked(
+        self,
+        name: str,
+    ) -> tuple[str, frozenset[bytes]]:
         """A name, its parts in which something is found replaced by numbers, and what that is."""
         parts = name.split("/")
         quoting = [self._says(part) for part in parts]
@@ -282,7 +285,10 @@ class _Names:
             for part, says in zip(parts, quoting, strict=True)
         ), _NONE.union(*quoting)
 
-    def _says(self, part: str) -> frozenset[bytes]:
+    def _says(
+        self,
+        part: str,
+    ) -> frozenset[bytes]:
         """A directory is asked about once. Names that are digests are not decoded: they are ids
         only as they are."""
         if part not in self._quoted_by:

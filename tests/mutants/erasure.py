@@ -1253,4 +1253,18 @@ MUTANTS: tuple[Mutant, ...] = (
         puts="pass",
         fails="tests/flows/test_dvcs_places.py::opens_to_a_group",
     ),
+    Mutant(
+        name="tree: what others read is changed under them",
+        where="s3t_core/erasure/tree.py::Tree.grown",
+        takes="known == list(leaves[:len(known)])",
+        puts="True",
+        fails="tests/unit/erasure/test_tree.py::make_another_tree",
+    ),
+    Mutant(
+        name="tree: a root is that of what it grew to",
+        where="s3t_core/erasure/tree.py::Leaves.root",
+        takes="(size >> height) - 1",
+        puts="-1",
+        fails="tests/unit/erasure/test_tree.py::stays_as_it_was",
+    ),
 )
