@@ -285,10 +285,7 @@ class _Names:
             for part, says in zip(parts, quoting, strict=True)
         ), _NONE.union(*quoting)
 
-    def _says(
-        self,
-        part: str,
-    ) -> frozenset[bytes]:
+    def _says(self, part: str) -> frozenset[bytes]:
         """A directory is asked about once. Names that are digests are not decoded: they are ids
         only as they are."""
         if part not in self._quoted_by:

@@ -79,7 +79,10 @@ class Leaves(Sequence[bytes]):
             return [self._levels[0][i] for i in range(*index.indices(self._size))]
         return self._levels[0][range(self._size)[index]]
 
-    def root(self, size: int) -> bytes:
+    def root(
+        self,
+        size: int,
+    ) -> bytes:
         """The root, 32 bytes, that the tree had when it had so many entries. Raises IndexError for
         more than there are."""
         if not 0 <= size <= self._size:

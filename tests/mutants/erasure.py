@@ -430,7 +430,7 @@ MUTANTS: tuple[Mutant, ...] = (
     Mutant(
         name="checkpoint: only the newest entries are held against it",
         where="s3t_core/erasure/checkpoint.py::check_continues",
-        takes="tree_head(leaves[:size]).hex() != checkpoint.head.root",
+        takes="root_at(leaves, size).hex() != checkpoint.head.root",
         puts="False",
         fails="tests/faults/test_checkpoints.py::rewritten_with_hashes",
     ),
