@@ -55,6 +55,7 @@ from flows.adapters.tables import (
 from flows.migrations import HEAD, VERSION_TABLE, revision_of, upgrade
 from s3t_core.erasure.event_reader import from_json
 from s3t_core.erasure.events import LedgerEvent, as_json
+from s3t_core.erasure.growing_tree import Leaves, Tree
 from s3t_core.erasure.ledger import (
     Inclusion,
     TreeHead,
@@ -67,7 +68,6 @@ from s3t_core.erasure.ledger import (
 )
 from s3t_core.erasure.merkle import leaf_hash
 from s3t_core.erasure.state import State, VersionRecord
-from s3t_core.erasure.tree import Leaves, Tree
 from s3t_core.erasure.vocabulary import Event
 from s3t_core.errors import LedgerError, StorageError, WorkspaceError
 from s3t_core.files import remove_file

@@ -12,10 +12,10 @@ from flows.workspace.change import Change
 from flows.workspace.layout import Layout
 from s3t_core.erasure import events
 from s3t_core.erasure.checkpoint import Checkpoint
+from s3t_core.erasure.growing_tree import Leaves
 from s3t_core.erasure.ledger import head_of
 from s3t_core.erasure.offline import key_id
 from s3t_core.erasure.state import State
-from s3t_core.erasure.tree import Leaves
 from s3t_core.errors import WorkspaceError
 
 _SIGNING_SECONDS = 60.0

@@ -20,9 +20,9 @@ from s3t_core.erasure.evidence_documents import (
     CheckpointSaid,
     Subject,
 )
+from s3t_core.erasure.growing_tree import root_at
 from s3t_core.erasure.ledger import TreeHead
 from s3t_core.erasure.merkle import leaf_hash
-from s3t_core.erasure.tree import root_at
 from s3t_core.errors import CertificateError, LedgerError
 
 

@@ -55,6 +55,7 @@ from s3t_core.erasure import events
 from s3t_core.erasure.event_reader import from_json
 from s3t_core.erasure.events import LedgerEvent
 from s3t_core.erasure.expected import NotAllowed, plan_of
+from s3t_core.erasure.growing_tree import root_at
 from s3t_core.erasure.merkle import inclusion_proof, leaf_hash
 from s3t_core.erasure.outcome import ErasureOutcome, outcome_of
 from s3t_core.erasure.rules import KINDS, check
@@ -68,7 +69,6 @@ from s3t_core.erasure.state import (
     Uncertified,
     VersionRecord,
 )
-from s3t_core.erasure.tree import root_at
 from s3t_core.erasure.vocabulary import STEPS, Event
 from s3t_core.errors import LedgerError, S3TError
 from s3t_core.identity import EXACT

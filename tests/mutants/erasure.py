@@ -1255,16 +1255,16 @@ MUTANTS: tuple[Mutant, ...] = (
     ),
     Mutant(
         name="tree: what others read is changed under them",
-        where="s3t_core/erasure/tree.py::Tree.grown",
+        where="s3t_core/erasure/growing_tree.py::Tree.grown",
         takes="known == list(leaves[:len(known)])",
         puts="True",
-        fails="tests/unit/erasure/test_tree.py::make_another_tree",
+        fails="tests/unit/erasure/test_growing_tree.py::make_another_tree",
     ),
     Mutant(
         name="tree: a root is that of what it grew to",
-        where="s3t_core/erasure/tree.py::Leaves.root",
+        where="s3t_core/erasure/growing_tree.py::Leaves.root",
         takes="(size >> height) - 1",
         puts="-1",
-        fails="tests/unit/erasure/test_tree.py::stays_as_it_was",
+        fails="tests/unit/erasure/test_growing_tree.py::stays_as_it_was",
     ),
 )

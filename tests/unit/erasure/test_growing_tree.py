@@ -8,10 +8,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from s3t_core.erasure import tree
+from s3t_core.erasure import growing_tree
+from s3t_core.erasure.growing_tree import Tree, root_at
 from s3t_core.erasure.ledger import head_of
 from s3t_core.erasure.merkle import leaf_hash, tree_head
-from s3t_core.erasure.tree import Tree, root_at
 
 LEAVES = [leaf_hash(n.to_bytes(2)) for n in range(300)]
 
@@ -70,8 +70,8 @@ def test_an_entry_costs_a_hash_or_two_and_a_root_as_many_as_the_tree_is_deep(
         counted.append(left)
         return node(left, right)
 
-    node = tree.node_hash
-    monkeypatch.setattr(tree, "node_hash", count)
+    node = growing_tree.node_hash
+    monkeypatch.setattr(growing_tree, "node_hash", count)
     grown = Tree().grown(0, LEAVES)
     assert len(counted) < len(LEAVES)
     counted.clear()
