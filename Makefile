@@ -80,11 +80,11 @@ check: install  ## locks, ruff (lint, format), mypy, import-linter
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-test: check  ## one of each kind, in three processes: what CI runs
-	$(BIN)/pytest -m "not long" -n 3 --dist worksteal --durations 25 --ignore tests/stack
+test: check  ## one of each kind, in two processes: what CI runs
+	$(BIN)/pytest -m "not long" -n 2 --dist worksteal --durations 25 --ignore tests/stack
 
-test-all: check  ## everything but the stack, in three processes: before a release
-	$(BIN)/pytest -n 3 --dist worksteal --durations 25 --ignore tests/stack
+test-all: check  ## everything but the stack, in two processes: before a release
+	$(BIN)/pytest -n 2 --dist worksteal --durations 25 --ignore tests/stack
 
 test-fast: install  ## what each module promises, and the guarantee on a tiny model: under two minutes
 	$(BIN)/pytest -m "not slow and not long" -n 2 --dist worksteal tests/unit tests/contracts tests/golden \
