@@ -14,7 +14,13 @@ from prefect.client.schemas.schedules import CronSchedule
 from flows.adapters.prefect_client import PrefectClient
 from flows.prefect_flows.deployments import Deployment, deployments, to_prefect
 from flows.supervisor import watching
-from flows.supervisor.schedules import Standing, _planned, look_after, take_out_far_runs
+from flows.supervisor.schedules import (
+    _AS_REGISTERED,
+    Standing,
+    _planned,
+    look_after,
+    take_out_far_runs,
+)
 from flows.workspace.workspace import Workspace
 
 ERASE, AUDIT, REPAIR = "erase/erase", "audit/audit", "repair/repair"
@@ -128,9 +134,12 @@ def test_a_deployment_that_does_anything_else_is_gone_until_it_is_registered_ane
     client: SyncPrefectClient, wanted: list[Deployment], change: str
 ) -> None:
     there = client.read_deployment_by_name(ERASE)
-    body = there.model_dump(mode="json", include={"name", "flow_id", "parameters", "entrypoint"})
-    body |= {"enforce_parameter_schema": False} | CHANGES[change]
+    same = {"name", "flow_id", *_AS_REGISTERED, "parameter_openapi_schema", "concurrency_options"}
+    body = there.model_dump(mode="json", include=same)
+    body["concurrency_limit"] = 1
     client._client.post("/deployments/", json=body).raise_for_status()
+    assert not look_after(wanted).gone, "the change alone is told"
+    client._client.post("/deployments/", json=body | CHANGES[change]).raise_for_status()
     assert look_after(wanted).gone == {ERASE}
     assert look_after(wanted).gone == {ERASE}, "nobody registered it yet"
     to_prefect(next(each for each in wanted if each.full_name == ERASE)).apply()

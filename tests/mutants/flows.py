@@ -102,11 +102,11 @@ MUTANTS: tuple[Mutant, ...] = (
         fails="tests/flows/test_stopped.py::is_gone",
     ),
     Mutant(
-        name="a remote that is away counts as clean",
+        name="a cache that is away counts as clean",
         where="flows/workspace/stores.py::_check_cache",
         takes="if away: ...",
         puts="if False: ...",
-        fails="tests/flows/test_nothing_left.py::is_away",
+        fails="tests/flows/test_dvcs_places.py::no_longer_names",
     ),
     Mutant(
         name="residue: a cache elsewhere is not searched",
