@@ -16,7 +16,7 @@ from flows.adapters.keys import SIGNING_KEY, read_signing_key
 from flows.adapters.tables import SEALED_IDS
 from flows.cli.app import app
 from flows.prefect_flows.erase import erase
-from flows.use_cases import intakes
+from flows.use_cases import erasing, intakes
 from flows.use_cases.intakes import (
     add_intake,
     install_intake,
@@ -35,7 +35,13 @@ from s3t_core.erasure.checkpoint import Checkpoint, sign_checkpoint
 from s3t_core.erasure.events import RequestSpelt
 from s3t_core.erasure.executor import Eraser
 from s3t_core.erasure.ledger import head_of
-from s3t_core.errors import CertificateError, LedgerError, UsageError, WorkspaceError
+from s3t_core.errors import (
+    CertificateError,
+    LedgerError,
+    StorageError,
+    UsageError,
+    WorkspaceError,
+)
 from tests.flows.conftest import CANARY, CANARY_TEXT
 from tests.flows.test_api import opened
 
@@ -265,6 +271,31 @@ def test_what_is_asked_while_an_erasure_runs_is_opened_for_the_plan_that_it_is_i
     assert len(erase(str(place.root))["certificates"]) == 2
     scans = [e for e in place.ledger.events() if e.get("step") == "scan"]
     assert [s["ids_lost"] for s in scans] == [[], []]
+
+
+def test_what_a_run_was_cut_off_before_opening_is_opened_by_the_next(
+    place: Workspace, host: IntakeHost, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its plan has begun, so that nobody begins it again."""
+    opened = erasing.open_sealed
+
+    def asked_meanwhile(workspace: Any) -> int:
+        monkeypatch.setattr(erasing, "open_sealed", cut_off)
+        found = opened(workspace)
+        _ask(host, CANARY)
+        return found
+
+    def cut_off(_: object) -> int:
+        raise StorageError("no space")
+
+    monkeypatch.setattr(erasing, "open_sealed", asked_meanwhile)
+    with pytest.raises(StorageError):
+        erase(str(place.root))
+    monkeypatch.setattr(erasing, "open_sealed", opened)
+    assert place.ledger.state().plan is not None and len(_sealed(place)) == 1
+    assert erase(str(place.root))["certificates"] and _sealed(place) == []
+    [scan] = [e for e in place.ledger.events() if e.get("step") == "scan"]
+    assert scan["ids_lost"] == []
 
 
 def test_an_id_that_was_lost_comes_back_where_it_is_asked_again(

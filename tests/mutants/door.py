@@ -594,7 +594,7 @@ MUTANTS = [
         where="flows/use_cases/erasing.py::erase_pending",
         takes="open_sealed(workspace)",
         puts="",
-        fails="tests/flows/test_intake.py::nowhere_until_then",
+        fails="tests/flows/test_intake.py::opened_by_the_next",
     ),
     Mutant(
         name="intake: the key that opens outlives its host",
