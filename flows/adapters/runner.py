@@ -10,11 +10,13 @@ to end this process (SIGINT, SIGTERM) ends the jobs with it, and so does its dea
 import contextlib
 import multiprocessing
 import os
+import shutil
 import signal
 import sys
+import tempfile
 import threading
 from collections.abc import Iterator
-from multiprocessing import forkserver
+from multiprocessing import forkserver, util
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 from pathlib import Path
@@ -40,6 +42,10 @@ T = TypeVar("T")
 _HASHES = "PYTHONHASHSEED"
 _STARTING = threading.Lock()
 """Of all runners of this process: they share its `__main__`."""
+_SHORT = 107 - len("/pymp-12345678/listener-12345678")
+"""Bytes that a temporary directory's path may have for multiprocessing's sockets in it: a socket's
+has 108, the last one 0 (unix(7))."""
+_SHARED = ("/tmp", "/var/tmp")  # noqa: S108  what is made there is this user's alone
 
 
 class ProcessRunner:
@@ -57,6 +63,7 @@ class ProcessRunner:
         """Begin the process that jobs are forked from, which imports for seconds, beside whatever
         comes before the first job. What is wrong with it, a job says."""
         with contextlib.suppress(OSError), _alike():
+            _shorten()
             forkserver.ensure_running()
 
     def describe(self, job: DescribeJob) -> Description:
@@ -107,13 +114,15 @@ class ProcessRunner:
                 raise self._died(job, None)
             try:
                 with _alike():
+                    _shorten()
                     process.start()
             except (OSError, EOFError) as error:  # the fork server is gone, or never came to be
                 raise TrainingError(
                     f"the process of a {type(job).__name__} could not be started "
                     f"({type(error).__name__}); see what this Python imports at its start "
-                    "(sitecustomize, .pth files), that it keeps docstrings (no -OO), and check "
-                    "free memory, then run the command again"
+                    "(sitecustomize, .pth files), that it keeps docstrings (no -OO) and its "
+                    f"TMPDIR has at most {_SHORT} bytes, and check free memory, then run the "
+                    "command again"
                 ) from None
             self._running.add(process)
         sending.close()
@@ -145,6 +154,21 @@ def _child(sending: Connection, job: Job) -> None:
         )
     sending.send(outcome)
     sending.close()
+
+
+def _shorten() -> None:
+    """Where TMPDIR is too deep for a socket, the fork server's lies in a directory that every
+    machine has, as from Python 3.14 on (util.get_temp_dir)."""
+    config = vars(multiprocessing.current_process())["_config"]
+    made = config.get("tempdir")
+    if len(os.fsencode(Path(made).parent if made else tempfile.gettempdir())) <= _SHORT:
+        return
+    for shared in _SHARED:
+        with contextlib.suppress(OSError):
+            folder = tempfile.mkdtemp(prefix="pymp-", dir=shared)
+            util.Finalize(None, shutil.rmtree, (folder, True), exitpriority=-100)
+            config["tempdir"] = folder
+            return
 
 
 @contextlib.contextmanager

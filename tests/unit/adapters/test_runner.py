@@ -5,8 +5,10 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 import threading
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -124,3 +126,43 @@ def test_a_job_ends_when_whoever_asked_for_it_is_killed(tmp_path: Path) -> None:
     finally:
         run.kill()
         run.wait()
+
+
+@pytest.mark.parametrize("spare", [0, -1, -200], ids=["full", "a byte over", "deep"])
+def test_a_deep_temporary_directory_starts_jobs_too(shallow: Path, spare: int) -> None:
+    """A socket's path has 107 bytes, and macOS, batch systems and test runners give deep ones. What
+    is made elsewhere for it is gone with the command."""
+    deep = shallow / "t"
+    for size in _parts(107 - len("/pymp-12345678/listener-12345678") - spare - len(str(deep))):
+        deep = deep / ("d" * (size - 1))
+    deep.mkdir(parents=True)
+    asks = (
+        "import multiprocessing; from flows.adapters.runner import ProcessRunner; "
+        "from tests.unit.adapters.test_runner import Looking\n"
+        "if __name__ == '__main__':\n"
+        "    runner = ProcessRunner(); runner.begin(); runner._run(Looking())\n"
+        "    print(multiprocessing.util.get_temp_dir())"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", asks],
+        cwd=ROOT,
+        env={**os.environ, "TMPDIR": str(deep)},
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=120,
+    )
+    place = Path(done.stdout.strip())
+    assert (place.parent == deep) == (spare >= 0)
+    assert not place.exists() and list(deep.glob("pymp-*")) == []
+
+
+@pytest.fixture
+def shallow() -> Iterator[Path]:
+    with tempfile.TemporaryDirectory(dir="/tmp") as name:
+        yield Path(name)
+
+
+def _parts(size: int) -> list[int]:
+    """Of a path of `size` bytes, with their slashes: none too long for a file system."""
+    return [200] * (size // 200) + [size % 200] * (size % 200 > 0)
