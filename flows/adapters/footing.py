@@ -27,6 +27,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator
 from pathlib import Path
 
 from flows.adapters.permissions import refuse_open_to_others
+from s3t_core.erasure.walk import git_homes
 from s3t_core.errors import GuaranteeError
 
 _KEPT = ("quarantine", "needles", "activations", "stages", "mlartifacts", "dvc-site", "remote")
@@ -71,11 +72,12 @@ def check_footing(root: Path, stores: Iterable[Path] = (), of_dvc: Iterable[Path
     """Look at what the workspace keeps below `root`, and at places of its that settings name,
     wherever they are: stores, and caches and remotes of DVC's. Raises GuaranteeError, which names
     the first that is none of its own."""
-    state, objects = root / ".s3t", root / ".git" / "objects"
+    state, homes = root / ".s3t", git_homes(root / ".git")
+    objects = [home / "objects" for home in homes]
     for place in (state, root / "data", root / ".dvc", root / ".git"):
         refuse_link(place, root)
     refuse_open_to_others(root)
-    for place in (state, root / "data", root / ".dvc", objects):
+    for place in (state, root / "data", root / ".dvc", *objects):
         for mount in _mounts_at(place):
             if not mount.is_relative_to(state / _KEYS) and not _is_opened(mount, root):
                 raise _mounted(mount, root)
@@ -84,12 +86,13 @@ def check_footing(root: Path, stores: Iterable[Path] = (), of_dvc: Iterable[Path
     for name in _OPENED:
         _check_opened(root / name, root)
     _check(root / "data", root, leads_to_object)
-    _check(
-        root / ".git",
-        root,
-        may_link=lambda path: path != objects and objects not in path.parents,
-        may_be_odd=Path.is_socket,  # of git's watcher of files
-    )
+    for home in homes:
+        _check(
+            home,
+            root,
+            may_link=lambda path: not any(path.is_relative_to(each) for each in objects),
+            may_be_odd=Path.is_socket,  # of git's watcher of files
+        )
     _check(
         root / ".dvc",
         root,

@@ -13,6 +13,7 @@ import stat
 from collections.abc import Iterator
 from pathlib import Path
 
+from s3t_core.erasure.walk import git_homes
 from s3t_core.errors import GuaranteeError
 
 _ACL, _HANDED_DOWN = "system.posix_acl_access", "system.posix_acl_default"
@@ -47,16 +48,18 @@ def refuse_open_to_others(root: Path) -> None:
     """That nobody else may change what has git run programs, or DVC send data elsewhere: their
     settings below a workspace, and what these can be replaced by. Raises GuaranteeError, which
     names the first."""
-    for name in (".", ".git", ".dvc", "data", ".s3t"):
-        if _acl(root / name, _HANDED_DOWN):
+    homes = git_homes(root / ".git")
+    for folder in (root, *homes, *(root / name for name in (".dvc", "data", ".s3t"))):
+        if _acl(folder, _HANDED_DOWN):
             raise GuaranteeError(
-                f"expected {'the workspace' if name == '.' else name} to hand no rights down, got "
+                f"expected {_shown(folder, root)} to hand no rights down, got "
                 "a default ACL, by which what is written there would be open to others; run "
-                "`setfacl -R -k .` in the workspace, then the command again"
+                f"`setfacl -R -k .` in {'it' if folder in homes else 'the workspace'}, then the "
+                "command again"
             )
     for path in _deciding(root):
         if _others_may_change(path):
-            shown = path.relative_to(root).as_posix() if path != root else "the workspace"
+            shown = _shown(path, root)
             raise GuaranteeError(
                 f"expected {shown} to be this user's alone to change, got a mode, a group or an "
                 "ACL by which others may: they could have git run programs as you, or DVC send "
@@ -75,12 +78,19 @@ def hand_nothing_down(folder: Path) -> None:
 
 def _deciding(root: Path) -> Iterator[Path]:
     yield root
-    for name in (".git", ".dvc"):
-        place = root / name
+    yield root / ".git"  # which may be a file that names another directory
+    for place in (*git_homes(root / ".git"), root / ".dvc"):
         if place.is_dir() and stat.S_IMODE(place.lstat().st_mode) & 0o077:
             yield place
             yield from sorted(place.iterdir())
             yield from (p for each in _PROGRAMS for p in sorted((place / each).glob("*")))
+
+
+def _shown(path: Path, root: Path) -> str:
+    if path == root:
+        return "the workspace"
+    within = path.is_relative_to(root)
+    return path.relative_to(root).as_posix() if within else "/".join(path.parts[-3:])
 
 
 def _others_may_change(path: Path) -> bool:

@@ -6,7 +6,7 @@ from flows.adapters.loading import sweep_of_user, sweep_unused
 from flows.adapters.permissions import close_files_to_others, close_to_others
 from flows.workspace.change import Change
 from flows.workspace.parts import Sweepable
-from s3t_core.erasure.walk import git_links
+from s3t_core.erasure.walk import git_homes
 from s3t_core.files import (
     is_half_written,
     is_written,
@@ -55,16 +55,8 @@ def _written_folders(workspace: Sweepable) -> list[Path]:
         *state,
         workspace.root / "data",
         workspace.root / ".dvc",
-        *_objects_of_git(workspace.root / ".git"),
+        *(h / "objects" for h in git_homes(workspace.root / ".git") if (h / "objects").is_dir()),
         *workspace.datasets.repository.caches,
         *workspace.remote_folder(),
         *workspace.store_folder(),
     ]
-
-
-def _objects_of_git(git: Path) -> list[Path]:
-    """Where git writes objects: in a second worktree, or a submodule, in the repository that a file
-    names (gitrepository-layout(5))."""
-    homes = [git, *git_links(git)]
-    shared = [each for home in homes for each in git_links(home / "commondir")]
-    return [each for each in (*(home / "objects" for home in homes), *shared) if each.is_dir()]

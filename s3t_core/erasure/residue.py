@@ -75,19 +75,21 @@ characters."""
 _DIGEST = re.compile(r"[0-9a-f]{64}")
 _HEX = re.compile(r"[0-9a-f]+(\.dir)?")
 _DVC_OBJECT = re.compile(r"files/md5/([0-9a-f]{2})/([0-9a-f]{30})(\.dir)?$")
-_GIT_OBJECT = re.compile(r"(^|/)objects/[0-9a-f]{2}/([0-9a-f]{38}([0-9a-f]{24})?|tmp_obj_\w+)$")
-_GIT_PACK = re.compile(r"(^|/)objects/pack/pack-[0-9a-f]{40}([0-9a-f]{24})?\.pack$")
+_GIT_OBJECT = re.compile(r"(^|/)[0-9a-f]{2}/([0-9a-f]{38}([0-9a-f]{24})?|tmp_obj_\w+)$")
+"""Whatever its store is called, as with packs: an alternate may have any name."""
+_GIT_PACK = re.compile(r"(^|/)pack-[0-9a-f]{40}([0-9a-f]{24})?\.pack$")
 _ENDINGS = (
     (re.compile(r"\.parquet$"), "Parquet"),
     (re.compile(r"\.safetensors$"), "safetensors"),
     (re.compile(r"\.(db|sqlite3?)$"), "SQLite"),
     (re.compile(r"\.(db|sqlite3?)-(wal|journal)$"), "SQLite log"),
 )
-_SOCKETS = re.compile(r"(^|/)\.git/|(^|/)\.s3t/door\.sock$")
+_SOCKETS = re.compile(r"\.git/|(^|/)\.s3t/door\.sock$")
 """Where a socket may lie, in which there is nothing to be read: git's, of its watcher of files, and
 the one by which commands ask the HTTP door."""
-_IN_GIT = re.compile(r"(^|/)\.git/")
-"""Names there are the operator's: a branch may be called as they like."""
+_IN_GIT = re.compile(r"\.git/")
+"""Names there are the operator's: a branch may be called as they like. A repository without a work
+tree is called x.git."""
 _NONE = frozenset[bytes]()
 _LOOKS, _PAUSE_SECONDS = 4, 0.5
 """A file that a process is writing is looked at so often more, with a pause, before it counts as

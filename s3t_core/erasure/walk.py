@@ -9,7 +9,8 @@ from pathlib import Path
 
 from s3t_core.files import read_regular
 
-_GIT_LINKS = re.compile(r"(^|/)(objects/info/alternates|\.git|commondir)$")
+_STORE = re.compile(r"(^|/)objects(/info(/alternates)?)?$")
+"""What of a store of git's objects can be a link, or names others."""
 
 
 def walk(
@@ -50,8 +51,8 @@ def walk(
 def _leading(
     path: Path,
 ) -> list[Path]:
-    """What else is to be walked: where a link leads, and what a file of git's names, under whatever
-    name git would open it."""
+    """What else is to be walked: where a link leads, and what git would open by a file or a link of
+    this name, before it is known where that leads."""
     return [*([path] if path.is_symlink() else []), *git_links(path)]
 
 
@@ -79,25 +80,61 @@ def resolved(
 def git_links(
     path: Path,
 ) -> list[Path]:
-    """Directories that a file of git's names: whose objects it takes as its own (alternates,
-    commondir), or where the repository is (a `.git` that is a file)."""
-    if not _GIT_LINKS.search(path.as_posix()) or path.is_dir():
-        return []
-    with contextlib.suppress(OSError):
-        lines = read_regular(path).decode("utf-8", "surrogateescape").splitlines()
-        if path.name == "alternates":
-            return [
-                path.parent.parent / _unquoted(line)
-                for line in lines
-                if line and not line.startswith("#")
-            ]
-        if path.name == "commondir":
-            return [path.parent / line / "objects" for line in lines[:1]]
+    """Directories that git opens because of a file or a link of this name: where the repository is
+    (a `.git` that is a file), what worktrees of one share (commondir), and the stores whose objects
+    it takes as its own (alternates, those of each in turn, whatever it is called)."""
+    if store := _STORE.search(path.as_posix()):
+        return _alternates(path.parents[store[2].count("/") - 1] if store[2] else path)
+    if path.name == "commondir":
+        return [path.parent / line for line in _lines(path)[:1]]
+    if path.name == ".git":
         return [
             path.parent / line.removeprefix("gitdir: ")
-            for line in lines[:1]
+            for line in _lines(path)[:1]
             if line.startswith("gitdir: ")
         ]
+    return []
+
+
+def git_homes(
+    git: Path,
+) -> list[Path]:
+    """Directories of the repository that a `.git` is or names, and that a second worktree shares
+    with others (gitrepository-layout(5))."""
+    homes = [git, *git_links(git)]
+    homes += [each for home in homes for each in git_links(home / "commondir")]
+    return [git, *(resolved(home) or home for home in homes[1:])]
+
+
+def _alternates(
+    store: Path,
+) -> list[Path]:
+    """Stores whose objects git takes for those of this one, theirs among them. A relative name is
+    one from where the store itself is."""
+    named: list[Path] = []
+    known: set[Path | None] = set()
+    waiting = [store]
+    while waiting:
+        place = waiting.pop()
+        if (real := resolved(place)) in known:
+            continue
+        known.add(real)
+        others = [
+            place / _unquoted(line)
+            for line in _lines(place / "info" / "alternates")
+            if line and not line.startswith("#")
+        ]
+        named += others
+        waiting += others
+    return named
+
+
+def _lines(
+    path: Path,
+) -> list[str]:
+    """None of what is no file."""
+    with contextlib.suppress(OSError, ValueError):
+        return read_regular(path).decode("utf-8", "surrogateescape").splitlines()
     return []
 
 

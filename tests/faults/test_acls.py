@@ -17,6 +17,7 @@ from flows.workspace.workspace import Workspace
 from s3t_core.errors import GuaranteeError
 from tests.flows.conftest import people, tiny_config, write_csv
 from tests.held import HELD
+from tests.worktree import as_worktree
 
 _NOBODY = 65534
 _OWNER, _USER, _GROUP, _MASK, _OTHERS = 1, 2, 4, 16, 32
@@ -168,6 +169,29 @@ def test_what_has_git_run_programs_is_nobody_elses_to_change(
         check_footing(root)
     path.chmod(0o755)
     check_footing(root)
+
+
+@pytest.mark.parametrize("name", ["", "config", "hooks", "hooks/pre-commit", "worktrees/w/HEAD"])
+def test_what_has_git_run_programs_may_lie_in_the_repository_of_a_second_worktree(
+    made: Path, tmp_path: Path, name: str
+) -> None:
+    root = as_worktree(shutil.copytree(made, tmp_path / "w"), tmp_path / "main.git")
+    check_footing(root)
+    path = tmp_path / "main.git" / name
+    path.parent.mkdir(exist_ok=True)
+    if not path.exists():
+        path.mkdir() if name == "hooks" else path.touch()
+    path.chmod(0o757)
+    with pytest.raises(GuaranteeError, match="this user's alone to change"):
+        check_footing(root)
+    path.chmod(0o755)
+    (root / ".git").chmod(0o666)
+    with pytest.raises(GuaranteeError, match=r"expected \.git to be this user's alone to change"):
+        check_footing(root)
+    (root / ".git").chmod(0o644)
+    os.setxattr(tmp_path / "main.git", "system.posix_acl_default", _TO_NOBODY)
+    with pytest.raises(GuaranteeError, match=r"main\.git to hand no rights down"):
+        check_footing(root)
 
 
 def test_a_group_of_this_user_alone_and_a_closed_directory_hinder_nobody(

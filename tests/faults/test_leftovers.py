@@ -26,6 +26,7 @@ from s3t_core.learning.store import LocalStageStore
 from s3t_core.ports import Target
 from tests.held import HELD, NoScope
 from tests.waiting import fails_after
+from tests.worktree import as_worktree
 
 TEXT = "the canary sings of a very particular morning in the harbour"
 
@@ -55,12 +56,8 @@ def test_what_a_killed_git_left_is_swept_wherever_it_writes(tmp_path: Path, kind
     place = create_workspace(tmp_path / "w", Config(), b"\x01" * 32)
     objects = place.root / ".git" / "objects"
     if kind == "a second worktree":
-        remove_tree(place.root / ".git")
-        home = tmp_path / "main" / ".git" / "worktrees" / "w"
-        home.mkdir(parents=True)
-        (home / "commondir").write_text("../..\n")
-        (place.root / ".git").write_text(f"gitdir: {home}\n")
-        objects = tmp_path / "main" / ".git" / "objects"
+        as_worktree(place.root, tmp_path / "main.git")
+        objects = tmp_path / "main.git" / "objects"
     half = objects / "ab" / "tmp_obj_AbCdEf"
     half.parent.mkdir(parents=True, exist_ok=True)
     half.write_bytes(b"x\x01")

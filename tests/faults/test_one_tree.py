@@ -16,6 +16,7 @@ from flows.workspace.sweeping import sweep
 from flows.workspace.workspace import Workspace
 from s3t_core.errors import GuaranteeError
 from tests.flows.conftest import tiny_config
+from tests.worktree import as_worktree
 
 OF_STATE = ["quarantine", "activations", "mlartifacts", "tmp", "needles", "next", "loading"]
 OF_STATE += ["certificates", "reports", "stages", "remote", "dvc-site", "prefect", "away", "x"]
@@ -208,6 +209,25 @@ def test_nothing_is_mounted_below_a_place_that_a_setting_names(
         footing.check_place(place)
     with pytest.raises(GuaranteeError, match="got a mount"):
         footing.check_places_of_dvc(tmp_path / "w", [place])
+
+
+@pytest.mark.parametrize("kind", ["link", "mount", "mount of all"])
+def test_objects_that_a_second_worktree_shares_stand_on_directories_of_their_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
+    home = tmp_path / "main.git"
+    root = tmp_path / "w"
+    (root / ".git" / "objects" / "pack").mkdir(parents=True)
+    (root / ".git" / "HEAD").write_text("ref: refs/heads/main\n")
+    as_worktree(root, home)
+    footing.check_footing(root)
+    if kind == "link":
+        (home / "objects").rename(tmp_path / "disk")
+        (home / "objects").symlink_to(tmp_path / "disk")
+    else:
+        _told(tmp_path, monkeypatch, home / "objects" / ("pack" if kind == "mount" else ""))
+    with pytest.raises(GuaranteeError, match=r"expected .*objects.*got a"):
+        footing.check_footing(root)
 
 
 @pytest.mark.parametrize("name", ["a b", "a\tb", "a\nb", "a\\b", "a\x0bb", "a\u2028b", "a\x85b"])

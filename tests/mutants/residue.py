@@ -917,9 +917,9 @@ MUTANTS: tuple[Mutant, ...] = (
     ),
     Mutant(
         name="swept: what git left in a second worktree's repository",
-        where="flows/workspace/sweeping.py::_objects_of_git",
-        takes="(*(home / 'objects' for home in homes), *shared)",
-        puts="(git / 'objects',)",
+        where="flows/workspace/sweeping.py::_written_folders",
+        takes="git_homes(workspace.root / '.git')",
+        puts="[workspace.root / '.git']",
         fails="tests/faults/test_leftovers.py::wherever_it_writes",
     ),
     Mutant(

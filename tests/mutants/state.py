@@ -968,7 +968,7 @@ MUTANTS: tuple[Mutant, ...] = (
     Mutant(
         name="rights: a default ACL that comes later is not seen",
         where="flows/adapters/permissions.py::refuse_open_to_others",
-        takes="_acl(root / name, _HANDED_DOWN)",
+        takes="_acl(folder, _HANDED_DOWN)",
         puts="False",
         fails="tests/faults/test_acls.py::opened_to_them_later",
     ),

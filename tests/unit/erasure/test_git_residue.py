@@ -16,6 +16,7 @@ from flows.settings import prepare_environment
 from s3t_core.erasure.needles import make_needles
 from s3t_core.erasure.residue import scan
 from s3t_core.ports import ScanReport
+from tests.worktree import as_worktree
 
 TEXT = "a long confession about the canary on the corner, never to be read again by anyone at all"
 
@@ -169,6 +170,88 @@ def test_links_in_a_place_that_git_takes_objects_from_are_followed(
         (notes / "alternates").symlink_to(tmp_path / "names")
     report = scanned(root)
     assert len(report.residue) == 1 and report.undecodable == ()
+
+
+@pytest.mark.parametrize("packed", [True, False])
+@pytest.mark.parametrize(
+    "way",
+    ["a chain", "its notes are linked", "its name is a link's", "a link to it", "info", "all"],
+)
+def test_a_store_of_git_may_have_any_name(tmp_path: Path, way: str, packed: bool) -> None:
+    """git asks a store for what it takes objects from by the store's path, before it follows a
+    link; and one that it was sent to, in turn."""
+    other = repository(tmp_path / "other", {"a": TEXT.encode()}, packed)
+    shutil.move(other / ".git" / "objects", tmp_path / "pool")
+    root = tmp_path / "w"
+    git(tmp_path, "init", "-q", str(root))
+    own, between = root / ".git" / "objects", tmp_path / "between"
+    (between / "pack").mkdir(parents=True)
+    named = own / "info" / "alternates"
+    if way == "a chain":
+        named.write_text(f"{between}\n")
+        (between / "info").mkdir()
+        (between / "info" / "alternates").write_text("../pool\n")
+    elif way == "its notes are linked":
+        named.write_text(f"{between}\n")
+        (tmp_path / "notes").mkdir()
+        (tmp_path / "notes" / "alternates").write_text(f"{tmp_path / 'pool'}\n")
+        (between / "info").symlink_to(tmp_path / "notes")
+    elif way == "its name is a link's":
+        (tmp_path / "x").mkdir()
+        (tmp_path / "x" / "objects").symlink_to(between)
+        named.write_text(f"{tmp_path / 'x' / 'objects'}\n")
+        (between / "info").mkdir()
+        (between / "info" / "alternates").write_text(f"{tmp_path / 'pool'}\n")
+    elif way == "info":
+        shutil.rmtree(own / "info")
+        (tmp_path / "notes").mkdir()
+        (own / "info").symlink_to(tmp_path / "notes")
+        (tmp_path / "notes" / "alternates").write_text(f"{tmp_path / 'pool'}\n")
+    else:
+        shutil.rmtree(own)
+        own.symlink_to(between)
+        (between / "info").mkdir()
+        further = tmp_path / "further"
+        (further / "pack").mkdir(parents=True)
+        (further / "info").mkdir()
+        chained = way == "all"
+        (between / "info" / "alternates").write_text(f"../{'further' if chained else 'pool'}\n")
+        (further / "info" / "alternates").write_text(f"{between}\n../pool/.\n")
+    assert git_sees(root, TEXT)
+    assert len(scanned(root).residue) == 1 and scanned(root).undecodable == ()
+    for path in [p for p in (tmp_path / "pool").rglob("*") if p.suffix == ".pack" or not packed]:
+        if path.is_file():
+            path.chmod(0o600)
+            path.write_bytes(b"\0\0\0\0" + path.read_bytes()[4:])
+    assert scanned(root).undecodable != ()
+
+
+def git_sees(root: Path, text: str) -> bool:
+    """Whether git itself finds it among the objects of a repository."""
+    listed = subprocess.run(
+        ["git", "-C", str(root), "cat-file", "--batch-all-objects", "--batch"],
+        check=True,
+        capture_output=True,
+    )
+    return text.encode() in listed.stdout
+
+
+@pytest.mark.parametrize("kind", ["branch", "tag", "log", "packed"])
+def test_names_and_logs_that_a_worktree_shares_are_searched(tmp_path: Path, kind: str) -> None:
+    """What the repository itself keeps in its `.git`, a second worktree has in the one that it
+    came from: all of it, not its objects alone."""
+    root = repository(tmp_path / "w", {"a": b"nothing"})
+    if kind == "log":
+        git(root, "update-ref", "--create-reflog", "-m", TEXT, "refs/heads/other", "HEAD")
+    else:
+        git(root, "tag" if kind == "tag" else "branch", "person-4711", "HEAD")
+    if kind == "packed":
+        git(root, "pack-refs", "--all")
+    found = [
+        scan(each, [], [".git"], [], make_needles(["person-4711"], [TEXT]), []).residue
+        for each in (root, as_worktree(root, tmp_path / "main.git"))
+    ]
+    assert len(found[0]) == len(found[1]) > 0
 
 
 def test_notes_that_are_a_link_and_name_what_is_away_stop(tmp_path: Path) -> None:
