@@ -124,6 +124,9 @@ class Database:
         self.permits: Callable[[], object] | None = None
         """Asked before the lease is taken and before anything is told to the ledger: whoever is
         worked for may have been refused since they asked. It raises what refuses them."""
+        self.suits: Callable[[State], object] | None = None
+        """Asked of the ledger as it stands before anything is told to it: whoever began by what it
+        said then may not suit it any more. It raises what refuses them."""
         self._known = Folded(0, b"", State())
         self._tree = Tree()
         """Leaf hashes of the entries that `_known` is made of."""
@@ -236,6 +239,8 @@ class Database:
         ledger's rules do not allow in its present state; then nothing is appended."""
         self.check_permitted()
         before = self.caught_up(connection)
+        if self.suits is not None:
+            self.suits(before.state)
         stamped = corrected((self._stamped(as_json(e)) for e in entries), before.state.time)
         self._refuse_late(stamped)
         leaves = [leaf_of(e) for e in stamped]

@@ -54,17 +54,26 @@ class SignedHeads:
     def check(self, ledger: SqlLedger, whole: bool = False) -> None:
         """Hold a ledger against every checkpoint, those at the place that it names; `whole`:
         nothing is taken from memory. Raises LedgerError, CertificateError, WorkspaceError."""
-        name, recorded = leaf_hash(ledger.entries()[0]).hex(), ledger.state().checkpoints_at
+        name, state = leaf_hash(ledger.entries()[0]).hex(), ledger.state()
+        self.check_place(state)
+        recorded = state.checkpoints_at
+        at = "" if self.moves == "lost" else recorded or self.outside
+        files = self.files if at == self.outside else self._files_at(at)
+        files.check(name, ledger.state, ledger.leaves, whole)
+
+    def check_place(self, state: State) -> None:
+        """That the ledger names the place that the settings name, as they were when this process
+        began: what it writes or signs would be told of where nobody looks any more. Raises
+        WorkspaceError."""
+        recorded = state.checkpoints_at
         if recorded not in ("", self.outside) and not self.moves:
             raise WorkspaceError(
                 f"expected [erasure] log_checkpoints_to = {recorded!r} in s3t.toml, as the ledger "
                 f"says, got {self.outside!r}: nobody could tell any more whether the ledger was "
-                "rolled back. Change it back, or run `s3t move-checkpoints`, which puts it on the "
-                "record"
+                "rolled back. Where they were moved since this command began, run it again: what "
+                "it did before is there. Else change it back, or run `s3t move-checkpoints`, which "
+                "puts it on the record"
             )
-        at = "" if self.moves == "lost" else recorded or self.outside
-        files = self.files if at == self.outside else self._files_at(at)
-        files.check(name, ledger.state, ledger.leaves, whole)
 
     def check_again(self, ledger: SqlLedger) -> None:
         """The same of one that was checked by this process, against what came since: for what is
@@ -73,7 +82,9 @@ class SignedHeads:
         self.files.check_again(leaves, ledger.leaves, self.is_named(state))
 
     def is_named(self, state: State) -> bool:
-        """Whether the ledger names the place outside that the settings name."""
+        """Whether the ledger names the place outside that the settings name. Raises WorkspaceError
+        where it names another."""
+        self.check_place(state)
         return bool(self.outside) and state.checkpoints_at == self.outside
 
     def is_there(self, ledger: SqlLedger) -> bool:

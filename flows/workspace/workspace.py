@@ -163,6 +163,7 @@ class Workspace(Layout):
         one in its place would forget every acknowledged request."""
         database = Database(self.config.database.url, self.root, self.keys.sealing)
         database.now = lambda: self.clock.now()  # noqa: PLW0108  # which may be another by then
+        database.suits = self.heads.check_place
         if not database.exists():
             self.refuse_migration()
             raise WorkspaceError(

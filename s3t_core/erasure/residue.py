@@ -88,8 +88,7 @@ _SOCKETS = re.compile(r"\.git/|(^|/)\.s3t/door\.sock$")
 """Where a socket may lie, in which there is nothing to be read: git's, of its watcher of files, and
 the one by which commands ask the HTTP door."""
 _IN_GIT = re.compile(r"\.git/")
-"""Names there are the operator's: a branch may be called as they like. A repository without a work
-tree is called x.git."""
+"""Names there are the operator's: a branch may be called as they like. So in x.git, a bare one."""
 _NONE = frozenset[bytes]()
 _LOOKS, _PAUSE_SECONDS = 4, 0.5
 """A file that a process is writing is looked at so often more, with a pause, before it counts as

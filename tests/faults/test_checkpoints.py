@@ -8,6 +8,7 @@ import sqlite3
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -21,10 +22,12 @@ from flows.adapters.database import seal_of
 from flows.adapters.keys import SIGNING_KEY, SIGNING_PUB, read_public_key, read_signing_key
 from flows.api.app import _Readiness
 from flows.api.desk import Desk
-from flows.use_cases.evidence import write_bundle
+from flows.use_cases import taking
+from flows.use_cases.evidence import bundle_of, write_bundle, write_ledger
 from flows.use_cases.reporting import write_report
+from flows.use_cases.requests import reject
 from flows.use_cases.rotating import move_checkpoints, rotate_signing_key
-from flows.use_cases.taking import Asked, take_requests
+from flows.use_cases.taking import Asked, take_each, take_requests
 from flows.workspace import access
 from flows.workspace.creating import create_workspace
 from flows.workspace.verified import check_whole
@@ -721,3 +724,69 @@ def test_a_place_that_is_there_is_not_said_to_be_lost(named: Workspace, tmp_path
     _setting(named, tmp_path / "there")
     with pytest.raises(UsageError, match="leave --lost out"):
         move_checkpoints(named.root, "officer", True)
+
+
+_SIGNS: dict[str, Callable[[Workspace], object]] = {
+    "a request": lambda place: take_requests(place, ["person 2"]),
+    "a door": lambda place: take_each(place, [Asked(("person 2",)), Asked(("person 3",))]),
+    "a decision": lambda place: reject(
+        place, place.requests.open_now()[0], "17(3)(b)", "a law", "clerk"
+    ),
+    "a bundle": lambda place: bundle_of(place, []),
+    "a ledger": lambda place: write_ledger(place, place.root.parent / "ledger.jsonl"),
+    "a report": lambda place: write_report(place, None, None),
+}
+
+
+@pytest.mark.parametrize("what", _SIGNS)
+@pytest.mark.parametrize("lost", [False, True], ids=["moved", "lost"])
+def test_nothing_is_signed_where_checkpoints_were_kept_before(
+    named: Workspace, tmp_path: Path, what: str, lost: bool
+) -> None:
+    """Who began before they were moved would tell of what it did where nobody looks any more, and a
+    rollback of it would not be seen."""
+    began = Workspace(named.root)
+    began.ledger.state()
+    if lost:
+        (tmp_path / "outside").rename(tmp_path / "disk")
+    (tmp_path / "there").mkdir()
+    _setting(named, tmp_path / "there")
+    move_checkpoints(named.root, "officer", lost)
+    if lost:  # mounted again, unnoticed
+        (tmp_path / "disk").rename(tmp_path / "outside")
+    kept = {p.name for p in (tmp_path / "outside").iterdir()}
+    before = Workspace(named.root).ledger.entries()
+    with pytest.raises(WorkspaceError, match=r"(since|when) this command began"):
+        _SIGNS[what](began)
+    now = Workspace(named.root)
+    assert now.ledger.entries() == before and not (tmp_path / "ledger.jsonl").exists()
+    assert {p.name for p in (tmp_path / "outside").iterdir()} == kept
+    check_whole(now)
+
+
+def test_what_was_accepted_before_checkpoints_were_moved_is_told_of_at_their_new_place(
+    named: Workspace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Between two parts of one long list."""
+    monkeypatch.setattr(taking, "_BATCH", 2)
+    take, parts = taking._take, list[int]()
+
+    def meanwhile(*asked: Any) -> Any:
+        parts.append(1)
+        if len(parts) == 2:
+            (tmp_path / "there").mkdir()
+            _setting(named, tmp_path / "there")
+            move_checkpoints(named.root, "officer", False)
+        return take(*asked)
+
+    monkeypatch.setattr(taking, "_take", meanwhile)
+    people = [f"someone {n}" for n in range(6)]
+    with pytest.raises(WorkspaceError, match="what it did before is there"):
+        take_requests(Workspace(named.root), people)
+    now = Workspace(named.root)
+    newest = max((tmp_path / "there").iterdir(), key=lambda p: p.name)
+    assert read_checkpoint(newest.read_bytes(), *now.signing.public_keys()).head == (
+        now.ledger.head()
+    )
+    assert len(now.requests.open_now()) == 3
+    assert len(take_requests(now, people)) == 6 and len(now.requests.open_now()) == 7

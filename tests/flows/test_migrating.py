@@ -531,6 +531,25 @@ def test_a_disk_that_came_while_a_move_was_cut_off_stops_it(
     migrate(place.root, "", "", quietly) if goes_on == "migrate" else undo(place.root, quietly)
 
 
+@pytest.mark.parametrize("goes_on", ["migrate", "undo"])
+def test_a_link_in_what_no_move_copies_stops_it_before_it_begins(
+    place: Workspace, elsewhere: str, tmp_path: Path, goes_on: str
+) -> None:
+    """Nothing is moved of it, and what it leads to would not be found where the move goes on."""
+    if goes_on == "undo":
+        migrating._Journal(place.migration_path, "m", place.config, place.config).write()
+    before = sorted(place.state_dir.rglob("*"))
+    file = next(p for p in sorted((place.root / "data").rglob("*.parquet")))
+    file.rename(tmp_path / "rows")
+    file.symlink_to(tmp_path / "rows")
+    with pytest.raises(GuaranteeError, match=r"expected data/.*got a link"):
+        if goes_on == "migrate":
+            migrate(place.root, elsewhere, "there.toml", quietly)
+        else:
+            undo(place.root, quietly)
+    assert sorted(place.state_dir.rglob("*")) == before
+
+
 @pytest.mark.long_but_first
 @pytest.mark.parametrize("kind", ["link", "pipe"])
 @pytest.mark.parametrize("where", ["stages", "remote"])

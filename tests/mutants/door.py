@@ -522,8 +522,8 @@ MUTANTS = [
     Mutant(
         name="residue: the door's socket cannot be searched",
         where="s3t_core/erasure/residue.py",
-        takes="re.compile('(^|/)\\\\.git/|(^|/)\\\\.s3t/door\\\\.sock$')",
-        puts="re.compile('(^|/)\\\\.git/')",
+        takes="re.compile('\\\\.git/|(^|/)\\\\.s3t/door\\\\.sock$')",
+        puts="re.compile('\\\\.git/')",
         fails="tests/flows/test_own_door.py::over_an_erasure",
     ),
     Mutant(

@@ -29,7 +29,7 @@ MUTANTS: tuple[Mutant, ...] = (
         where="flows/use_cases/migrating.py::_alone",
         takes="access.check_footing(workspace)",
         puts="",
-        fails="tests/flows/test_migrating.py::link_or_a_pipe",
+        fails="tests/flows/test_migrating.py::no_move_copies and not undo",
     ),
     Mutant(
         name="move: a link that came meanwhile",

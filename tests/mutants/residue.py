@@ -55,7 +55,7 @@ MUTANTS: tuple[Mutant, ...] = (
     Mutant(
         name="residue: loose objects of the first repository only",
         where="s3t_core/erasure/residue.py",
-        takes="'(^|/)objects/[0-9a-f]{2}/([0-9a-f]{38}([0-9a-f]{24})?|tmp_obj_\\\\w+)$'",
+        takes="'(^|/)[0-9a-f]{2}/([0-9a-f]{38}([0-9a-f]{24})?|tmp_obj_\\\\w+)$'",
         puts="'^\\\\.git/objects/[0-9a-f]{2}/([0-9a-f]{38}([0-9a-f]{24})?|tmp_obj_\\\\w+)$'",
         fails="tests/unit/erasure/test_git_residue.py::wherever_it_lies",
     ),
@@ -746,7 +746,7 @@ MUTANTS: tuple[Mutant, ...] = (
     ),
     Mutant(
         name="no file: an alternate is waited for",
-        where="s3t_core/erasure/walk.py::git_links",
+        where="s3t_core/erasure/walk.py::_lines",
         takes="read_regular(path)",
         puts="path.read_bytes()",
         fails="tests/unit/erasure/test_residue.py::neither_file_nor_directory",

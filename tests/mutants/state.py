@@ -326,7 +326,7 @@ MUTANTS: tuple[Mutant, ...] = (
     ),
     Mutant(
         name="checkpoints: settings without their place will do",
-        where="flows/adapters/heads.py::SignedHeads.check",
+        where="flows/adapters/heads.py::SignedHeads.check_place",
         takes="recorded not in ('', self.outside) and (not self.moves)",
         puts="False",
         fails="tests/faults/test_checkpoints.py::hide_no_rollback",
@@ -1139,5 +1139,19 @@ MUTANTS: tuple[Mutant, ...] = (
         takes="lost and old and workspace.heads.is_there(workspace.ledger)",
         puts="False",
         fails="tests/faults/test_checkpoints.py::not_said_to_be_lost",
+    ),
+    Mutant(
+        name="checkpoints: who began before they were moved writes to the ledger",
+        where="flows/adapters/database.py::Database.append",
+        takes="self.suits(before.state)",
+        puts="pass",
+        fails="tests/faults/test_checkpoints.py::kept_before or accepted_before",
+    ),
+    Mutant(
+        name="checkpoints: who began before they were moved signs",
+        where="flows/adapters/heads.py::SignedHeads.is_named",
+        takes="self.check_place(state)",
+        puts="pass",
+        fails="tests/faults/test_checkpoints.py::kept_before",
     ),
 )
