@@ -132,9 +132,11 @@ def _alternates(
 def _lines(
     path: Path,
 ) -> list[str]:
-    """None of what is no file."""
+    """None of what is no file. Only a line feed ends one, as for git; what ends a line for Python
+    alone may stand in a name."""
     with contextlib.suppress(OSError, ValueError):
-        return read_regular(path).decode("utf-8", "surrogateescape").splitlines()
+        text = read_regular(path).decode("utf-8", "surrogateescape")
+        return text.removesuffix("\n").removesuffix("\r").split("\n")
     return []
 
 

@@ -226,6 +226,30 @@ def test_a_store_of_git_may_have_any_name(tmp_path: Path, way: str, packed: bool
     assert scanned(root).undecodable != ()
 
 
+@pytest.mark.parametrize("way", ["gitdir", "alternates", "commondir"])
+@pytest.mark.parametrize("end", ["\u2028", "\x85", "\x0b", "\x0c", "\x1c", "\r"])
+def test_what_ends_a_line_for_python_alone_may_stand_in_a_name(
+    tmp_path: Path, way: str, end: str
+) -> None:
+    """Though what stands before it is there as well."""
+    (tmp_path / "some").mkdir()
+    other, root = repository(tmp_path / f"some{end}where", {"a": TEXT.encode()}), tmp_path / "w"
+    if way == "alternates":
+        git(tmp_path, "init", "-q", str(root))
+        notes = root / ".git" / "objects" / "info" / "alternates"
+        notes.write_bytes(os.fsencode(other / ".git" / "objects") + b"\n")
+    elif way == "gitdir":
+        root.mkdir()
+        (root / ".git").write_bytes(b"gitdir: " + os.fsencode(other / ".git") + b"\n")
+    else:
+        repository(root, {"b": b"nothing"})
+        as_worktree(root, tmp_path / "main.git")
+        shared = tmp_path / "main.git" / "worktrees" / "w" / "commondir"
+        shared.write_bytes(os.fsencode(other / ".git") + b"\n")
+    assert git_sees(root, TEXT)
+    assert len(scanned(root).residue) == 1
+
+
 def git_sees(root: Path, text: str) -> bool:
     """Whether git itself finds it among the objects of a repository."""
     listed = subprocess.run(
