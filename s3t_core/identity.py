@@ -47,7 +47,9 @@ class NotAnId(ValueError):
     """The value names nobody for sure; the message says what it is, never the value."""
 
 
-def id_text(value: object) -> str | None:
+def id_text(
+    value: object,
+) -> str | None:
     """The one spelling of a value that stands in a column of ids, None for an empty cell. Raises
     NotAnId."""
     if value is None or (isinstance(value, float) and math.isnan(value)):
@@ -67,7 +69,9 @@ def id_text(value: object) -> str | None:
         raise NotAnId(f"a value of type {type(value).__name__} that cannot be written") from None
 
 
-def decimal_text(value: Decimal) -> str:
+def decimal_text(
+    value: Decimal,
+) -> str:
     """The digits of a finite decimal, all of them, without zeros at the end of a fraction and
     without an exponent. Raises NotAnId. Arithmetic would round to 28 digits."""
     if not value.is_finite() or abs(value.adjusted()) > _MOST_DIGITS:
@@ -77,7 +81,9 @@ def decimal_text(value: Decimal) -> str:
     return "0" if text == "-0" else text
 
 
-def _whole(value: float | Decimal) -> str:
+def _whole(
+    value: float | Decimal,
+) -> str:
     text = decimal_text(value) if isinstance(value, Decimal) and value.is_finite() else ""
     if isinstance(value, float) and value.is_integer():
         if abs(value) >= (most := _EXACT.get(type(value), _EXACT_DOUBLE)):
@@ -91,14 +97,20 @@ def _whole(value: float | Decimal) -> str:
     return text
 
 
-def _moment(value: datetime.datetime) -> str:
+def _moment(
+    value: datetime.datetime,
+) -> str:
     if value.tzinfo is None:
         return value.isoformat()
     return value.astimezone(datetime.UTC).replace(tzinfo=None).isoformat() + "Z"
 
 
-def _refused(what: str) -> Callable[[object], str]:
-    def refuse(_: object) -> str:
+def _refused(
+    what: str,
+) -> Callable[[object], str]:
+    def refuse(
+        _: object,
+    ) -> str:
         raise NotAnId(what)
 
     return refuse
@@ -166,21 +178,26 @@ EXACT = "exact"
 """The rule that every spelling is another person, also beside an erased one."""
 
 _UNDER: dict[str, Callable[[str], str]] = {
-    "trim": lambda spelt: _seen(spelt).strip(),
+    "trim": lambda spelt: seen_of(spelt).strip(),
     "unicode": lambda spelt: spelt if spelt.isascii() else unicodedata.normalize("NFKC", spelt),
     "case": str.casefold,
     "integer": lambda spelt: whole[1] if (whole := _WHOLE.fullmatch(spelt)) else spelt,
 }
 
 
-def _seen(spelt: str) -> str:
+def seen_of(
+    spelt: str,
+) -> str:
     """An id without the characters that nobody sees, by their Unicode properties."""
     if spelt.isascii():
         return _CONTROL.sub("", spelt)
     return "".join(c for c in _IGNORABLE.sub("", spelt) if unicodedata.category(c) not in _UNSEEN)
 
 
-def spelt_under(rule: Collection[str], spelt: str) -> str:
+def spelt_under(
+    rule: Collection[str],
+    spelt: str,
+) -> str:
     """The id as the rule writes it. Idempotent: one step may make work for another (NFKC, UAX #15,
     turns a no-break space into a blank), so all are repeated until nothing changes."""
     steps = [step for name, step in _UNDER.items() if name in rule]
@@ -192,13 +209,17 @@ def spelt_under(rule: Collection[str], spelt: str) -> str:
     return spelt
 
 
-def folded(spelt: str) -> str:
+def folded(
+    spelt: str,
+) -> str:
     """What is left of an id when everything is taken out in which two spellings of one id
     differ."""
     return spelt_under(STEPS, spelt)
 
 
-def near_spellings(given: str) -> list[str]:
+def near_spellings(
+    given: str,
+) -> list[str]:
     """Spellings that somebody who wrote `given` may have meant, likelier ones first: with less of
     what a rule takes out, in other letter case, and as a float."""
     rules = [c for n in range(1, len(STEPS) + 1) for c in combinations(STEPS, n)]
@@ -214,13 +235,17 @@ def near_spellings(given: str) -> list[str]:
     ]
 
 
-def looks_missing(spelt: str) -> bool:
+def looks_missing(
+    spelt: str,
+) -> bool:
     """Whether an id is what programs write where there is none: people who share it are one person
     to the system."""
     return spelt.strip().casefold() in _MISSING
 
 
-def looks_like_a_float(spelt: str) -> bool:
+def looks_like_a_float(
+    spelt: str,
+) -> bool:
     """Whether an id is a whole number that some program wrote as a float: whoever asks will write
     it without .0."""
     return _WHOLE.fullmatch(spelt.strip()) is not None
@@ -273,7 +298,9 @@ def hashed_forms(
     return form_of(keys, algorithm, digits), form_of(keys, f"{algorithm} near", digits)
 
 
-def parse_hashed(text: str) -> tuple[str, str]:
+def parse_hashed(
+    text: str,
+) -> tuple[str, str]:
     """`sha256:HEX` as (name, digits in lower case). Raises UsageError, without the digits."""
     name, _, digits = text.strip().casefold().partition(":")
     size = HASHES[name][0] if name in HASHES else 0

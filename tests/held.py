@@ -30,3 +30,6 @@ class NoScope:
 
     def known(self) -> Callable[[str], bool]:
         return lambda _: False
+
+    def id_rule(self) -> list[str]:
+        return []

@@ -95,7 +95,7 @@ class Baseline:
         """The settings, a line each, without those that quote the id of somebody who is being
         erased; of what somebody types in words of their own, without those that quote a text as
         well. A text that is a label, or the name of a model, is in them whoever is erased."""
-        ids = NeedleSet(erased.ids, (), 0)
+        ids = NeedleSet(erased.ids, (), 0, rule=erased.rule)
         for line in self.settings.splitlines():
             name = line.partition(b"=")[0].strip().decode(errors="replace")
             if not (erased if name in TYPED_SETTINGS else ids).spelt_in(line):

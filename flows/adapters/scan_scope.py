@@ -71,6 +71,16 @@ class ScanScope:
 
         return KnownSubjects(self._datasets, self._ledger.state)
 
+    def id_rule(self) -> frozenset[str]:
+        """By which the open requests were asked: all of them by one, that of the data."""
+        state = self._ledger.state()
+        return frozenset(
+            step
+            for r, asked in state.requests.items()
+            if state.is_open(r)
+            for step in asked.id_rule
+        )
+
     def erased(self) -> NeedleSet:
         """What the scan would look for of the people whose rows an erasure found that is not
         certified, if the system wrote nothing."""
@@ -83,7 +93,7 @@ class ScanScope:
             found = self._needles.read(plan.plan_id, having)
             ids += found.ids
             texts += found.texts
-        return make_needles(ids, texts)
+        return make_needles(ids, texts, rule=self.id_rule())
 
 
 def _begun(state: State) -> list[ErasurePlan]:

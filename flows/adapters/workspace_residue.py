@@ -45,6 +45,9 @@ class Scope(Protocol):
     def known(self) -> Callable[[str], bool]:
         """Says whether a subject (digest) is somebody whose rows are kept."""
 
+    def id_rule(self) -> Collection[str]:
+        """What does not tell two spellings of an id apart for whoever is being erased."""
+
 
 LEDGER_ON_SERVER = "the ledger in its database"
 """How a scan names it."""
@@ -125,11 +128,12 @@ class WorkspaceResidue:
     ) -> ScanReport:
         """Search everything the system wrote, the needles of open requests themselves left out."""
         self._scope.check_away()
-        wanted = make_needles(ids, texts, self._baseline, self._scope.kept)
+        rule = self._scope.id_rule()
+        wanted = make_needles(ids, texts, self._baseline, self._scope.kept, rule)
         report = self._searched(wanted, targets, known_residue)
         if report.found_again and wanted.said_by_many:
             # what many came to say since is what was found in these files
-            every = make_needles(ids, texts, self._baseline)
+            every = make_needles(ids, texts, self._baseline, rule=rule)
             report = _with_those(report, self._searched(every, targets, known_residue))
         self.check()
         doubtful = {given for given in ids if is_among(given, wanted.passed_over)}

@@ -21,6 +21,7 @@ from functools import cached_property, lru_cache
 from ahocorasick_rs import BytesAhoCorasick, Implementation
 
 from s3t_core.conversations import texts_in
+from s3t_core.erasure.folding import Reading, is_folded, readings_under
 from s3t_core.erasure.spellings import plain, read, spellings_of
 from s3t_core.images import file_in
 
@@ -42,6 +43,8 @@ _MANY = 3
 """What so many people say besides is nobody's in particular."""
 _FURTHER = 64
 """Where a start, or an end, tells nobody, so many windows inwards are tried for one that does."""
+_WIDER = 4
+"""So many bytes may be one of an id under a rule: a letter of mathematics is a letter (NFKC)."""
 _FEW = 16
 """Up to so many needles are looked for one by one, which is faster."""
 
@@ -52,7 +55,8 @@ class NeedleSet:
     a part of a longer one. `ids_unsearchable`: the ids as given that are not searched for in every
     form. `passed_over` takes ids that were only met as the fraction of a time may be written:
     nobody can say that they were none. `said_by_many`: windows that are not searched for because
-    many people say them whose rows are kept."""
+    many people say them whose rows are kept. `rule`: what does not tell two spellings of an id
+    apart: each is found, where `ids` has the one that the rule writes."""
 
     ids: tuple[bytes, ...]
     windows: tuple[bytes, ...]
@@ -61,18 +65,28 @@ class NeedleSet:
     passed_over: set[bytes] = field(default_factory=set, repr=False, compare=False)
     words: bool = True
     said_by_many: frozenset[bytes] = field(default=frozenset(), repr=False, compare=False)
+    rule: tuple[str, ...] = ()
 
     def found_in(
         self,
         data: bytes,
     ) -> bool:
         """Whether any needle is in `data`."""
+        return self._found_in(Reading(data)) or any(
+            map(self._under._found_in, self._readings(data))
+        )
+
+    def _found_in(
+        self,
+        reading: Reading,
+    ) -> bool:
+        data = reading.data
         if len(self.ids) + len(self.windows) <= _FEW:
             if any(window in data for window in self.windows):
                 return True
-            return any(self._has_word(given, data) for given in self.ids)
+            return any(self._has_word(given, reading) for given in self.ids)
         return any(
-            which >= len(self.ids) or self._is_id(data, begin, end)
+            which >= len(self.ids) or self._is_id(reading, begin, end)
             for which, begin, end in self._automaton.find_matches_as_indexes(data, overlapping=True)
         )
 
@@ -89,23 +103,26 @@ class NeedleSet:
     def _has_word(
         self,
         word: bytes,
-        data: bytes,
+        reading: Reading,
     ) -> bool:
-        begin = data.find(word)
+        begin = reading.data.find(word)
         while begin >= 0:
-            if self._is_id(data, begin, begin + len(word)):
+            if self._is_id(reading, begin, begin + len(word)):
                 return True
-            begin = data.find(word, begin + 1)
+            begin = reading.data.find(word, begin + 1)
         return False
 
     def _is_id(
         self,
-        data: bytes,
+        reading: Reading,
         begin: int,
         end: int,
     ) -> bool:
-        """Whether data[begin:end] is a whole word, and not what may be the fraction of a time."""
-        if self.words and not _stands_alone(data, begin, end):
+        """Whether [begin:end] is a whole word, and not what may be the fraction of a time."""
+        data = reading.data
+        if self.words and not (
+            _is_word(data, begin, end) or _is_measured(*reading.origin(begin, end))
+        ):
             return False
         if not _may_be_a_fraction(data, begin, end):
             return True
@@ -134,17 +151,45 @@ class NeedleSet:
         ids: set[bytes] = set()
         windows: set[bytes] = set()
         for data in (spelling for part in parts if self.longest for spelling in spellings_of(part)):
-            for which, begin, end in self._automaton.find_matches_as_indexes(
-                data, overlapping=True
-            ):
-                if which >= len(self.ids):
-                    windows.add(self.windows[which - len(self.ids)])
-                elif self._is_id(data, begin, end):
-                    ids.add(self.ids[which])
+            self._collect(Reading(data), ids, windows)
+            for reading in self._readings(data):
+                self._under._collect(reading, ids, windows)
         return ids, windows
 
+    def _collect(
+        self,
+        reading: Reading,
+        ids: set[bytes],
+        windows: set[bytes],
+    ) -> None:
+        """Add what is in it, as it is."""
+        found = self._automaton.find_matches_as_indexes(reading.data, overlapping=True)
+        for which, begin, end in found:
+            if which >= len(self.ids):
+                windows.add(self.windows[which - len(self.ids)])
+            elif self._is_id(reading, begin, end):
+                ids.add(self.ids[which])
+
+    def _readings(
+        self,
+        data: bytes,
+    ) -> Iterator[Reading]:
+        """What `data` says under the rule besides, where anything is looked for in it."""
+        least = min((len(i.decode(errors="replace")) for i in self._under.ids), default=0)
+        return readings_under(self.rule, data, least) if least else iter(())
+
     @cached_property
-    def _automaton(self) -> BytesAhoCorasick:
+    def _under(
+        self,
+    ) -> "NeedleSet":
+        """The ids as the rule writes them. A text is looked for as it is."""
+        ids = tuple(i for i in self.ids if is_folded(self.rule, i)) if self.rule else ()
+        return replace(self, ids=ids, windows=(), rule=())
+
+    @cached_property
+    def _automaton(
+        self,
+    ) -> BytesAhoCorasick:
         """All needles at once (Aho and Corasick): the time of a search does not grow with their
         number."""
         return BytesAhoCorasick(
@@ -152,12 +197,16 @@ class NeedleSet:
         )
 
     @cached_property
-    def within_words(self) -> "NeedleSet":
+    def within_words(
+        self,
+    ) -> "NeedleSet":
         """The same needles, for bytes in which nothing keeps values apart."""
         return replace(self, words=False)
 
     @cached_property
-    def digests(self) -> Mapping[str, bytes]:
+    def digests(
+        self,
+    ) -> Mapping[str, bytes]:
         """What looks like the keyed digest of a subject, a record or a form: ids as they are, or in
         hexadecimal digits, and which id each is."""
         spelt = {given.hex().encode(): given for given in self.ids} | {i: i for i in self.ids}
@@ -165,9 +214,15 @@ class NeedleSet:
         return {look.decode(): given for look, given in spelt.items() if digits.fullmatch(look)}
 
     @cached_property
-    def longest(self) -> int:
-        """Bytes of the longest needle."""
-        return max((len(n) for n in (*self.ids, *self.windows)), default=0)
+    def longest(
+        self,
+    ) -> int:
+        """Bytes of the longest needle, of an id as a rule may meet it."""
+        wider = _WIDER if self._under.ids else 1
+        return max(
+            (*(len(i) * wider for i in self.ids), *map(len, self.windows)),
+            default=0,
+        )
 
 
 def make_needles(
@@ -175,10 +230,12 @@ def make_needles(
     texts: list[str],
     baseline: bytes | Iterable[bytes] = b"",
     kept: Callable[[], Iterable[tuple[str, str]]] = tuple,
+    rule: Collection[str] = (),
 ) -> NeedleSet:
     """Needles for the ids as given and the texts of the erased rows. `baseline`: what the system
     writes anyway, in parts of which no needle lies in two; `kept` gives the rows of people who
-    stay, each with its subject (digest) and its text. Both may be read twice."""
+    stay, each with its subject (digest) and its text. Both may be read twice. `rule`: that for
+    ids, of which `ids` has each as it writes it beside the one as given."""
     words = [
         {
             f
@@ -190,7 +247,7 @@ def make_needles(
     parts = [baseline] if isinstance(baseline, bytes) else baseline
     every_id = tuple(sorted(set().union(*words)))
     windows = [_windows_of(text.strip()) for text in texts]
-    usual_ids, usual, said = _left_out(every_id, windows, parts, kept)
+    usual_ids, usual, said = _left_out(every_id, windows, parts, kept, tuple(rule))
     moved = {
         n: _further(texts[n].strip()) for n, w in enumerate(windows) if not w.isdisjoint(usual)
     }
@@ -216,6 +273,7 @@ def make_needles(
             if not w or not w.isdisjoint(usual_ids)
         ),
         said_by_many=frozenset(said),
+        rule=tuple(rule),
     )
 
 
@@ -224,10 +282,11 @@ def _left_out(
     windows: Iterable[set[bytes]],
     parts: Iterable[bytes],
     kept: Callable[[], Iterable[tuple[str, str]]],
+    rule: tuple[str, ...] = (),
 ) -> tuple[set[bytes], set[bytes], set[bytes]]:
     """The ids, and the windows, that tell nobody: the system writes them, or many say them. These
     last ones again."""
-    every = NeedleSet(ids, tuple(sorted(set().union(*windows))), 0)
+    every = NeedleSet(ids, tuple(sorted(set().union(*windows))), 0, rule=rule)
     usual_ids, usual_windows = every.which_in(parts)
     said = _said_by_many(every, kept)
     return usual_ids, usual_windows | said, said
@@ -320,18 +379,15 @@ def _windows(
     return [data[at : at + WINDOW_BYTES] for at in (first, (first + last) // 2, last)]
 
 
-def _stands_alone(
+def _is_word(
     data: bytes,
     begin: int,
     end: int,
 ) -> bool:
-    """Whether data[begin:end] is a whole word: no letter, digit, _ or - of ASCII is beside it, or
-    its length stands before it."""
+    """Whether no letter, digit, _ or - of ASCII is beside data[begin:end]."""
     before = data[max(begin - 1, 0) : begin]
     behind = data[end : end + 1]
-    if not any(c.isalnum() or c in b"_-" for c in (before, behind) if c):
-        return True
-    return _is_measured(data, begin, end)
+    return not any(c.isalnum() or c in b"_-" for c in (before, behind) if c)
 
 
 def _is_measured(

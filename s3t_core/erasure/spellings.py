@@ -143,19 +143,25 @@ def read(
     return data
 
 
-def _is_text(data: bytes) -> bool:
+def _is_text(
+    data: bytes,
+) -> bool:
     """Whether few of its bytes are control characters, NULs apart. Numbers spell little, and most
     of it by chance."""
     return len(data.translate(None, _NO_CONTROL)) * 16 <= len(data)
 
 
-def _texts_within(data: bytes) -> bytes:
+def _texts_within(
+    data: bytes,
+) -> bytes:
     """What stands among numbers and may spell something in more than one step, run after run. It is
     text itself."""
     return b"\n".join(found[0] for found in _TEXT.finditer(data) if _MARK.search(found[0]))
 
 
-def _other_readings(chunk: bytes) -> Iterator[bytes]:
+def _other_readings(
+    chunk: bytes,
+) -> Iterator[bytes]:
     """What else it may mean, where it has what can be read in two ways."""
     if _BYTE.search(chunk):
         yield read(chunk, bytewise=True)
@@ -169,7 +175,9 @@ def _other_readings(chunk: bytes) -> Iterator[bytes]:
             yield read(without)
 
 
-def plain(data: bytes) -> bytes:
+def plain(
+    data: bytes,
+) -> bytes:
     """Without backslashes and NULs; escaped line breaks, tabs and marks as such. The same at any
     depth of escaping."""
     if b"\\" in data:
@@ -180,14 +188,18 @@ def plain(data: bytes) -> bytes:
     return data.translate(None, b"\0")
 
 
-def _without_letter(part: bytes) -> bytes:
+def _without_letter(
+    part: bytes,
+) -> bytes:
     """What stands behind a backslash: a letter that means something else, or itself."""
     if part and part[0] in _MEANT:
         return _MEANT[part[0]] + part[1:]
     return part
 
 
-def _letters(found: "re.Match[bytes]") -> bytes:
+def _letters(
+    found: "re.Match[bytes]",
+) -> bytes:
     """What numbered escapes mean, two of `\\u` being one letter where they are a pair. A NUL is a
     space, lest what is beside it be one word."""
     digits = found[0].lstrip(b"\\")
@@ -198,7 +210,9 @@ def _letters(found: "re.Match[bytes]") -> bytes:
     return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace").encode()
 
 
-def _letters_and_bytes(found: "re.Match[bytes]") -> bytes:
+def _letters_and_bytes(
+    found: "re.Match[bytes]",
+) -> bytes:
     """The same, each `\\x` being a byte."""
     is_byte = found[0][-3:-2] == b"x"
     if not is_byte:
@@ -207,7 +221,9 @@ def _letters_and_bytes(found: "re.Match[bytes]") -> bytes:
     return bytes([number or 32])
 
 
-def _wide(chunk: bytes) -> Iterator[bytes]:
+def _wide(
+    chunk: bytes,
+) -> Iterator[bytes]:
     """UTF-16 of either order, from either first byte, where some of the bytes are NULs, and neither
     few nor all."""
     if chunk.count(b"\0") < _NULS[0]:
@@ -230,7 +246,9 @@ def _wide(chunk: bytes) -> Iterator[bytes]:
             )
 
 
-def decoded_runs(data: bytes) -> list[bytes]:
+def decoded_runs(
+    data: bytes,
+) -> list[bytes]:
     """What the long runs of base64 and hexadecimal digits decode to, from each place where a group
     may begin."""
     if _PREFIX.search(data):
@@ -262,7 +280,9 @@ def decoded_runs(data: bytes) -> list[bytes]:
     return found
 
 
-def _long_runs(digit: Array) -> tuple[Array, Array]:
+def _long_runs(
+    digit: Array,
+) -> tuple[Array, Array]:
     """(begins, ends) of the runs of MIN_RUN true values and more."""
     edges = np.flatnonzero(np.diff(digit, prepend=False, append=False))
     begins, ends = edges[::2], edges[1::2]

@@ -12,6 +12,11 @@ from s3t_core.files import read_regular
 _STORE = re.compile(r"(^|/)objects(/info(/alternates)?)?$")
 """What of a store of git's objects can be a link, or names others."""
 
+_GITDIR = "gitdir: "
+_ESCAPE = re.compile(r"\\(?:([abfnrtv\"\\])|([0-3][0-7]{2}))")
+_QUOTED = re.compile(rf'"((?:[^"\\]|{_ESCAPE.pattern})*)"', re.DOTALL)
+_ESCAPES = dict(zip("abfnrtv", "\a\b\f\n\r\t\v", strict=True))
+
 
 def walk(
     root: Path,
@@ -86,13 +91,10 @@ def git_links(
     if store := _STORE.search(path.as_posix()):
         return _alternates(path.parents[store[2].count("/") - 1] if store[2] else path)
     if path.name == "commondir":
-        return [path.parent / line for line in _lines(path)[:1]]
+        return [path.parent / named] if (named := _text_of(path).rstrip("\r\n")) else []
     if path.name == ".git":
-        return [
-            path.parent / line.removeprefix("gitdir: ")
-            for line in _lines(path)[:1]
-            if line.startswith("gitdir: ")
-        ]
+        named = _text_of(path).rstrip("\r\n")
+        return [path.parent / named[len(_GITDIR) :]] if named.startswith(_GITDIR) else []
     return []
 
 
@@ -119,43 +121,49 @@ def _alternates(
         if (real := resolved(place)) in known:
             continue
         known.add(real)
-        others = [
-            place / _unquoted(line)
-            for line in _lines(place / "info" / "alternates")
-            if line and not line.startswith("#")
-        ]
+        lines = _text_of(place / "info" / "alternates").split("\n")
+        others = [place / each for line in lines for each in _entries(line)]
         named += others
         waiting += others
     return named
 
 
-def _lines(
+def _text_of(
     path: Path,
-) -> list[str]:
-    """None of what is no file. Only a line feed ends one, as for git; what ends a line for Python
-    alone may stand in a name."""
-    with contextlib.suppress(OSError, ValueError):
-        text = read_regular(path).decode("utf-8", "surrogateescape")
-        return text.removesuffix("\n").removesuffix("\r").split("\n")
-    return []
-
-
-def _unquoted(
-    line: str,
 ) -> str:
-    """A path as git writes it: in quotes, with escapes as in C, where it has letters of its own.
-    What cannot be read as such stays as it is, and leads nowhere."""
-    if not line.startswith('"'):
-        return line
-    with contextlib.suppress(UnicodeError):
-        return (
-            line.strip('"')
-            .encode("utf-8", "surrogateescape")
-            .decode("unicode_escape")
-            .encode("latin-1")
-            .decode("utf-8", "surrogateescape")
-        )
-    return line
+    """What stands in a file, "" of what is none."""
+    with contextlib.suppress(OSError, ValueError):
+        return read_regular(path).decode("utf-8", "surrogateescape")
+    return ""
+
+
+def _entries(
+    line: str,
+) -> Iterator[str]:
+    """The paths in a line of alternates as git reads them: in quotes with escapes as in C, or as it
+    is, also where quotes are not closed; what stands behind closed ones, but for one character, is
+    another."""
+    while line and not line.startswith("#"):
+        quoted = _QUOTED.match(line)
+        yield _unescaped(quoted[1]) if quoted else line
+        line = line[quoted.end() + 1 :] if quoted else ""
+
+
+def _unescaped(
+    quoted: str,
+) -> str:
+    raw = _ESCAPE.sub(_meant, quoted).encode("utf-8", "surrogateescape")
+    return raw.decode("utf-8", "surrogateescape")
+
+
+def _meant(
+    escape: re.Match[str],
+) -> str:
+    """A letter, or the one byte that three octal digits are."""
+    letter, octal = escape.groups()
+    if letter:
+        return _ESCAPES.get(letter, letter)
+    return bytes([int(octal, 8)]).decode("utf-8", "surrogateescape")
 
 
 def _below(

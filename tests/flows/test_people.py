@@ -3,6 +3,7 @@ another spelling (edges E2 and E3)."""
 
 import hashlib
 import json
+import re
 import shutil
 import unicodedata
 import uuid
@@ -675,6 +676,55 @@ def test_one_rule_holds_at_ingest_and_at_request(make_place: Make, tmp_path: Pat
         take_requests(place, ["  "])
 
 
+JOSE = "jos\u00e9.4711@example.org"
+
+
+@pytest.mark.parametrize(
+    ("asked", "in_the_data", "left"),
+    [
+        (ANN.lower(), ANN, ANN),
+        (ANN.upper(), ANN.lower(), ANN),
+        (JOSE, JOSE.title(), unicodedata.normalize("NFD", JOSE.title())),
+        (f" {JOSE.upper()}", JOSE, "\u200b".join(JOSE)),
+    ],
+)
+def test_under_a_rule_nothing_is_left_in_a_spelling_that_nobody_asked_by(
+    make_place: Make, tmp_path: Path, asked: str, in_the_data: str, left: str
+) -> None:
+    """Somebody's note spells the id as the source did, whoever asked wrote it otherwise."""
+    place = make_place(data={"id_rule": ["trim", "unicode", "case"]})
+    _ingest(place, _source(tmp_path, in_the_data, BOB))
+    place = Workspace(place.root)
+    (request,) = take_requests(place, [asked])
+    note = place.state_dir / "notes.txt"
+    note.write_text(f"a call of {left}\n")
+    with pytest.raises(ResidueFound, match=r"notes\.txt"):
+        _erase(place)
+    assert request.request_id not in Workspace(place.root).ledger.state().certified
+    note.write_text(f"a call of {BOB}\n")
+    assert [c["rows"] for c in _erase(place)["certificates"]] == [2]
+    found = _predicate(place, request.request_id)["found"]
+    assert found["id_searched"] is True
+
+
+@pytest.mark.parametrize("setting", ['query = "{}"', 'model = "/nowhere/{}"'])
+def test_who_is_quoted_by_a_setting_in_another_spelling_is_not_hidden_by_it(
+    make_place: Make, tmp_path: Path, setting: str
+) -> None:
+    """What stands in the settings is written anyway, but for whom they quote."""
+    place = make_place(data={"id_rule": ["case"]})
+    _ingest(place, _source(tmp_path, ANN, BOB))
+    name, settings = setting.partition(" ")[0], place.root / "s3t.toml"
+    said = re.sub(f"(?m)^{name} = .*$", setting.format(ANN.swapcase()), settings.read_text())
+    assert ANN.swapcase() in said
+    settings.write_text(said)
+    place = Workspace(place.root)
+    (place.state_dir / "notes.txt").write_text(f"a call of {ANN}\n")
+    take_requests(place, [ANN.lower()])
+    with pytest.raises(ResidueFound, match=r"notes\.txt, s3t\.toml"):
+        _erase(place)
+
+
 def test_hashes_of_what_the_source_had_and_of_what_the_rule_made_of_it_find_the_person(
     make_place: Make, tmp_path: Path
 ) -> None:
@@ -779,9 +829,10 @@ def test_a_text_of_the_erased_in_a_row_of_nobody_known_stops_the_certificate(
 
     def tell(*names: str) -> None:
         rows = [
-            {"id": f"q{n}-{i}", "who": who, "what": QUOTED, "kind": ["good", "bad"][i]}
+            {"id": f"q{n}-{i}", "who": who, "what": what, "kind": ["good", "bad"][i]}
             for n, who in enumerate((*names, *(f"other-{i}" for i in range(10))))
             for i in range(2)
+            for what in [QUOTED if who in names else f"what {who} had to tell"]
         ]
         _ingest(place, str(write_csv(tmp_path / "more.csv", rows)), anyway=True)
 

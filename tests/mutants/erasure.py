@@ -1256,8 +1256,8 @@ MUTANTS: tuple[Mutant, ...] = (
     Mutant(
         name="scan: a second worktree shares objects alone",
         where="s3t_core/erasure/walk.py::git_links",
-        takes="[path.parent / line for line in _lines(path)[:1]]",
-        puts="[path.parent / line / 'objects' for line in _lines(path)[:1]]",
+        takes="[path.parent / named] if (named := _text_of(path).rstrip('\\r\\n')) else []",
+        puts="[path.parent / named / 'objects'] if (named := _text_of(path).strip()) else []",
         fails="tests/unit/erasure/test_git_residue.py::worktree_shares",
     ),
     Mutant(

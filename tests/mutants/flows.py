@@ -717,7 +717,7 @@ MUTANTS: tuple[Mutant, ...] = (
         where="flows/use_cases/moves.py::has_moved",
         takes="len(old) < at and old == new[:len(old)]",
         puts="False",
-        fails="tests/flows/test_migrating.py::takes_nothing_from and migrate-False",
+        fails="tests/unit/use_cases/test_moves.py::does_not_go_on",
     ),
     Mutant(
         name="move: of two databases the old one is the ledger",

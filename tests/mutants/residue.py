@@ -746,7 +746,7 @@ MUTANTS: tuple[Mutant, ...] = (
     ),
     Mutant(
         name="no file: an alternate is waited for",
-        where="s3t_core/erasure/walk.py::_lines",
+        where="s3t_core/erasure/walk.py::_text_of",
         takes="read_regular(path)",
         puts="path.read_bytes()",
         fails="tests/unit/erasure/test_residue.py::neither_file_nor_directory",
@@ -767,20 +767,115 @@ MUTANTS: tuple[Mutant, ...] = (
     ),
     Mutant(
         name="no file: an alternate's quotes",
-        where="s3t_core/erasure/walk.py::_unquoted",
-        takes=(
-            "with contextlib.suppress(UnicodeError):\n"
-            "    return line.strip('\"').encode('utf-8', "
-            "'surrogateescape').decode('unicode_escape').encode('latin-1').decode('utf-8', "
-            "'surrogateescape')"
-        ),
-        puts=(
-            "if True:\n"
-            "    return line.strip('\"').encode('utf-8', "
-            "'surrogateescape').decode('unicode_escape').encode('latin-1').decode('utf-8', "
-            "'surrogateescape')"
-        ),
-        fails="tests/unit/erasure/test_residue.py::alternate_that_is_no_path",
+        where="s3t_core/erasure/walk.py::_entries",
+        takes="_unescaped(quoted[1]) if quoted else line",
+        puts="line.strip('\"')",
+        fails="tests/unit/erasure/test_git_residue.py::alternates_are_read",
+    ),
+    Mutant(
+        name="git: an index says names in full",
+        where="s3t_core/erasure/decoding/git_index.py::_names",
+        takes="name[:len(name) - removed] + data[at:end]",
+        puts="data[at:end]",
+        fails="tests/unit/erasure/test_git_residue.py::only_where_they_differ",
+    ),
+    Mutant(
+        name="a rule: an id is looked for as it was asked and folded alone",
+        where="s3t_core/erasure/needles.py::NeedleSet._readings",
+        takes="readings_under(self.rule, data, least) if least else iter(())",
+        puts="iter(())",
+        fails="tests/unit/erasure/test_folding.py::every_spelling_that_the_rule",
+    ),
+    Mutant(
+        name="a rule: what is found under it is nobody's",
+        where="s3t_core/erasure/needles.py::NeedleSet.which_in",
+        takes="self._under._collect(reading, ids, windows)",
+        puts="pass",
+        fails="tests/unit/erasure/test_folding.py::every_spelling_that_the_rule",
+    ),
+    Mutant(
+        name="a rule: a scan is not told of it",
+        where="flows/adapters/workspace_residue.py::WorkspaceResidue.scan",
+        takes="make_needles(ids, texts, self._baseline, self._scope.kept, rule)",
+        puts="make_needles(ids, texts, self._baseline, self._scope.kept)",
+        fails="tests/flows/test_people.py::spelling_that_nobody_asked_by",
+    ),
+    Mutant(
+        name="a rule: settings that quote somebody otherwise hide them",
+        where="flows/adapters/baseline.py::Baseline._settings",
+        takes="NeedleSet(erased.ids, (), 0, rule=erased.rule)",
+        puts="NeedleSet(erased.ids, (), 0)",
+        fails="tests/flows/test_people.py::setting_in_another_spelling",
+    ),
+    Mutant(
+        name="a rule: what is being erased is known as it was asked alone",
+        where="flows/adapters/scan_scope.py::ScanScope.erased",
+        takes="make_needles(ids, texts, rule=self.id_rule())",
+        puts="make_needles(ids, texts)",
+        fails="tests/flows/test_people.py::setting_in_another_spelling",
+    ),
+    Mutant(
+        name="a rule: letters of ASCII among numbers keep their case",
+        where="s3t_core/erasure/folding.py::readings_under",
+        takes="yield lower",
+        puts="pass",
+        fails="tests/unit/erasure/test_folding.py::every_spelling_that_the_rule",
+    ),
+    Mutant(
+        name="a rule: accents that stand apart are another letter",
+        where="s3t_core/erasure/folding.py",
+        takes="_WITHIN = ('unicode', 'case')",
+        puts="_WITHIN = ('case',)",
+        fails="tests/unit/erasure/test_folding.py::every_spelling_that_the_rule",
+    ),
+    Mutant(
+        name="a rule: what nobody sees parts an id",
+        where="s3t_core/erasure/folding.py::_without_unseen",
+        takes="text.translate(dict.fromkeys(map(ord, unseen))) if unseen else text",
+        puts="text",
+        fails="tests/unit/erasure/test_folding.py::every_spelling_that_the_rule",
+    ),
+    Mutant(
+        name="a rule: a length before an id is what it is turned to",
+        where="s3t_core/erasure/folding.py::_Turned.origin",
+        takes="_bytes(self._text), self._before(begin), self._before(end)",
+        puts="self.data, begin, end",
+        fails="tests/unit/erasure/test_folding.py::every_spelling_that_the_rule and pickle",
+    ),
+    Mutant(
+        name="a rule: a length in lower case is another",
+        where="s3t_core/erasure/folding.py::_Lower.origin",
+        takes="self._source, begin, end",
+        puts="self.data, begin, end",
+        fails="tests/unit/erasure/test_folding.py::none_of_its_letters",
+    ),
+    Mutant(
+        name="a rule: a chunk ends within an id that is wider as it stands",
+        where="s3t_core/erasure/needles.py::NeedleSet.longest",
+        takes="_WIDER if self._under.ids else 1",
+        puts="1",
+        fails="tests/unit/erasure/test_folding.py::over_the_borders",
+    ),
+    Mutant(
+        name="no file: what stands behind an alternate's quotes is nothing",
+        where="s3t_core/erasure/walk.py::_entries",
+        takes="line[quoted.end() + 1:] if quoted else ''",
+        puts="''",
+        fails="tests/unit/erasure/test_git_residue.py::alternates_are_read",
+    ),
+    Mutant(
+        name="no file: what ends a line for Python ends one of alternates",
+        where="s3t_core/erasure/walk.py::_alternates",
+        takes="_text_of(place / 'info' / 'alternates').split('\\n')",
+        puts="_text_of(place / 'info' / 'alternates').splitlines()",
+        fails="tests/unit/erasure/test_git_residue.py::for_python_alone",
+    ),
+    Mutant(
+        name="no file: a path of git's ends with its first line",
+        where="s3t_core/erasure/walk.py::git_links",
+        takes="path.parent / named[len(_GITDIR):]",
+        puts="path.parent / named[len(_GITDIR):].splitlines()[0]",
+        fails="tests/unit/erasure/test_git_residue.py::for_python_alone",
     ),
     Mutant(
         name="no file: a line nested deep",
@@ -833,9 +928,9 @@ MUTANTS: tuple[Mutant, ...] = (
     ),
     Mutant(
         name="values: a length before an id makes it another word",
-        where="s3t_core/erasure/needles.py::_stands_alone",
-        takes="return _is_measured(data, begin, end)",
-        puts="return False",
+        where="s3t_core/erasure/needles.py::NeedleSet._is_id",
+        takes="_is_measured(*reading.origin(begin, end))",
+        puts="False",
         fails="tests/unit/erasure/test_values.py::behind_its_own_length",
     ),
     Mutant(

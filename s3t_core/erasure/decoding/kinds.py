@@ -16,6 +16,7 @@ from s3t_core.erasure.decoding.archives import (
     decode_zip_behind,
     has_tar_checksum,
 )
+from s3t_core.erasure.decoding.git_index import INDEX_MAGIC, decode_git_index
 from s3t_core.erasure.decoding.logs import JOURNAL_MAGIC, LOG_MAGIC
 from s3t_core.erasure.decoding.magics import is_bzip2, is_gzip, is_lzma, is_zlib
 from s3t_core.erasure.decoding.parts import (
@@ -295,6 +296,7 @@ _KINDS = (
         decode_git_pack,
         theirs=True,
     ),
+    Kind("git index", _Begins(INDEX_MAGIC), decode_git_index, packed=False),
     Kind(
         "git reftable",
         _Begins(b"REFT\1", b"REFT\2"),

@@ -227,17 +227,21 @@ def test_a_store_of_git_may_have_any_name(tmp_path: Path, way: str, packed: bool
 
 
 @pytest.mark.parametrize("way", ["gitdir", "alternates", "commondir"])
-@pytest.mark.parametrize("end", ["\u2028", "\x85", "\x0b", "\x0c", "\x1c", "\r"])
+@pytest.mark.parametrize("end", ["\u2028", "\x85", "\x0b", "\x0c", "\x1c", "\r", "\n"])
 def test_what_ends_a_line_for_python_alone_may_stand_in_a_name(
     tmp_path: Path, way: str, end: str
 ) -> None:
-    """Though what stands before it is there as well."""
+    """Though what stands before it is there as well. A line feed may stand where git keeps one path
+    in a file."""
     (tmp_path / "some").mkdir()
     other, root = repository(tmp_path / f"some{end}where", {"a": TEXT.encode()}), tmp_path / "w"
     if way == "alternates":
         git(tmp_path, "init", "-q", str(root))
         notes = root / ".git" / "objects" / "info" / "alternates"
-        notes.write_bytes(os.fsencode(other / ".git" / "objects") + b"\n")
+        named = os.fsencode(other / ".git" / "objects")
+        notes.write_bytes(
+            (b'"%s"' % named.replace(b"\n", b"\\n") if end == "\n" else named) + b"\n"
+        )
     elif way == "gitdir":
         root.mkdir()
         (root / ".git").write_bytes(b"gitdir: " + os.fsencode(other / ".git") + b"\n")
@@ -246,6 +250,43 @@ def test_what_ends_a_line_for_python_alone_may_stand_in_a_name(
         as_worktree(root, tmp_path / "main.git")
         shared = tmp_path / "main.git" / "worktrees" / "w" / "commondir"
         shared.write_bytes(os.fsencode(other / ".git") + b"\n")
+    assert git_sees(root, TEXT)
+    assert len(scanned(root).residue) == 1
+
+
+@pytest.mark.parametrize(
+    ("line", "folder"),
+    [
+        (b"../../../%s", "some where"),
+        (b'"../../../%s"', "some where"),
+        (b'"../../../some\\twhere"', "some\twhere"),
+        (b'"../../../some\\"where"', 'some"where'),
+        (b'"../../../some\\\\where"', "some\\where"),
+        (b'"../../../caf\\303\\251"', "caf\u00e9"),
+        (b'"../../../caf\\351"', "caf\udce9"),
+        (b'"../../../some" "../../../%s"', "where"),
+        (b'"../../../some"x../../../%s', "where"),
+        (b'"../../../some"x"../../../%s"x# nothing', "where"),
+        (b'"../../../../../%s', "open"),
+        (b'"../../../../../%s"', "unknown\\x41"),
+        (b"../../../%s", "some\rwhere"),
+        (b"../../../%s", "where\r"),
+        (b"# a comment\n../../../%s", "where"),
+    ],
+)
+def test_alternates_are_read_as_git_reads_them(tmp_path: Path, line: bytes, folder: str) -> None:
+    """In quotes or without; what is no quoting as git knows it is a path as it stands."""
+    other, root = repository(tmp_path / "other", {"a": TEXT.encode()}), tmp_path / "w"
+    git(tmp_path, "init", "-q", str(root))
+    objects = root / ".git" / "objects"
+    if b"%s" in line:
+        line %= os.fsencode(folder)
+    is_literal = line.startswith(b'"../../../../')
+    if is_literal:
+        (objects / '"..').mkdir()
+    place = tmp_path / (folder + '"' * (is_literal and line.endswith(b'"')))
+    shutil.move(other / ".git" / "objects", place)
+    (objects / "info" / "alternates").write_bytes(line + b"\n")
     assert git_sees(root, TEXT)
     assert len(scanned(root).residue) == 1
 
@@ -276,6 +317,33 @@ def test_names_and_logs_that_a_worktree_shares_are_searched(tmp_path: Path, kind
         for each in (root, as_worktree(root, tmp_path / "main.git"))
     ]
     assert len(found[0]) == len(found[1]) > 0
+
+
+@pytest.mark.parametrize("hashing", ["sha1", "sha256"])
+@pytest.mark.parametrize("version", [2, 4])
+def test_names_in_an_index_are_searched_though_it_says_only_where_they_differ(
+    tmp_path: Path, version: int, hashing: str
+) -> None:
+    """Nothing was committed: no tree has the names."""
+    root = tmp_path / "w"
+    git(tmp_path, "init", "-q", f"--object-format={hashing}", str(root))
+    for name in ("notes/person-1", "notes/person-4711", "notes/person-47115", "x" * 500):
+        path = root.joinpath(*(name[n : n + 200] for n in range(0, len(name), 200)))
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text("nothing")
+    git(root, "add", "--all")
+    git(root, "add", "--intent-to-add", "--all")
+    git(root, "update-index", "--index-version", str(version))
+    index = root / ".git" / "index"
+    assert index.read_bytes()[7] == version
+    found = [
+        scan(root, [], [".git"], [], make_needles([who], []), []).residue
+        for who in ("person-4711", "person-47115", "person-471")
+    ]
+    assert found == [(".git/index",), (".git/index",), ()]
+    if version == 4:
+        index.write_bytes(index.read_bytes()[:150])
+        assert scanned(root).undecodable == (".git/index",)
 
 
 def test_notes_that_are_a_link_and_name_what_is_away_stop(tmp_path: Path) -> None:
