@@ -97,6 +97,8 @@ S3_ROLES = {
 artifacts, and no setting of their bucket."""
 _HEALTHY_SECONDS = 180
 _GRACE_SECONDS = 20
+_S3_GRACE_SECONDS = 5
+"""SeaweedFS has closed its volumes after one, then waits for clients that are gone."""
 _SAME_SECONDS = 30
 """A process began so close to the time in postmaster.pid: its number was not given to another
 since."""
@@ -350,6 +352,7 @@ class Stack:
             f"-volume.port={port + 2}",
             f"-filer.port={port + 3}",
             "-volume.max=64",
+            "-volume.preStopSeconds=1",  # nothing else routes to it
             "-master.volumeSizeLimitMB=1024",
             "-master.volumePreallocate=false",
             "-s3.localSocket=s3.sock",
@@ -723,9 +726,12 @@ class Stack:
         """Stop them side by side."""
         pids = {name: pid for name in names if (pid := self.pid(name)) is not None}
         processes = [psutil.Process(pid) for pid in pids.values()]
+        until = time.monotonic() + _S3_GRACE_SECONDS
         for process in processes:
             process.terminate()
-        psutil.wait_procs(processes, _GRACE_SECONDS)
+        others = [p for p in processes if p.pid != pids.get("s3")]
+        psutil.wait_procs(others, _GRACE_SECONDS)
+        psutil.wait_procs(processes, max(until - time.monotonic(), 0))
         for name, pid in pids.items():
             _kill_group(pid)
             (self.folder / f"{name}.pid").unlink(missing_ok=True)
