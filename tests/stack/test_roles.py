@@ -73,22 +73,29 @@ def s3t(
 
 
 @pytest.fixture
-def place(
+def ingested(
     stack: Stack,
     make_config: Callable[..., Any],
     database: str,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> Workspace:
-    """Trained by its owner; its URL names nobody, so whoever works says who with PGUSER."""
+    """By its owner; its URL names nobody, so whoever works says who with PGUSER."""
     monkeypatch.setenv("PGUSER", "s3t")
     name = urlsplit(database).path.strip("/")
     config = make_config(database={"url": stack.database(name, user="")})
     made = create_workspace(tmp_path / "w", config, KEY)
     ingest(str(made.root), str(write_csv(tmp_path / "people.csv", people(canary=True))))
-    train(str(made.root))
     stack.make_roles(name)
     return made
+
+
+@pytest.fixture
+def place(stack: Stack, ingested: Workspace, database: str) -> Workspace:
+    """The same, trained by its owner."""
+    train(str(ingested.root))
+    stack.make_roles(urlsplit(database).path.strip("/"))
+    return ingested
 
 
 @pytest.mark.minutes
@@ -121,12 +128,12 @@ def test_each_role_does_its_work_and_no_other(
 
 
 def test_what_the_ledger_on_a_server_quotes_of_somebody_is_found_there(
-    stack: Stack, place: Workspace
+    stack: Stack, ingested: Workspace
 ) -> None:
     """Words that an older release took: no file of the workspace has them."""
-    code, asked = s3t(stack, place, "eraser", "request", CANARY)
+    code, asked = s3t(stack, ingested, "eraser", "request", CANARY)
     assert code == 0
-    opened = Workspace(place.root)
+    opened = Workspace(ingested.root)
     with access.changing(opened):
         opened.ledger.append(
             {
@@ -136,22 +143,22 @@ def test_what_the_ledger_on_a_server_quotes_of_somebody_is_found_there(
                 "request": asked["requests"][0]["id"],
             }
         )
-    code, told = s3t(stack, place, "eraser", "erase")
+    code, told = s3t(stack, ingested, "eraser", "erase")
     assert code == 1 and not told["certificates"]
-    assert Workspace(place.root).ledger.state().set_aside == [asked["requests"][0]["id"]]
+    assert Workspace(ingested.root).ledger.state().set_aside == [asked["requests"][0]["id"]]
 
 
 def test_a_request_that_only_looks_closed_stops_everything(
-    stack: Stack, place: Workspace, database: str
+    stack: Stack, ingested: Workspace, database: str
 ) -> None:
-    assert s3t(stack, place, "clerk", "request", CANARY)[0] == 0
+    assert s3t(stack, ingested, "clerk", "request", CANARY)[0] == 0
     name = urlsplit(database).path.strip("/")
     with psycopg.connect(stack.database(name, user="clerk"), autocommit=True) as connection:
         connection.execute("UPDATE requests SET certificate = 'x'")
         with pytest.raises(psycopg.errors.InsufficientPrivilege):
             connection.execute("UPDATE requests SET subject = 'somebody else'")
     for user, command in (("auditor", "status"), ("eraser", "erase")):
-        code, told = s3t(stack, place, user, command)
+        code, told = s3t(stack, ingested, user, command)
         assert code == 1 and "request book" in told["message"]
 
 
@@ -404,7 +411,7 @@ def test_who_takes_requests_cannot_say_that_an_erasure_did_a_step(
 
 @pytest.mark.long
 def test_an_account_that_looks_holds_up_nobody(
-    stack: Stack, place: Workspace, database: str
+    stack: Stack, ingested: Workspace, database: str
 ) -> None:
     """Neither by a lock that it can take, nor by a transaction that it leaves open."""
     name = urlsplit(database).path.strip("/")
@@ -437,8 +444,8 @@ def test_an_account_that_looks_holds_up_nobody(
                 "ACCESS EXCLUSIVE",
             ):
                 statement(f"LOCK TABLE {table} IN {mode} MODE")
-        assert s3t(stack, place, "clerk", "request", CANARY)[0] == 0
-        code, done = s3t(stack, place, "eraser", "erase")
+        assert s3t(stack, ingested, "clerk", "request", CANARY)[0] == 0
+        code, done = s3t(stack, ingested, "eraser", "erase")
         assert code == 0 and len(done["certificates"]) == 1
 
 
@@ -483,26 +490,30 @@ def _sleeps(url: str) -> None:
 
 
 def test_a_move_names_the_session_that_it_waits_for(
-    stack: Stack, place: Workspace, database: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    stack: Stack,
+    ingested: Workspace,
+    database: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Somebody who only looks keeps the tables that it would take away."""
     monkeypatch.setattr(connecting, "POSTGRESQL", (*connecting.POSTGRESQL, "lock_timeout = '1s'"))
     name = urlsplit(database).path.strip("/")
-    there = Database("sqlite:///there.db", tmp_path, place.keys.sealing)
+    there = Database("sqlite:///there.db", tmp_path, ingested.keys.sealing)
     there.prepare()
-    moved = events.Migrated(time=place.now(), move="m", settings={}, versions={})
+    moved = events.Migrated(time=ingested.now(), move="m", settings={}, versions={})
     with psycopg.connect(stack.database(name, user="auditor")) as looking:
         looking.execute("SELECT * FROM ledger")
         with pytest.raises(StorageError, match=rf"\b{looking.info.backend_pid}\b.*terminate"):
-            place.database.move_to(there, moved)
-    assert place.database.exists()
-    place.database.move_to(there, moved)
-    assert there.exists() and not place.database.exists()
+            ingested.database.move_to(there, moved)
+    assert ingested.database.exists()
+    ingested.database.move_to(there, moved)
+    assert there.exists() and not ingested.database.exists()
 
 
 @pytest.mark.long
 def test_an_account_that_looks_takes_no_connections_from_who_erases_and_holds_up_no_upgrade(
-    stack: Stack, place: Workspace, database: str
+    stack: Stack, ingested: Workspace, database: str
 ) -> None:
     name = urlsplit(database).path.strip("/")
     with contextlib.ExitStack() as held:
@@ -526,8 +537,8 @@ def test_an_account_that_looks_takes_no_connections_from_who_erases_and_holds_up
         stack.make_roles(name)  # and where something does, it waits for nobody who only looks
         busy.join(20)
         assert not busy.is_alive()
-        assert s3t(stack, place, "clerk", "request", CANARY)[0] == 0
-        assert s3t(stack, place, "eraser", "erase")[0] == 0
+        assert s3t(stack, ingested, "clerk", "request", CANARY)[0] == 0
+        assert s3t(stack, ingested, "eraser", "erase")[0] == 0
 
 
 def test_nobody_is_who_they_say_without_a_password(
