@@ -96,7 +96,7 @@ class _Turned(Reading):
         end: int,
     ) -> tuple[bytes, int, int]:
         """Computed where something was found, and not as a word: by pieces, then within one."""
-        return _bytes(self._text), self._before(begin), self._before(end)
+        return self._source, self._before(begin), self._before(end)
 
     def _before(
         self,
@@ -107,11 +107,20 @@ class _Turned(Reading):
         which = bisect_right(ends, place)
         if which == len(pieces):
             return begins[-1]
-        piece, wanted = pieces[which], place - (ends[which - 1] if which else 0)
+        start = ends[which - 1] if which else 0
+        piece, wanted = pieces[which], place - start
+        if piece.isascii() and len(piece) == ends[which] - start:
+            return begins[which] + wanted  # each letter became one
         within = bisect_right(
             range(len(piece)), wanted, key=lambda n: len(_bytes(self._turn(piece[:n])))
         )
         return begins[which] + len(_bytes(piece[: max(within - 1, 0)]))
+
+    @cached_property
+    def _source(
+        self,
+    ) -> bytes:
+        return _bytes(self._text)
 
     @cached_property
     def _pieces(
