@@ -838,7 +838,7 @@ MUTANTS: tuple[Mutant, ...] = (
     Mutant(
         name="a rule: a length before an id is what it is turned to",
         where="s3t_core/erasure/folding.py::_Turned.origin",
-        takes="_bytes(self._text), self._before(begin), self._before(end)",
+        takes="self._source, self._before(begin), self._before(end)",
         puts="self.data, begin, end",
         fails="tests/unit/erasure/test_folding.py::every_spelling_that_the_rule and pickle",
     ),
