@@ -62,6 +62,13 @@ MUTANTS: tuple[Mutant, ...] = (
         fails="tests/faults/test_beside_the_ledger.py::times_that_hold",
     ),
     Mutant(
+        name="registry: a run that somebody deleted takes the version that serves along",
+        where="flows/adapters/registry/runs.py::Runs.delete",
+        takes="trash -= keep",
+        puts="pass",
+        fails="tests/flows/test_release_document.py::somebody_deletes and _runs",
+    ),
+    Mutant(
         name="destroy: a run the ledger never learned of stays",
         where="flows/adapters/registry/runs.py::Runs.delete",
         takes="run.info.run_id not in keep",

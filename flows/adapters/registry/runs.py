@@ -153,10 +153,14 @@ class Runs:
         return self._search(ViewType.DELETED_ONLY)
 
     def delete(self, keep: set[str]) -> None:
-        """Delete every run but those of the ids `keep`, after every version of them. Raises
+        """Delete every run but those of the ids `keep`, after every version of them; one of these
+        that somebody deleted is put back, since its version would go with it. Raises
         MlflowException."""
         doomed = [run.info.run_id for run in self.there() if run.info.run_id not in keep]
-        trash = [run.info.run_id for run in self.deleted()]
+        trash = {run.info.run_id for run in self.deleted()}
+        for run_id in sorted(trash & keep):
+            self._client.restore_run(run_id)
+        trash -= keep
         self._versions.delete_of_runs([*doomed, *trash])
         for run_id in doomed:
             self._client.delete_run(run_id)
