@@ -159,6 +159,7 @@ def _patient(system: TinySystem) -> TinySystem:
     return system
 
 
+@pytest.mark.long_but_first
 @pytest.mark.parametrize("task", ASKED)
 def test_a_stage_learns_what_the_task_asks(folders: dict[str, Path], task: str) -> None:
     """Not only the same bytes: rows of two kinds of words are told apart."""

@@ -487,6 +487,7 @@ def test_no_target_that_is_taken_stops_what_sends(
     assert states[receiver.url][0] == "delivered"
 
 
+@pytest.mark.long_but_first
 @pytest.mark.parametrize("error", [RuntimeError, UnicodeError, ValueError, OSError])
 def test_what_went_is_written_though_another_one_fails_as_nobody_foresaw(
     tmp_path: Path, receiver: Received, error: type[Exception]

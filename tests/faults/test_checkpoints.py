@@ -738,6 +738,7 @@ _SIGNS: dict[str, Callable[[Workspace], object]] = {
 }
 
 
+@pytest.mark.long_but_first(every=4)
 @pytest.mark.parametrize("what", _SIGNS)
 @pytest.mark.parametrize("lost", [False, True], ids=["moved", "lost"])
 def test_nothing_is_signed_where_checkpoints_were_kept_before(

@@ -91,6 +91,7 @@ def test_an_entry_too_many_in_pythonpath_is_no_way_in(
     assert done.returncode == 0, done.stderr[-1500:]
 
 
+@pytest.mark.long_but_first(every=3)
 @pytest.mark.parametrize("child", _CHILDREN)
 @pytest.mark.parametrize("begin", _BEGIN)
 def test_no_child_takes_code_from_where_one_stands(

@@ -821,6 +821,7 @@ def test_a_rule_that_is_changed_meanwhile_is_not_undone_by_the_move(
     assert after.erasure.needs_approval and after.store.url.endswith("/there/stages")
 
 
+@pytest.mark.long_but_first
 @pytest.mark.parametrize("how", ["undone", "moved on", "moved back"])
 def test_what_tells_of_a_move_that_is_over_locks_nobody_out(
     place: Workspace, tmp_path: Path, how: str

@@ -109,6 +109,7 @@ def test_a_remote_that_is_away_is_no_place_where_nothing_is_left(prepared: Prepa
     assert prepared.left() == []
 
 
+@pytest.mark.long_but_first
 @pytest.mark.parametrize(
     "found", ["nothing", "what somebody left there", "a file", "no right to look"]
 )

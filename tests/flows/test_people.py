@@ -679,6 +679,7 @@ def test_one_rule_holds_at_ingest_and_at_request(make_place: Make, tmp_path: Pat
 JOSE = "jos\u00e9.4711@example.org"
 
 
+@pytest.mark.long_but_first
 @pytest.mark.parametrize(
     ("asked", "in_the_data", "left"),
     [

@@ -81,6 +81,7 @@ def test_what_every_job_needs_is_there_when_it_begins() -> None:
     assert done.stdout.split("\n")[0] == "[] True 2 1"
 
 
+@pytest.mark.long_but_first
 @pytest.mark.parametrize("begins", [True, False], ids=["begun before", "with the job"])
 def test_every_job_hashes_texts_alike_whatever_the_shell_says(begins: bool) -> None:
     """Else whatever goes over a set in a stage, in code of whoever, would go another way in each
@@ -128,6 +129,7 @@ def test_a_job_ends_when_whoever_asked_for_it_is_killed(tmp_path: Path) -> None:
         run.wait()
 
 
+@pytest.mark.long_but_first
 @pytest.mark.parametrize("spare", [0, -1, -200], ids=["full", "a byte over", "deep"])
 def test_a_deep_temporary_directory_starts_jobs_too(shallow: Path, spare: int) -> None:
     """A socket's path has 107 bytes, and macOS, batch systems and test runners give deep ones. What
