@@ -49,7 +49,12 @@ class SqlRequestBook:
         new = list(new)
         with self._database.transaction() as connection:
             state = self._database.caught_up(connection).state
-            waiting = {r.suppression: i for i, r in state.requests.items() if state.is_open(i)}
+            wanted = {each.request.suppression for each in new}
+            waiting = {
+                r.suppression: i
+                for i, r in state.requests.items()
+                if r.suppression in wanted and state.is_open(i)
+            }
             taken = [_accepted(connection, each, state, waiting) for each in new]
             check_written(
                 connection,
