@@ -9,7 +9,7 @@ INDEX_MAGIC = b"DIRC\0\0\0\x04"
 _HEADER_BYTES, _STAT_BYTES = 12, 40
 _DIGEST_BYTES = (20, 32)
 """Of SHA-1 and SHA-256: the index does not say which its repository has."""
-_EXTENDED = 0x4000
+_EXTENDED, _LENGTH = 0x4000, 0xFFF
 
 
 def decode_git_index(
@@ -43,8 +43,8 @@ def _names(
         if end < 0 or removed > len(name):
             return None
         name = name[: len(name) - removed] + data[at:end]
-        if not name or (len(name) != flags & 0xFFF and len(name) < 0xFFF):
-            return None
+        if len(name) != flags & _LENGTH and len(name) < _LENGTH:
+            return None  # of an entry of a split index that stands in the shared one it is none
         found.append(name)
         at = end + 1
     return found if at + digest_bytes <= len(data) else None

@@ -320,11 +320,13 @@ def test_names_and_logs_that_a_worktree_shares_are_searched(tmp_path: Path, kind
 
 
 @pytest.mark.parametrize("hashing", ["sha1", "sha256"])
+@pytest.mark.parametrize("split", [False, True])
 @pytest.mark.parametrize("version", [2, 4])
 def test_names_in_an_index_are_searched_though_it_says_only_where_they_differ(
-    tmp_path: Path, version: int, hashing: str
+    tmp_path: Path, version: int, hashing: str, split: bool
 ) -> None:
-    """Nothing was committed: no tree has the names."""
+    """Nothing was committed: no tree has the names. A split index has those of the shared one that
+    changed without their names."""
     root = tmp_path / "w"
     git(tmp_path, "init", "-q", f"--object-format={hashing}", str(root))
     for name in ("notes/person-1", "notes/person-4711", "notes/person-47115", "x" * 500):
@@ -335,12 +337,19 @@ def test_names_in_an_index_are_searched_though_it_says_only_where_they_differ(
     git(root, "add", "--intent-to-add", "--all")
     git(root, "update-index", "--index-version", str(version))
     index = root / ".git" / "index"
+    if split:
+        git(root, "config", "splitIndex.maxPercentChange", "100")
+        git(root, "update-index", "--split-index")
+        (root / "notes" / "person-1").write_text("something")
+        (root / "notes" / "person-5").write_text("something")
+        git(root, "add", "--all")
     assert index.read_bytes()[7] == version
     found = [
         scan(root, [], [".git"], [], make_needles([who], []), []).residue
         for who in ("person-4711", "person-47115", "person-471")
     ]
-    assert found == [(".git/index",), (".git/index",), ()]
+    [where] = [p for p in (root / ".git").glob("*ndex*") if split == (p.name != "index")]
+    assert found == [(f".git/{where.name}",), (f".git/{where.name}",), ()]
     if version == 4:
         index.write_bytes(index.read_bytes()[:150])
         assert scanned(root).undecodable == (".git/index",)
