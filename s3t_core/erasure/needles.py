@@ -175,8 +175,14 @@ class NeedleSet:
         data: bytes,
     ) -> Iterator[Reading]:
         """What `data` says under the rule besides, where anything is looked for in it."""
-        least = min((len(i.decode(errors="replace")) for i in self._under.ids), default=0)
-        return readings_under(self.rule, data, least) if least else iter(())
+        return readings_under(self.rule, data, self._least) if self._least else iter(())
+
+    @cached_property
+    def _least(
+        self,
+    ) -> int:
+        """Letters of the shortest id that is looked for under the rule, 0 where none is."""
+        return min((len(i.decode(errors="replace")) for i in self._under.ids), default=0)
 
     @cached_property
     def _under(

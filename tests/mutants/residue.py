@@ -782,7 +782,7 @@ MUTANTS: tuple[Mutant, ...] = (
     Mutant(
         name="a rule: an id is looked for as it was asked and folded alone",
         where="s3t_core/erasure/needles.py::NeedleSet._readings",
-        takes="readings_under(self.rule, data, least) if least else iter(())",
+        takes="readings_under(self.rule, data, self._least) if self._least else iter(())",
         puts="iter(())",
         fails="tests/unit/erasure/test_folding.py::every_spelling_that_the_rule",
     ),
