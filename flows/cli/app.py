@@ -299,12 +299,13 @@ def stop(
 ) -> None:
     """End the Prefect server that this workspace's commands share on this machine. It also ends by
     itself."""
-    opened = open_workspace(workspace)
     from flows.adapters.shared_prefect import SharedServer
+    from flows.settings import prepare_environment, workspace_root
+    from flows.workspace.layout import Layout
 
-    stopped = SharedServer(opened.state_dir / "prefect", opened.config.prefect.idle_minutes).stop(
-        forget
-    )
+    place = Layout(workspace_root(workspace))
+    prepare_environment(place.root)  # settings that are wrong must not keep it alive
+    stopped = SharedServer(place.state_dir / "prefect", 0).stop(forget)
     text = (
         "The Prefect server of this workspace has ended."
         if stopped

@@ -804,7 +804,11 @@ def test_stop_ends_the_server_unless_somebody_uses_it(small: Workspace) -> None:
         SharedServer(small.state_dir / "prefect", 10).stop()
     assert server.is_running()
     server.detach()
+    settings = small.root / "s3t.toml"
+    right = settings.read_bytes()
+    settings.write_bytes(right + b"\n[no such table]\n")
     assert _json("stop", cwd=small.root) == {"stopped": True}
+    settings.write_bytes(right)
     assert not server.is_running() and not _servers(small)
     assert SharedServer(small.state_dir / "prefect", 10).stop() is False
     for kept in ("prefect.db", "prefect.db-wal", "storage/result"):
