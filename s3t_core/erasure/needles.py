@@ -16,35 +16,27 @@ import re
 from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
-from functools import cached_property, lru_cache
+from functools import cached_property
 
 from ahocorasick_rs import BytesAhoCorasick, Implementation
 
 from s3t_core.conversations import texts_in
 from s3t_core.erasure.folding import Reading, is_folded, readings_under
 from s3t_core.erasure.spellings import plain, read, spellings_of
+from s3t_core.erasure.words import may_be_a_fraction
 from s3t_core.images import file_in
 
 MIN_ID_BYTES = 6
 MIN_WORD_BYTES = 12
 MIN_TEXT_BYTES = 16
 WINDOW_BYTES = 48
-_BEFORE_FRACTION = re.compile(
-    rb"((?<![\w:.-])|(?<=\d[T ]))[0-2]\d:[0-5]\d:[0-6]\d\.\Z"
-    rb"|(?<![\w:.-])(1[5-9]|2[01])\d{8}\.\Z"
-)
-"""What stands before a fraction of a second: the time of day, by itself or after a date, or seconds
-since 1970 from 2017 to 2039. Databases are full of them, and every six digits are some
-customer's."""
-_BEFORE_BYTES = 12
-_HEXADECIMAL = re.compile(rb"[0-9a-fA-F]+")
-_FRACTION_DIGITS = 9
 _MANY = 3
 """What so many people say besides is nobody's in particular."""
 _FURTHER = 64
 """Where a start, or an end, tells nobody, so many windows inwards are tried for one that does."""
-_WIDER = 4
-"""So many bytes may be one of an id under a rule: a letter of mathematics is a letter (NFKC)."""
+_WIDER = 16
+"""So many bytes may be one of an id under a rule: a letter of mathematics is a letter (NFKC), and
+what nobody sees may stand before each."""
 _FEW = 16
 """Up to so many needles are looked for one by one, which is faster."""
 
@@ -118,15 +110,15 @@ class NeedleSet:
         begin: int,
         end: int,
     ) -> bool:
-        """Whether [begin:end] is a whole word, and not what may be the fraction of a time."""
-        data = reading.data
-        if self.words and not (
-            _is_word(data, begin, end) or _is_measured(*reading.origin(begin, end))
-        ):
+        """Whether [begin:end] is one value and a whole word, and not what may be the fraction of a
+        time."""
+        if not reading.is_one(begin, end):
             return False
-        if not _may_be_a_fraction(data, begin, end):
+        if self.words and not reading.is_word(begin, end):
+            return False
+        if not may_be_a_fraction(reading.data, begin, end):
             return True
-        self.passed_over.add(data[begin:end])
+        self.passed_over.add(reading.data[begin:end])
         return False
 
     def spelt_in(
@@ -383,68 +375,3 @@ def _windows(
     last = max(len(data) - WINDOW_BYTES, 0)
     first = min(begin, last)
     return [data[at : at + WINDOW_BYTES] for at in (first, (first + last) // 2, last)]
-
-
-def _is_word(
-    data: bytes,
-    begin: int,
-    end: int,
-) -> bool:
-    """Whether no letter, digit, _ or - of ASCII is beside data[begin:end]."""
-    before = data[max(begin - 1, 0) : begin]
-    behind = data[end : end + 1]
-    return not any(c.isalnum() or c in b"_-" for c in (before, behind) if c)
-
-
-def _is_measured(
-    data: bytes,
-    begin: int,
-    end: int,
-) -> bool:
-    """Whether the length of data[begin:end] stands before it, as pickle, MessagePack, CBOR,
-    Protocol Buffers and others write a value: such a byte may be a letter, and so may what follows
-    the value. One hexadecimal digit within a number of them is no length."""
-    marks = _lengths(end - begin)
-    if not data[max(begin - 9, 0) : begin].endswith(marks):
-        return False
-    return not _HEXADECIMAL.fullmatch(data[max(begin - 2, 0) : end + 1])
-
-
-@lru_cache
-def _lengths(size: int) -> tuple[bytes, ...]:
-    """How a length is written before a value: as one byte, as two, four or eight in either order,
-    seven bits a byte (LEB128), or within the first byte (RFC 8949, 3; MessagePack's fixstr)."""
-    fixed = [
-        size.to_bytes(width, order)
-        for width in (1, 2, 4, 8)
-        for order in ("little", "big")
-        if size < 256**width
-    ]
-    variable = bytes((size >> shift & 0x7F) | 0x80 for shift in range(0, size.bit_length(), 7))
-    fixed.append(variable[:-1] + bytes([variable[-1] & 0x7F]))
-    if size < 24:
-        fixed += [bytes([0x60 | size]), bytes([0x40 | size])]
-    if size < 32:
-        fixed.append(bytes([0xA0 | size]))
-    return tuple(fixed)
-
-
-def _may_be_a_fraction(
-    data: bytes,
-    begin: int,
-    end: int,
-) -> bool:
-    """Whether data[begin:end] is what a time of day, or seconds since 1970, have behind the
-    point."""
-    behind_a_point = data[max(begin - 1, 0) : begin] == b"."
-    is_short = end - begin <= _FRACTION_DIGITS
-    if not behind_a_point or not is_short or not data[begin:end].isdigit():
-        return False
-    return (
-        _BEFORE_FRACTION.search(
-            data,
-            max(begin - _BEFORE_BYTES, 0),
-            begin,
-        )
-        is not None
-    )

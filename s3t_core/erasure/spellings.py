@@ -54,7 +54,8 @@ _NUMBERED = re.compile(
 )
 _BYTE = re.compile(rb"\\x[0-9A-Fa-f]{2}")
 _ZERO = re.compile(rb"\\+(?:u0000|U00000000|x00|0(?:00)?(?![0-7]))")
-"""A NUL: of UTF-16 that somebody escaped, every other byte is one."""
+"""A NUL: of UTF-16 that somebody escaped, every other byte is one. It goes as one that nobody
+escaped does (plain)."""
 _MEANT = dict(
     zip(
         b"nrtbfvae",
@@ -73,6 +74,7 @@ _NO_CONTROL = bytes(c for c in range(256) if c == 0 or c >= 32 or c in b"\t\n\r\
 _TEXT = re.compile(rb"[\t\n\r\x1b\x20-\xff]{12,}")
 _MARK = re.compile(
     rb"\\[\\\"'0-9A-Za-z]|%[0-9A-Fa-f]{2}|&(?:[lg]t|quot|amp|#)|\x1b[\[ -/]|\r\n|''|\"\""
+    rb"|\+\w{3}"
 )
 """What more than one step may be needed for, or what is not looked for among numbers."""
 MAX_RUNS = 2
@@ -119,8 +121,9 @@ def read(
     """What is meant by escapes, percent-encoding, entities, doubled quotes and colours, one in
     another, in any order: a needle is turned likewise, so what it says itself by chance (100%25)
     does no harm. `bytewise`: `\\x` is a byte, not a letter; `plus` and `colour`: what a + of a form
-    and what a terminal is told become."""
+    and what a terminal is told become. A form may have nothing but letters and +."""
     is_text = _is_text(data)
+    data = data.replace(b"+", plus)
     for _ in range(_ROUNDS if is_text else 1):
         before = data
         if b"\\" in data:
@@ -130,7 +133,7 @@ def read(
         elif b"\0" in data:
             data = plain(data)
         if b"%" in data and _PERCENT.search(data):
-            data = unquote_to_bytes(data.replace(b"+", plus) if plus != b"+" else data)
+            data = unquote_to_bytes(data.replace(b"+", plus))
         if b"&" in data and _ENTITY.search(data):
             data = _ENTITY.sub(lambda found: _ENTITIES[found[0]], data)
         if is_text and b"\x1b" in data:
@@ -165,13 +168,13 @@ def _other_readings(
     """What else it may mean, where it has what can be read in two ways."""
     if _BYTE.search(chunk):
         yield read(chunk, bytewise=True)
-    if b"+" in chunk and _PERCENT.search(chunk):
+    if b"+" in chunk:
         yield read(chunk, plus=b" ")
     if _SPELT_COLOUR.search(chunk):
         yield read(chunk, colour=b"")
     if b"\\" in chunk:
         without, zeros = _ZERO.subn(b"", chunk)
-        if zeros >= _NULS[0]:
+        if zeros:
             yield read(without)
 
 

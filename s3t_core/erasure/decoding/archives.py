@@ -15,6 +15,7 @@ from s3t_core.erasure.decoding.parts import (
     Part,
     Source,
     Undecodable,
+    cells_of,
     exactly,
     read_exactly,
     stream_of,
@@ -62,7 +63,7 @@ def _zip_entries(source: Source, behind_others: bool) -> Iterator[Part]:
         )
         yield archive.comment
         for entry in entries:
-            yield b"\n".join(
+            yield cells_of(
                 (entry.orig_filename.encode("utf-8", "replace"), entry.comment, entry.extra)
             )
             yield _local_header(source.file, entry)

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from functools import partial
 
 from s3t_core.erasure.decoding.carving import Pages
-from s3t_core.erasure.decoding.parts import Uncut
+from s3t_core.erasure.decoding.parts import Uncut, cells_of
 
 _HEADER = 100
 """Bytes of the database's own header, before that of its first page."""
@@ -56,13 +56,13 @@ def left_in(pages: Pages) -> Iterator[Uncut]:
 def _parts(uncut: list[bytes], listed: "list[_Tree]") -> Iterator[Uncut]:
     pieces = [piece for piece in uncut if piece.strip(b"\0")]
     if pieces:
-        yield Uncut(b"\n".join(pieces))
+        yield Uncut(cells_of(pieces))
     if listed:
-        yield Uncut(b"\n".join(tree.page for tree in listed), partial(_values, listed))
+        yield Uncut(cells_of(tree.page for tree in listed), partial(_values, listed))
 
 
 def _values(listed: "list[_Tree]") -> bytes:
-    return b"\n".join(value for tree in listed for value in tree.values())
+    return cells_of(value for tree in listed for value in tree.values())
 
 
 def _tree_of(page: bytes, begin: int) -> "_Tree | None":

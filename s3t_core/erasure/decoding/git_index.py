@@ -3,7 +3,7 @@
 
 from collections.abc import Iterator
 
-from s3t_core.erasure.decoding.parts import Part, Source, Undecodable
+from s3t_core.erasure.decoding.parts import Part, Source, Undecodable, cells_of
 
 INDEX_MAGIC = b"DIRC\0\0\0\x04"
 _HEADER_BYTES, _STAT_BYTES = 12, 40
@@ -15,13 +15,13 @@ _EXTENDED, _LENGTH = 0x4000, 0xFFF
 def decode_git_index(
     source: Source,
 ) -> Iterator[Part]:
-    """The names of all entries, a line each. Raises Undecodable."""
+    """The names of all entries. Raises Undecodable."""
     data = source.file.read()
     count = int.from_bytes(data[8:_HEADER_BYTES], "big")
     for size in _DIGEST_BYTES:
         names = _names(data, count, size)
         if names is not None:
-            yield b"\n".join(names)
+            yield cells_of(names)
             return
     raise Undecodable("git index: entries that cannot be read")
 

@@ -1,10 +1,13 @@
 """What decoders take and give: a source, and the parts that it decodes to."""
 
+import contextlib
+import datetime
 import io
 import json
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from decimal import Decimal
 from pathlib import Path
 from typing import IO, Protocol, cast
 
@@ -13,6 +16,7 @@ import pyarrow.compute as pc
 from typing_extensions import Buffer
 
 from s3t_core.errors import StorageError
+from s3t_core.identity import NotAnId, id_text
 
 _DIGESTS = {"record": 64, "subject": 64, "form": 32}
 """Columns of ours, with the hexadecimal digits of their keyed digests."""
@@ -23,6 +27,10 @@ IN_THIS_THREAD = pa.ipc.IpcReadOptions(use_threads=False)
 """A thread of Arrow's may outlive what it was asked for, and let go of what Python owns while that
 ends."""
 _IN_MEMORY = 32 * 2**20
+_OTHERWISE = (datetime.datetime, Decimal)
+"""What may be shown in another way than an id is written."""
+BETWEEN = b"\n|\n"
+"""Between two cells: a line break alone may be within one."""
 
 
 class Undecodable(Exception):
@@ -79,13 +87,12 @@ class Rows:
         return [str(value or "") for value in self._batch.column(name).to_pylist()]
 
     def joined(self) -> bytes:
-        """All rows, a line for each cell, but for the digests that name a row: to be searched at
-        once."""
-        return b"\n".join(_joined(column) for column in self._columns)
+        """All rows, cell by cell, but for the digests that name a row: to be searched at once."""
+        return cells_of(_joined(column) for column in self._columns)
 
     def content(self, row: int) -> bytes:
         """One row, likewise."""
-        return b"\n".join(bytes_of(column[row].as_py()) for column in self._columns)
+        return cells_of(bytes_of(column[row].as_py()) for column in self._columns)
 
     def binaries(self) -> Iterator[bytes]:
         """Cells that may be files themselves."""
@@ -115,16 +122,23 @@ def _are_digests(
     given = column.drop_null()
     if pc.any(pc.not_equal(pc.binary_length(given), digits)).as_py():
         return False
-    return _joined(given).translate(None, _DIGITS) == b"\n" * max(len(given) - 1, 0)
+    return _joined(given).translate(None, _DIGITS) == BETWEEN * max(len(given) - 1, 0)
 
 
 def _joined(column: pa.Array) -> bytes:
     if not pa.types.is_string(column.type):
-        return b"\n".join(map(bytes_of, column.to_pylist()))
+        return cells_of(map(bytes_of, column.to_pylist()))
     whole = pa.ListArray.from_arrays(
         pa.array([0, len(column)], pa.int32()), pc.fill_null(column, "")
     )
-    return bytes(pc.binary_join(whole, "\n")[0].as_buffer())
+    return bytes(pc.binary_join(whole, BETWEEN.decode())[0].as_buffer())
+
+
+def cells_of(
+    values: Iterable[bytes],
+) -> bytes:
+    """Values one behind the other, to be searched at once, each of them for itself."""
+    return BETWEEN.join(values)
 
 
 def bytes_of(value: object) -> bytes:
@@ -137,12 +151,20 @@ def bytes_of(value: object) -> bytes:
     if isinstance(value, list | dict | tuple):
         whole = json.dumps(value, default=_in_json, ensure_ascii=False)
         texts = whole.encode("utf-8", "replace")
-        return b"\n".join([texts, *_binaries_in(value)])
-    return b"" if value is None else str(value).encode()
+        return cells_of([texts, *_binaries_in(value)])
+    return b"" if value is None else _in_json(value).encode()
 
 
 def _in_json(value: object) -> str:
-    return value.decode("utf-8", "replace") if isinstance(value, bytes) else str(value)
+    """What is no text: as it is shown, and as an id in such a column is written where that may be
+    another way."""
+    if isinstance(value, bytes):
+        return value.decode("utf-8", "replace")
+    shown = str(value)
+    if isinstance(value, _OTHERWISE):
+        with contextlib.suppress(NotAnId):
+            return f"{shown} {id_text(value)}"
+    return shown
 
 
 class Readable(Protocol):
@@ -167,8 +189,8 @@ class Cell:
 @dataclass(frozen=True)
 class Uncut:
     """Bytes in which values stand one behind the other with nothing between them: an id need not be
-    a word of its own there. `cut` gives the values, a line each; None where nobody can tell where
-    one ends."""
+    a word of its own there. `cut` gives the values (cells_of); None where nobody can tell where one
+    ends."""
 
     data: bytes
     cut: "Callable[[], bytes] | None" = None

@@ -22,6 +22,7 @@ from s3t_core.erasure.decoding.parts import (
     Part,
     Source,
     Undecodable,
+    cells_of,
     exactly,
     read_exactly,
     stream_of,
@@ -45,7 +46,7 @@ def decode_gzip(source: Source) -> Iterator[Part]:
     stream = stream_of(_gzip_pieces(source.file, notes))
     yield stream
     to_end_of(stream)
-    yield b"\n".join(notes)
+    yield cells_of(notes)
 
 
 def _gzip_pieces(file: IO[bytes], notes: list[bytes]) -> Iterator[bytes]:

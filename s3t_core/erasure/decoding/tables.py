@@ -28,6 +28,7 @@ from s3t_core.erasure.decoding.parts import (
     Source,
     Undecodable,
     bytes_of,
+    cells_of,
 )
 from s3t_core.erasure.decoding.still import is_sqlite
 from s3t_core.erasure.decoding.thrift import Reader, Struct
@@ -73,7 +74,7 @@ def decode_parquet(source: Source) -> Iterator[Part]:
     """By row group, whatever its columns; what stands in the footer beside them too."""
     with pq.ParquetFile(Kept(source.file), pre_buffer=False) as file:
         metadata = file.metadata.metadata or {}
-        yield b"\n".join([*metadata, *metadata.values(), *_texts_of_schema(file.schema_arrow)])
+        yield cells_of([*metadata, *metadata.values(), *_texts_of_schema(file.schema_arrow)])
         _check_covered(source)
         for batch in file.iter_batches(
             batch_size=_BATCH_ROWS,
@@ -182,12 +183,12 @@ def decode_arrow_file(source: Source) -> Iterator[Part]:
     footer = size - _ARROW_END - length
     schema_alone = bytes(_ARROW_BEFORE) + _at(source, max(0, footer), size)
     with pa.ipc.open_file(pa.BufferReader(schema_alone), options=IN_THIS_THREAD) as file:
-        yield b"\n".join(_texts_of_schema(file.schema))
+        yield cells_of(_texts_of_schema(file.schema))
         count = file.num_record_batches
     source.file.seek(_ARROW_BEGIN)
     with pa.ipc.open_stream(Kept(source.file), options=IN_THIS_THREAD) as stream:
         for batch, metadata in stream.iter_batches_with_custom_metadata():
-            yield b"\n".join(_pairs(metadata))
+            yield cells_of(_pairs(metadata))
             yield from _batch(batch)
             count -= 1
     if count or source.file.tell() != footer:
@@ -197,9 +198,9 @@ def decode_arrow_file(source: Source) -> Iterator[Part]:
 def decode_arrow_stream(source: Source) -> Iterator[Part]:
     """By record batch, to the end of the file."""
     with pa.ipc.open_stream(Kept(source.file), options=IN_THIS_THREAD) as file:
-        yield b"\n".join(_texts_of_schema(file.schema))
+        yield cells_of(_texts_of_schema(file.schema))
         for batch, metadata in file.iter_batches_with_custom_metadata():
-            yield b"\n".join(_pairs(metadata))
+            yield cells_of(_pairs(metadata))
             yield from _batch(batch)
     if source.file.read(1):
         raise Undecodable("Arrow: bytes after its end")
@@ -348,6 +349,6 @@ def _cells(rows: Iterator[tuple[object, ...]]) -> Iterator[Part]:
             if isinstance(value, bytes) and not isinstance(value, _Text):
                 yield Cell(value)
         if size > _BATCH_CELLS:
-            yield b"\n".join(waiting)
+            yield cells_of(waiting)
             waiting, size = [], 0
-    yield b"\n".join(waiting)
+    yield cells_of(waiting)

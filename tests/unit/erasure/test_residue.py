@@ -500,6 +500,24 @@ def test_however_it_is_spelt_it_is_found(tmp_path: Path, way: str, about: str) -
     assert scan(tmp_path, [], ["log"], [], needles, []).residue == ("log",)
 
 
+@pytest.mark.parametrize(
+    "form",
+    [
+        "who=anna+canary+4711&n=1",
+        "anna+canary+4711",
+        "/?who=anna+canary+4711",
+        "anna\\u0020canary+4711",
+        "\x01\x02\x03 anna+canary+4711 \x04\x05\x06",
+        "got anna\\u0000 canary\\x00 4711\\0",
+    ],
+)
+def test_a_form_without_a_percent_sign_is_one(tmp_path: Path, form: str) -> None:
+    """A blank is a + there, and a NUL nothing, also one that somebody escaped."""
+    (tmp_path / "log").write_text(form)
+    needles = make_needles(["anna canary 4711"], [])
+    assert scan(tmp_path, [], ["log"], [], needles, []).residue == ("log",)
+
+
 def test_spellings_are_found_across_the_chunks_of_a_large_file(tmp_path: Path) -> None:
     for at in range(4 * 2**20 - 130, 4 * 2**20, 7):
         (tmp_path / "log").write_bytes(b" " * at + base64.b64encode(TEXT.encode()))

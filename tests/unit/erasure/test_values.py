@@ -1,5 +1,6 @@
 """Values that stand one behind the other, with nothing between them: an id is no word there."""
 
+import datetime
 import gzip
 import io
 import os
@@ -10,6 +11,7 @@ import struct
 import subprocess
 import sys
 from collections.abc import Callable
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -372,6 +374,51 @@ def test_a_part_of_a_longer_word_is_none(own: Path, around: str) -> None:
     """Six digits are somebody's id, and stand in many a digest."""
     (own / "x.txt").write_text("what\n" + around % "123456" + "\nwhere\n")
     assert not scanned(own.parent, ["123456"]).residue
+
+
+@pytest.mark.parametrize("before", ["\t", "\n", "\r", " ", "é", "anna,"])
+def test_a_number_that_goes_on_is_somebody_elses_wherever_it_stands_in_a_text(
+    own: Path, before: str
+) -> None:
+    """Ten bytes stand behind each line break of such a list: a break is 10 as well. A blank is 32,
+    the last byte of é is what MessagePack writes before nine."""
+    for size in (8, 9, 10, 11, 12, 13, 32):
+        asked = f"customer-{'4711' * 8}"[-size:]
+        (own / "x.txt").write_text(f"what{before}{asked}1 and{before}{asked}2\n")
+        assert not scanned(own.parent, [asked]).residue, size
+
+
+MOMENT = datetime.datetime(2026, 11, 26, 9, 30, 1, 250000, tzinfo=datetime.UTC)
+
+
+@pytest.mark.parametrize(
+    ("column", "asked"),
+    [
+        (pa.array([MOMENT], pa.timestamp("us", tz="UTC")), "2026-11-26T09:30:01.250000Z"),
+        (pa.array([MOMENT], pa.timestamp("us", tz="Asia/Tokyo")), "2026-11-26T09:30:01.250000Z"),
+        (pa.array([MOMENT.replace(tzinfo=None)], pa.timestamp("ms")), "2026-11-26T09:30:01.250000"),
+        (pa.array([MOMENT.replace(microsecond=0)], pa.timestamp("s")), "2026-11-26T09:30:01"),
+        (
+            pa.array([[MOMENT]], pa.list_(pa.timestamp("us", tz="UTC"))),
+            "2026-11-26T09:30:01.250000Z",
+        ),
+        (pa.array([MOMENT.date()], pa.date32()), "2026-11-26"),
+        (pa.array([Decimal("4711000")], pa.decimal128(9, 0)), "4711000"),
+        (pa.array([4711000.0], pa.float64()), "4711000"),
+    ],
+)
+@pytest.mark.parametrize("kind", ["parquet", "arrow"])
+def test_a_cell_that_is_no_text_is_found_by_the_id_that_it_is(
+    own: Path, kind: str, column: pa.Array, asked: str
+) -> None:
+    """An id is written in one way, whatever its column was (s3t_core.identity)."""
+    table = pa.table({"who": column})
+    if kind == "parquet":
+        pq.write_table(table, own / "x.parquet")
+    else:
+        with pa.ipc.new_file(own / "x.arrow", table.schema) as writer:
+            writer.write_table(table)
+    assert scanned(own.parent, [asked]).residue
 
 
 def _arrow(batches: list[list[str]]) -> bytes:
