@@ -90,8 +90,8 @@ test-fast: install  ## what each module promises, and the guarantee on a tiny mo
 	$(BIN)/pytest -m "not slow and not long" -n 2 --dist worksteal tests/unit tests/contracts tests/golden \
 		tests/exactness/test_hazards.py tests/exactness/test_deactivation.py
 
-test-crash: install  ## kill -9 at 200 random times of an erasure, and ten times through the whole command
-	S3T_TEST_KILLS=200 S3T_TEST_WHOLE_KILLS=10 $(BIN)/pytest --timeout 7200 tests/flows/test_killed.py
+test-crash: install  ## kill -9 at 200 random times of an erasure, before each fifth of its writes, and ten times through the whole command
+	S3T_TEST_KILLS=200 S3T_TEST_EACH=5 S3T_TEST_WHOLE_KILLS=10 $(BIN)/pytest --timeout 7200 tests/flows/test_killed.py
 
 test-gpu: install  ## the guarantee, byte by byte, on this machine's GPU (needs torch with CUDA)
 	S3T_TEST_DEVICE=cuda $(BIN)/pytest tests/exactness

@@ -224,13 +224,22 @@ def open_files() -> frozenset[tuple[int, int]]:
 def is_written(path: Path, opened: frozenset[tuple[int, int]]) -> bool:
     """Whether a process writes the file: one of `opened`, or, where the system does not tell,
     younger than an hour."""
+    if not Path("/proc/self/fd").is_dir():
+        return is_young(path)
     try:
         status = path.stat()
     except OSError:
         return False
-    if Path("/proc/self/fd").is_dir():
-        return (status.st_dev, status.st_ino) in opened
-    return status.st_mtime > time.time() - _YOUNG_SECONDS
+    return (status.st_dev, status.st_ino) in opened
+
+
+def is_young(path: Path) -> bool:
+    """Whether the file was changed within the last hour: somebody on another machine may write
+    it."""
+    try:
+        return path.stat().st_mtime > time.time() - _YOUNG_SECONDS
+    except OSError:
+        return False
 
 
 def remove_tree(place: Path) -> None:

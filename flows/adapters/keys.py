@@ -28,7 +28,14 @@ from cryptography.hazmat.primitives.serialization import (
 from s3t_core.erasure.offline import KeyFile, KeyReplaced, NotValid, key_id, read_key_file
 from s3t_core.erasure.state import State
 from s3t_core.errors import Busy, WorkspaceError
-from s3t_core.files import SHARED_MODE, locked, read_regular, remove_file, write_atomically
+from s3t_core.files import (
+    SHARED_MODE,
+    locked,
+    read_regular,
+    remove_file,
+    remove_half_written,
+    write_atomically,
+)
 from s3t_core.keys import KEY_BYTES, WorkspaceKeys
 
 WORKSPACE_KEY = "workspace.key"
@@ -97,9 +104,11 @@ def read_signing_key(folder: Path, name: str = SIGNING_KEY) -> Ed25519PrivateKey
 
 @contextlib.contextmanager
 def changing_keys(folder: Path) -> Iterator[None]:
-    """Be the one who changes the signing key's files. Raises Busy where another is for long."""
+    """Be the one who changes the signing key's files; a copy of a key that one left who was killed
+    at it goes first. Raises Busy where another is for long, StorageError."""
     try:
         with locked(folder.parent / KEYS_LOCK, _WAIT_SECONDS):
+            remove_half_written(folder, lambda _: False)
             yield
     except TimeoutError:
         raise Busy(

@@ -37,6 +37,7 @@ from s3t_core.records import record_digest, subject_digest
 
 Found = Literal["in the data", "nearly", "nobody", "not told"]
 _NOT_YOURS = "only an account that may erase is told who is in the data"
+_IS_GOING = "an erasure that has begun takes them out, and is not at its end"
 
 
 class Findable(
@@ -148,7 +149,7 @@ def look_up(workspace: Findable, ids: Mapping[str, str], record: str = "") -> di
         # an erase run sweeps what was brought here of earlier versions
         why = "an erase run was removing what it needed of earlier data versions"
         return dict.fromkeys(ids, Finding("not told", why=why))
-    erased, findings = erased_in(state), {}
+    erased, begun, findings = erased_in(state), _begun_in(state), {}
     for given, digest in digests.items():
         near = index.subjects_by_form.get(folds[given], set()) - {digest}
         if digest in index.subjects:
@@ -156,6 +157,9 @@ def look_up(workspace: Findable, ids: Mapping[str, str], record: str = "") -> di
             findings[given] = Finding(
                 "in the data", _guessed(workspace, rule, given, near), len(near), why
             )
+            continue
+        if digest in begun:
+            findings[given] = Finding("not told", why=_IS_GOING)
             continue
         gone = erased.get((digest, "")) or erased.get(
             (digest, _record_of(workspace, ids[given], record))
@@ -256,6 +260,20 @@ def look_alikes(
         wanted[digest]: frozenset(index.subjects_by_form.get(fold, set()) - {digest})
         for digest, fold in folds.items()
     }
+
+
+def _begun_in(state: State) -> frozenset[str]:
+    """Whom the open erasure found, if one is open (digests of subjects): their rows may be gone
+    already."""
+    if state.plan is None:
+        return frozenset()
+    plan = state.plan.plan
+    return frozenset(
+        subject
+        for request in plan.requests
+        if plan.rows[request].known
+        for subject in (state.requests[request].subject, *plan.subjects.get(request, ()))
+    )
 
 
 def erased_in(state: State) -> dict[tuple[str, str], Erased]:

@@ -1,6 +1,8 @@
 """Verify evidence offline: no torch, no Prefect, no MLflow, no network. The public key comes from
 the auditor."""
 
+import base64
+import json
 import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -25,7 +27,12 @@ from flows.use_cases.evidence_together import (
     unrecorded,
 )
 from s3t_core.canonical import sha256_hex
-from s3t_core.erasure.checkpoint import check_continues, read_export, read_signed_checkpoint
+from s3t_core.erasure.checkpoint import (
+    check_continues,
+    checkpoint_of,
+    read_export,
+    read_signed_checkpoint,
+)
 from s3t_core.erasure.dsse import verify_signed
 from s3t_core.erasure.ledger import fold
 from s3t_core.erasure.offline import GivenKeys, KeyFile, NotValid, check_bundle, read_files
@@ -54,6 +61,8 @@ def verify_path(
             f"{path.name}"
         )
     keys = [read_key(p) for p in ([public_key] if isinstance(public_key, Path) else public_key)]
+    if earlier is not None:
+        _check_is_checkpoint(earlier)
     if earlier is not None and not _may_continue(path):
         raise _no_continuation()
     if is_bundle(path):
@@ -72,6 +81,24 @@ def verify_path(
 def _may_continue(path: Path) -> bool:
     """Whether it can show that it continues an earlier checkpoint."""
     return is_bundle(path) or is_ledger(path)
+
+
+def _check_is_checkpoint(earlier: Path) -> None:
+    """Raises UsageError for a file that is no checkpoint, whoever signed it: it says nothing of the
+    evidence."""
+    try:
+        payload = json.loads(base64.b64decode(json.loads(read_regular(earlier))["payload"]))
+        checkpoint_of(payload)
+    except OSError as error:
+        raise UsageError(f"expected a readable checkpoint, got {type(error).__name__}") from None
+    except (ValueError, KeyError, TypeError, RecursionError, GuaranteeError):
+        kind = (
+            "a bundle" if is_bundle(earlier) else "an exported ledger" if is_ledger(earlier) else ""
+        )
+        raise UsageError(
+            f"expected a checkpoint (.s3t/checkpoint.json, or one of those in [erasure] "
+            f"log_checkpoints_to) as --checkpoint, got {kind or 'another file'}"
+        ) from None
 
 
 def _no_continuation() -> UsageError:
@@ -192,8 +219,6 @@ def _verify_bundle(path: Path, keys: list[KeyFile], earlier: Path | None) -> dic
         return check_bundle(read_files(path), keys, read_regular(earlier) if earlier else None)
     except NotValid as error:
         return _found(keys, problems=[str(error)])
-    except OSError as error:
-        raise UsageError(f"expected a readable checkpoint, got {type(error).__name__}") from None
 
 
 def _verify_ledger(

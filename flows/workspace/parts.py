@@ -297,6 +297,10 @@ class Sweepable(Lockable, Protocol):
     """What is swept of what killed processes left."""
 
     @property
+    def config(self) -> Config:
+        """As s3t.toml has them."""
+
+    @property
     def temporary_dir(self) -> Path:
         """Spools and copies."""
 

@@ -1,7 +1,8 @@
 """Kill the eraser with SIGKILL at random times until it is done, over and over; one JSON line about
-each time.
+each time. With STEP it is killed once before each STEPth of its writes instead, and then let
+finish: what is wrong for half a millisecond is not met by chance.
 
-    python -m tests.crash.driver WORKSPACE KILLS SEED
+    python -m tests.crash.driver WORKSPACE KILLS SEED [STEP]
 
 WORKSPACE is prepared: trained, with requests pending. It is put back before each trial. The eraser
 runs in a forked process with every import done, on the real database, DVC repository, MLflow
@@ -23,6 +24,9 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from sqlalchemy import event
+from sqlalchemy.engine import Engine
+
 from flows.use_cases.verifying import verify_path
 from flows.workspace import access
 from flows.workspace.composing import erase_policy, erase_ports
@@ -34,6 +38,11 @@ from tests.held import HELD
 
 _PER_TRIAL = 6
 """Kills before a trial's eraser is let finish."""
+_TO_WRITE = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC
+_CHANGES = frozenset(
+    f"os.{name}"
+    for name in ("mkdir", "rmdir", "rename", "remove", "link", "symlink", "truncate", "chmod")
+)
 
 
 class Unmeasured:
@@ -89,6 +98,19 @@ class Driver:
         )
         self.during[at] = self.during.get(at, 0) + 1
         return True
+
+    def killed_before(self, write: int) -> str:
+        """Kill one before its `write`th write, from 1; which it was, "" when it made fewer."""
+        reading, writing = os.pipe()
+        child = _forked(lambda: _erase_until(self.root, write, writing))
+        os.close(writing)
+        with os.fdopen(reading) as pipe:
+            told = pipe.read()
+        _, status = os.waitpid(child, 0)
+        code = os.waitstatus_to_exitcode(status)
+        assert code in (0, -signal.SIGKILL), "a run that was not killed failed"
+        self.kills += code != 0
+        return told
 
     def found(self) -> Any:
         """What `_found` finds, looked up in a process of its own: connections must not live on in
@@ -171,6 +193,26 @@ def _erase(root: Path) -> None:
         place.signing.write_checkpoint()
 
 
+def _erase_until(root: Path, write: int, told: int) -> None:
+    """Erase, and end as by a kill before the `write`th time that a file is opened to be written,
+    made, renamed, linked or removed, or a transaction committed."""
+    writes = iter(range(1, write))
+
+    def ends(what: str) -> None:
+        if next(writes, None) is None:
+            os.write(told, what.encode())
+            os.killpg(0, signal.SIGKILL)
+
+    def heard(name: str, given: tuple[Any, ...]) -> None:
+        is_opened = name == "open" and isinstance(given[0], str) and given[2] & _TO_WRITE
+        if (is_opened or name in _CHANGES) and given[0] != "/dev/null":
+            ends(f"{name} {given[0]}".replace(str(root), ""))
+
+    sys.addaudithook(heard)
+    event.listen(Engine, "commit", lambda _: ends("commit"))
+    _erase(root)
+
+
 def _tell(what: dict[str, Any]) -> None:
     sys.stdout.write(json.dumps(what) + "\n")
     sys.stdout.flush()
@@ -179,6 +221,7 @@ def _tell(what: dict[str, Any]) -> None:
 def main() -> None:
     """Run the trials; the last line sums up."""
     root, kills, seed = Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3])
+    step = int(sys.argv[4]) if len(sys.argv) > 4 else 0
     kept = root.with_name(f"{root.name}-kept")
     shutil.copytree(root, kept, symlinks=True)
     import flows.adapters.datasets
@@ -193,6 +236,16 @@ def main() -> None:
     driver.seconds = time.monotonic() - started
     _tell({"expected": expected["depths"], "seconds": round(driver.seconds, 2)})
     trials = 0
+    if step:
+        write = 1 + seed % step
+        driver.put_back()
+        while at := driver.killed_before(write):
+            driver.whole()
+            assert driver.found() == expected, f"killed before write {write} ({at}) ended otherwise"
+            driver.put_back()
+            write += step
+        _tell({"kills": driver.kills, "writes": write})
+        return
     while driver.kills < kills:
         driver.put_back()
         trials += 1

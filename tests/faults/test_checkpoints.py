@@ -30,6 +30,7 @@ from flows.use_cases.rotating import move_checkpoints, rotate_signing_key
 from flows.use_cases.taking import Asked, take_each, take_requests
 from flows.workspace import access
 from flows.workspace.creating import create_workspace
+from flows.workspace.sweeping import sweep
 from flows.workspace.verified import check_whole
 from flows.workspace.workspace import Workspace
 from s3t_core.config import Config
@@ -306,6 +307,7 @@ _ASKS = """
 import sys
 from pathlib import Path
 from flows.use_cases.taking import take_requests
+from flows.workspace.sweeping import sweep
 from flows.workspace.verified import check_whole
 from flows.workspace.workspace import Workspace
 take_requests(Workspace(Path(sys.argv[1])), ["person 2"])
@@ -574,6 +576,19 @@ def named(place: Workspace) -> Workspace:
         place.signing.note_place(held)
     take_requests(place, ["person 1"])
     return place
+
+
+def test_what_was_half_written_at_the_place_outside_goes_once_nobody_can_be_at_it(
+    named: Workspace, tmp_path: Path
+) -> None:
+    """From another machine somebody may write there right now."""
+    old, young = tmp_path / "outside" / ".tmp-0a1b2c3d", tmp_path / "outside" / ".tmp-4e5f6a7b"
+    old.write_bytes(b"a half"), young.write_bytes(b"a half")
+    os.utime(old, (time.time() - 2 * 3600,) * 2)
+    before = {*(tmp_path / "outside").iterdir()}
+    with access.changing(named, 5) as held:
+        sweep(named, held)
+    assert before - {*(tmp_path / "outside").iterdir()} == {old}
 
 
 @pytest.mark.parametrize("left", ["nothing", "an older copy", "what another wrote"])

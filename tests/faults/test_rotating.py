@@ -14,6 +14,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from flows.adapters.keys import (
     SIGNING_KEY,
+    SIGNING_NEXT,
     SIGNING_PUB,
     read_public_key,
     read_public_keys,
@@ -31,6 +32,7 @@ from flows.workspace.workspace import Workspace
 from s3t_core.config import Config
 from s3t_core.erasure.offline import VOUCHED, key_id
 from s3t_core.errors import Busy, CertificateError, GuaranteeError, UsageError, WorkspaceError
+from s3t_core.files import write_atomically
 from tests.faults.carried import plan_for
 
 
@@ -343,6 +345,34 @@ def test_killed_anywhere_while_it_changes_one_key_signs_and_is_on_the_record(
         }
         assert len(take_requests(again, [f"person {cut}"])) == 1
         check_whole(Workspace(place.root))
+
+
+@pytest.mark.parametrize("after", ["the next key", "the ledger"])
+def test_no_copy_of_a_key_outlives_who_changes_it_next(
+    place: Workspace, monkeypatch: pytest.MonkeyPatch, after: str
+) -> None:
+    """Killed while it wrote a key: the copy is a private key in a file that nobody looks for, when
+    a key is changed because it leaked."""
+    left = place.keys_dir / ".tmp-0a1b2c3d"
+    wrote: list[bytes] = []
+
+    def dying(path: Path, data: bytes, mode: int) -> None:
+        if path.name == {"the next key": SIGNING_NEXT, "the ledger": SIGNING_KEY}[after]:
+            wrote.append(data)
+            left.write_bytes(data)
+            raise KeyboardInterrupt
+        write_atomically(path, data, mode)
+
+    with monkeypatch.context() as patched, contextlib.suppress(KeyboardInterrupt):
+        patched.setattr("flows.adapters.keys.write_atomically", dying)
+        rotate_signing_key(place, "security", lost=False)
+    assert wrote and left.read_bytes() == wrote[0]
+    again = Workspace(place.root)
+    take_requests(again, ["person 1"])
+    if after == "the ledger":  # whoever comes next lets the new key sign
+        assert not left.exists()
+    rotate_signing_key(Workspace(place.root), "security", lost=False)
+    assert not any(wrote[0] in p.read_bytes() for p in place.keys_dir.iterdir())
 
 
 def test_an_unfinished_erasure_is_signed_by_one_key(place: Workspace) -> None:

@@ -23,6 +23,7 @@ from s3t_core.canonical import canonical_json
 from s3t_core.config import Config
 from s3t_core.erasure.merkle import leaf_hash, roots_at, tree_head
 from s3t_core.erasure.offline import read_files
+from s3t_core.errors import UsageError
 
 
 @dataclass(frozen=True)
@@ -149,6 +150,30 @@ def test_a_checkpoint_is_held_against_with_an_exported_ledger(
     assert verify_path(true.ledger, key, first.checkpoint)["valid"]
     found = verify_path(other.ledger, key, true.checkpoint)
     assert not found["valid"] and found["problems"]
+
+
+@pytest.mark.parametrize("kind", ["ledger", "bundle", "report", "nothing", "a directory"])
+def test_what_is_no_checkpoint_is_told_as_such_and_says_nothing_of_the_evidence(
+    histories: tuple[Told, Told, Told], key: Path, tmp_path: Path, kind: str
+) -> None:
+    """Whoever kept an earlier ledger or bundle takes it for a checkpoint."""
+    first, true, _ = histories
+    (tmp_path / "nothing").write_bytes(b"[1]")
+    given = {
+        "ledger": first.ledger,
+        "bundle": first.bundle,
+        "report": first.report,
+        "nothing": tmp_path / "nothing",
+        "a directory": tmp_path,
+    }[kind]
+    for path in (true.ledger, true.bundle):
+        with pytest.raises(UsageError, match=r"expected a (readable )?checkpoint") as error:
+            verify_path(path, key, given)
+        assert {"ledger": "an exported ledger", "bundle": "a bundle"}.get(kind, "") in str(error)
+    done = CliRunner().invoke(
+        app, ["verify", str(true.ledger), "--key", str(key), "--checkpoint", str(given)]
+    )
+    assert isinstance(done.exception, UsageError) and "NOT VALID" not in done.output
 
 
 def test_whoever_asks_by_the_command_reads_what_is_undecided(

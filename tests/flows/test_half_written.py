@@ -12,13 +12,16 @@ import pytest
 from flows.prefect_flows.erase import erase
 from flows.prefect_flows.ingest import ingest
 from flows.prefect_flows.train import train
+from flows.use_cases.ingesting import ingest_source
 from flows.use_cases.taking import take_requests
+from flows.workspace.sweeping import sweep
 from flows.workspace.workspace import Workspace
 from s3t_core.errors import ResidueFound
 from s3t_core.files import is_half_written
 from tests.flows.conftest import CANARY, CANARY_TEXT, people, write_csv
 from tests.flows.prepared import Prepared
 from tests.flows.test_cli import environment
+from tests.held import HELD
 
 pytestmark = pytest.mark.slow
 Make = Callable[..., Workspace]
@@ -85,6 +88,50 @@ def test_an_ingest_that_was_killed_while_dvc_copied_leaves_nothing(
     take_requests(place, [CANARY])
     assert len(erase(str(place.root))["certificates"]) == 1
     assert not [p for p in place.root.rglob("*") if is_half_written(p.name)]
+
+
+@pytest.mark.parametrize("begun", [b"", b"[{"])
+def test_what_a_killed_push_has_begun_in_the_remote_is_pushed_again(
+    make_place: Make, tmp_path: Path, begun: bytes
+) -> None:
+    """DVC makes the file first, and takes one that is there for the object that it is called; of a
+    list of files it says that it is corrupted, whatever is pushed."""
+    place = make_place()
+    ingest_source(place, HELD, str(write_csv(tmp_path / "people.csv", people(12))), False, 9)
+    place = Workspace(place.root)
+    (remote,) = place.remote_folder()
+    pushed = [p for p in remote.rglob("files/md5/*/*") if p.is_file()]
+    there = {p: p.read_bytes() for p in pushed}
+    assert {p.suffix for p in pushed} == {".dir", ""}
+    for path in pushed:
+        path.chmod(0o600)
+        path.write_bytes(begun)
+    dataset = place.ledger.state().dataset
+    assert dataset is not None
+    place.datasets.versions.publish(dataset)
+    assert {p: p.read_bytes() for p in pushed} == there
+
+
+@pytest.mark.parametrize("suffix", ["", ".dir"])
+def test_an_object_of_which_nothing_was_written_is_swept_and_one_that_is_nothing_is_not(
+    make_place: Make, suffix: str
+) -> None:
+    """Of a version that nobody made whole: no push replaces it, and a scan would ask for it."""
+    place = make_place()
+    begun = []
+    for folder in (*place.datasets.repository.caches, *place.remote_folder()):
+        base = folder if folder.name == "md5" else folder / "files" / "md5"
+        for name in ("cd" * 16, "d41d8cd98f00b204e9800998ecf8427e", "notes"):
+            path = base / name[:2] / f"{name[2:]}{suffix}"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.touch()
+            begun.append(path)
+        (base / "ab").mkdir(exist_ok=True)
+        (base / "ab" / ("ef" * 15)).write_bytes(b"whole")
+    sweep(place, HELD)
+    assert len(begun) == 6
+    assert [p for p in begun if not p.exists()] == [p for p in begun if p.parent.name == "cd"]
+    assert all((p.parents[1] / "ab" / ("ef" * 15)).exists() for p in begun)
 
 
 @pytest.mark.long

@@ -23,6 +23,7 @@ from tests.flows.test_cli import S3T, _json, environment
 
 pytestmark = pytest.mark.slow
 KILLS = int(os.environ.get("S3T_TEST_KILLS", "6"))
+EACH = int(os.environ.get("S3T_TEST_EACH", "50"))
 WHOLE_KILLS = int(os.environ.get("S3T_TEST_WHOLE_KILLS", "1"))
 SEED = int(os.environ.get("S3T_TEST_SEED", "0")) or random.SystemRandom().randrange(1, 2**31)
 
@@ -66,6 +67,29 @@ def test_killed_at_random_times_the_eraser_ends_as_if_it_never_was(
     assert summary["kills"] >= KILLS
     assert len(summary["last completed"]) > 1, summary  # it was hit at more than one place
     assert _canary_left(Workspace(place.root)) == []
+
+
+@pytest.mark.long
+@pytest.mark.timeout(7200)
+def test_killed_before_any_of_its_writes_the_eraser_ends_as_if_it_never_was(
+    make_place: Callable[..., Workspace], tmp_path: Path
+) -> None:
+    """One at a time, each EACHth: DVC makes an empty file before it copies, and a kill there was
+    met by none of thousands at random times."""
+    place = make_place()
+    _asked(place, tmp_path)
+    done = subprocess.run(
+        [sys.executable, "-m", "tests.crash.driver", str(place.root), "0", str(SEED), str(EACH)],
+        cwd=Path(__file__).parents[2],
+        env=environment(),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, (SEED, EACH, done.stdout[-2000:], done.stderr[-4000:])
+    summary = json.loads(done.stdout.splitlines()[-1])
+    assert summary["kills"] >= summary["writes"] // EACH - 1 > 0
+    assert _canary_left(Workspace(place.root))  # put back, after the last
 
 
 @pytest.mark.long

@@ -35,6 +35,7 @@ from flows.workspace.creating import create_workspace
 from flows.workspace.workspace import Workspace
 from s3t_core.domain import HELD_OUT
 from s3t_core.erasure.executor import Eraser
+from s3t_core.erasure.plan import ErasurePlan
 from s3t_core.errors import DataError, GuaranteeError, ResidueFound, UsageError
 from s3t_core.identity import folded, form_of
 from s3t_core.identity_index import IDENTITY_PATH, read_index
@@ -228,6 +229,39 @@ def test_who_was_erased_before_is_told_by_which_request_and_when(place: Workspac
     assert (
         erased_of(erased_in(state), state.requests[nobody.request_id]) is None
     )  # who found nobody erased nobody
+
+
+def test_who_asks_while_an_erasure_is_open_is_not_told_that_nobody_is_there(
+    place: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Their rows are gone from the data, and it has not ended: that nobody has the id would send
+    the person away."""
+    (request,) = take_requests(place, [ANN])
+    with monkeypatch.context() as patched, pytest.raises(OSError, match="full"):
+        patched.setattr(Eraser, "run_step", _until("measure", Eraser.run_step))
+        _erase(place)
+    place = Workspace(place.root)
+    finding = look_up(place, {ANN: ANN, BOB: BOB, "nobody": "nobody"})
+    assert {each: f.found for each, f in finding.items()} == {
+        ANN: "not told",
+        BOB: "in the data",
+        "nobody": "nobody",
+    }
+    assert "erasure that has begun" in finding[ANN].why
+    assert [r.request_id for r in take_requests(place, [ANN])] == [request.request_id]
+    _erase(place)
+    assert look_up(Workspace(place.root), {ANN: ANN})[ANN].erased is not None
+
+
+def _until(last: str, run_step: Callable[..., None]) -> Callable[..., None]:
+    """The steps of an erasure, to that one."""
+
+    def run(eraser: Eraser, step: str, plan: ErasurePlan) -> None:
+        if step == last:
+            raise OSError(28, "the disk is full")
+        run_step(eraser, step, plan)
+
+    return run
 
 
 def test_who_was_erased_by_hash_or_of_whom_a_record_was_is_told_so_too(place: Workspace) -> None:

@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import yaml
 
@@ -29,6 +30,7 @@ from s3t_core.files import (
     SHARED_MODE,
     TEMPORARY_PREFIX,
     md5_of,
+    remove_file,
     remove_tree,
     write_atomically,
 )
@@ -141,14 +143,16 @@ class DataVersions:
 
     def publish(self, dataset: DatasetVersion) -> None:
         """Push to the remote and commit data.dvc. Idempotent. DVC takes a version whose list of
-        files is in the remote for one that is there whole: what the remote has lost of it since is
+        files is in the remote for one that is there whole, and a file for the object that it is
+        called: what the remote has lost of it since, or has in part because a push was killed, is
         added here. Raises StorageError where the remote still lacks it, and GuaranteeError, before
         anything is pushed, while data.dvc names another version."""
         self._files.check_named(dataset)
         wanted = {v.md5 for v in dataset.files()} | {dataset.version}
         with self._files.repository.opened() as repo:
-            repo.push(targets=[str(self._files.root / "data.dvc")])
             cache, remote = repo.cache.local, repo.cloud.get_remote_odb()
+            _remove_cut(remote, cache, wanted)
+            repo.push(targets=[str(self._files.root / "data.dvc")])
             for md5 in wanted - set(remote.oids_exist(sorted(wanted))):
                 remote.add(cache.oid_to_path(md5), cache.fs, md5)
             lacking = wanted - set(remote.oids_exist(sorted(wanted)))
@@ -172,6 +176,18 @@ class DataVersions:
     def object_of(self, path: Path) -> str:
         """The name of a data file's object in a remote, as DVC 3 lays them out."""
         return object_name(md5_of(path))
+
+
+def _remove_cut(remote: Any, cache: Any, wanted: Iterable[str]) -> None:
+    """Remove objects of a directory that have not the size that they have in the cache: DVC makes
+    the empty file first when it copies, and who is killed then leaves it. In a bucket an object is
+    whole or not there."""
+    if remote.fs.protocol != "local":
+        return
+    for md5 in wanted:
+        there, here = Path(remote.oid_to_path(md5)), Path(cache.oid_to_path(md5))
+        if there.exists() and here.exists() and there.stat().st_size != here.stat().st_size:
+            remove_file(there)
 
 
 def _name(part: Part) -> str:
