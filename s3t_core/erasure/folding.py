@@ -170,12 +170,13 @@ class _Moved(Reading):
         is_whole: bool,
     ) -> bool:
         """Whether what is beside the id in the data is no part of it: `between` them something was
-        taken out, such as does not stand `within` the id as well, or `letter` is a sign that was
-        turned into letters."""
+        taken out, such as does not stand `within` the id behind every other letter as well, or
+        `letter` is a sign that was turned into letters."""
         if not goes_on(beside):
             return True
         if between:
-            return not set(_text(between)) <= set(_text(within))
+            letters, unseen = _text(within), set(_text(between))
+            return sum(map(unseen.__contains__, letters)) * 3 < len(letters)
         return (
             is_whole
             and not letter.isascii()

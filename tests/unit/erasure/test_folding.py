@@ -277,6 +277,8 @@ def test_what_nobody_sees_parts_an_id_from_a_letter(unseen: str) -> None:
     needles = _needles(UNDER, "person-0047")
     for spell in (_wide, str.upper, str, "\u00ad".join, lambda s: _wide(f"{s[:3]}\u2060{s[3:]}")):
         assert needles.spelt_in(f"by{unseen}{spell('person-0047')}{unseen}and".encode())
+        said = spell(f"per{unseen}son-0047")
+        assert needles.spelt_in(f"by{unseen}{said}{unseen}and".encode())
     longer = unseen.join("person-00479")
     assert not needles.spelt_in(f"by {longer} and".encode())
 
